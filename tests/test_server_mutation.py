@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import pytest
 
 from hobbyhorse.contract.forms.signatures import Signature
@@ -16,6 +19,7 @@ from tests.server_mutation.__main__ import entry, hunt
 from tests.server_mutation.behaviour import signature_changes
 from tests.server_mutation.constraints import LOOSER, TIGHTER, keyword_changes, picture_changes
 from tests.server_mutation.hunt import CRASHED, FOUND, LESSON, SURVIVED, judged
+from tests.server_mutation.in_process import URL, InProcess, OwnLoop
 from tests.server_mutation.messages import each_place, other_type, other_value
 from tests.server_mutation.mutant import Mutant
 from tests.server_mutation.page import (
@@ -30,7 +34,7 @@ from tests.server_mutation.page import (
     share_listed,
 )
 from tests.server_mutation.plan import all_mutants, mutants_of, providers, sample, source
-from tests.server_mutation.serving import Served, run_suite
+from tests.server_mutation.serving import ManualTime, Served, on_server, run_suite
 
 # A tenth of the usual sample, which takes less than a minute; at night, all of them run.
 AGAIN = many(10**6, 25)
@@ -232,3 +236,60 @@ def test_each_place_of_a_value_is_found_but_only_the_first_of_a_list() -> None:
 
 def test_the_results_are_written_without_what_changes_from_run_to_run() -> None:
     assert "said" not in {name for one in stored(RESULTS).values() for name in one}
+
+
+def asked(app: Any, seconds: float = 5.0) -> httpx.Response:
+    """Send one request to an ASGI application in this thread."""
+    loop = OwnLoop()
+    try:
+        with httpx.Client(transport=InProcess(app, loop), timeout=seconds) as http:
+            return http.post(f"{URL}/a%20b?c=d", content=b"body", headers={"X-Name": "value"})
+    finally:
+        loop.close()
+
+
+def test_a_request_reaches_an_application_in_the_same_thread() -> None:
+    seen: dict[str, Any] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.update(scope, body=(await receive())["body"])
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"x-made", b"yes")]})
+        await send({"type": "http.response.body", "body": b"{}", "more_body": True})
+        await send({"type": "http.response.body", "body": b"\n"})
+
+    response = asked(app)
+    assert (response.status_code, response.headers["x-made"], response.content) == (201, "yes", b"{}\n")
+    assert (seen["method"], seen["path"], seen["query_string"], seen["body"]) == ("POST", "/a b", b"c=d", b"body")
+    assert (b"x-name", b"value") in seen["headers"]
+
+
+def test_an_application_that_hangs_or_crashes_ends_the_request() -> None:
+    async def hangs(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def crashes(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(httpx.ReadTimeout):
+        asked(hangs, 0.01)
+    with pytest.raises(httpx.ReadError, match="broken"):
+        asked(crashes)
+
+
+def test_time_stands_still_between_two_pauses_but_no_two_moments_are_equal() -> None:
+    moments = ManualTime()
+    clocks = [moments.clock(), moments.clock()]
+    first, second = moments.now(), moments.now()
+    assert first < second < first + 0.001
+    moments.sleep(60)
+    assert [one.now() for one in clocks] == [clocks[0].now()] * 2
+    assert moments.now() - first == pytest.approx(60, abs=0.001)
+
+
+def test_a_server_with_changed_callbacks_is_served_on_a_socket_and_the_others_are_not() -> None:
+    contract = source("hiapi").contract
+    with on_server(contract, Served(contract)) as (_, session):
+        assert session.endpoint.base_url.startswith(URL)
+    bend = next(one for one in mutants_of("hiapi").values() if one.operator == "callback").make().bend
+    with on_server(contract, Served(contract, bend)) as (_, session):
+        assert not session.endpoint.base_url.startswith(f"{URL}/")

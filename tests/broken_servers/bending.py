@@ -158,6 +158,11 @@ class Bent:
         roles = sorted(self.contract.operations, key=lambda role: "{" in self.contract.operations[role].path)
         self._roles = [_route(self.contract, role) for role in roles]
 
+    @property
+    def relays(self) -> bool:
+        """Whether callbacks pass through this application."""
+        return self.bend.callback is not _deliver
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.fake(scope, receive, send)
@@ -186,7 +191,7 @@ class Bent:
     def _through_relay(self, request: Request) -> Request:
         """Route callbacks through this application."""
         binding = self.contract.operations["submit"].bindings.get("callback_url")
-        if self.bend.callback is _deliver or request.role != "submit" or binding is None:
+        if not self.relays or request.role != "submit" or binding is None:
             return request
         body = request.json
         for place in binding.request:

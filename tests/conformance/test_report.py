@@ -70,6 +70,8 @@ def test_a_verdict_is_written_with_its_rule_and_with_its_reason_if_it_is_accepte
         "level": "MUST",
         "severity": "S2",
         "statement": "Do <it>.",
+        "harm": "other",
+        "fix": "",
         "verdict": "broken",
     }
     assert verdict_json(VERDICTS[0]) == fields

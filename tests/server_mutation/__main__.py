@@ -1,6 +1,6 @@
 """Hunt mutants of the contracts: `python -m tests.server_mutation [COUNT|all] [--seed N] [--minutes N] [--again]`.
 
-Results are kept by mutant in results.json. Only mutants that were not found run again, unless `--again` runs all.
+Results are kept by mutant in results.json. Only those without the best result run again, unless `--again` runs all.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.mutation.page import stored
 
-from .hunt import FOUND, begin, by_key
+from .hunt import FOUND, LESSON, begin, by_key
 from .mutant import Mutant
 from .page import INVISIBLE, LEAST_SCORE, PAGE, RESULTS, page, score
 from .plan import all_mutants, sample
@@ -39,12 +39,13 @@ def main() -> int:
     asked = parser.parse_args()
     everything = all_mutants()
     chosen = everything if asked.count == "all" else sample(everything, int(asked.count), asked.seed)
-    # Results of mutants that no contract has any more are dropped; the others are kept, also if they are not chosen.
+    # Results of mutants that no contract has any more are dropped. A known survivor runs again, chosen or not.
     planned = {one.key: one for one in everything}
-    results = {key: one for key, one in stored(RESULTS).items() if key in planned}
-    hunted = (
-        [] if asked.page else [one for one in chosen if asked.again or results.get(one.key, {}).get("result") != FOUND]
-    )
+    results = {key: entry(planned[key], one) for key, one in stored(RESULTS).items() if key in planned}
+    wanted = {one.key: one for one in chosen} | {key: planned[key] for key in results}
+    hunted = [one for key, one in wanted.items() if asked.again or not is_right(one, results.get(key))]
+    # Those of documented facts first: they alone count for the score.
+    hunted = [] if asked.page else sorted(hunted, key=lambda one: one.assumed is not None)
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(hunted)} to run", flush=True)
     for mutant, found in hunt(hunted, asked.minutes, asked.jobs):
         results[mutant.key] = entry(mutant, found)
@@ -57,12 +58,18 @@ def main() -> int:
     return int(score(results, invisible) < LEAST_SCORE)
 
 
+def is_right(mutant: Mutant, known: Mapping[str, Any] | None) -> bool:
+    """Whether a stored result is the best possible one: found, or a lesson about a fact that is only assumed."""
+    best = (FOUND,) if mutant.assumed is None else (FOUND, LESSON)
+    return known is not None and known["result"] in best
+
+
 def store(results: dict[str, Any]) -> None:
     """Write the results; called after each mutant, so that an interrupted hunt keeps the results it has."""
     RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
 
 
-def entry(mutant: Mutant, found: dict[str, Any]) -> dict[str, Any]:
+def entry(mutant: Mutant, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stored result of a mutant. What was said has ids and times, so it is not kept."""
     kept: dict[str, Any] = {name: found[name] for name in ("result", "rules") if name in found}
     assumed = {"assumed": mutant.assumed} if mutant.assumed is not None else {}

@@ -54,13 +54,13 @@ def _members(source: Source, role: str, operation: Operation | Callbacks, situat
         return Served(changed, failing=failing)
 
     items = operation.items.at.pointer if isinstance(operation, Operation) and operation.items else None
-    for name, pointer, words, template in member_changes(contract, situation, situation.template, ()):
+    for name, pointer, words, template, schema in member_changes(contract, situation, situation.template, ()):
         # The live items replace those of the example.
         if items is not None and pointer[: len(items)] == items and pointer != items:
             continue
         yield source.mutant(
             name,
-            _places(source, role, operation, situation, pointer),
+            [*_places(source, role, operation, situation, pointer), *schema],
             f"{role}, {situation.name}: {words}",
             partial(serve, template),
         )
@@ -73,11 +73,11 @@ def _item_members(source: Source, operation: Operation, situation: Situation) ->
     assert operation.items is not None
     at, known = operation.items.at.pointer, set[tuple[str, Pointer]]()
     for index, item in enumerate(situation.items):
-        for operator, pointer, words, _ in member_changes(source.contract, situation, item, (*at, str(index))):
+        for operator, pointer, words, _, schema in member_changes(source.contract, situation, item, (*at, str(index))):
             change = operator, pointer[len(at) + 1 :]
             if change not in known:
                 known.add(change)
-                places = _places(source, operation.role, operation, situation, pointer)
+                places = [*_places(source, operation.role, operation, situation, pointer), *schema]
                 served = partial(_with_items, source.contract, operation, situation, change)
                 yield source.mutant(operator, places, f"{operation.role}, item: {words}", served)
 
@@ -90,7 +90,7 @@ def _with_items(
     at = operation.items.at.pointer
     items = list(situation.items)
     for index, item in enumerate(situation.items):
-        for operator, pointer, _, template in member_changes(contract, situation, item, (*at, str(index))):
+        for operator, pointer, _, template, _ in member_changes(contract, situation, item, (*at, str(index))):
             if (operator, pointer[len(at) + 1 :]) == change:
                 items[index] = template
     return with_situation(contract, operation.role, replace(situation, items=tuple(items)))
@@ -117,10 +117,11 @@ def _places(
 
 def member_changes(
     contract: Contract, situation: Situation, template: Template, at: Pointer
-) -> Iterator[tuple[str, Pointer, str, Template]]:
-    """Yield the changes of each member of a template: operator, place in the whole body, words, changed template.
+) -> Iterator[tuple[str, Pointer, str, Template, tuple[str, ...]]]:
+    """Yield the changes of each member of a template.
 
-    `at` is the place of the template in the example of the situation.
+    Each has the operator, the place in the whole body, the change in words, the changed template, and the places of the
+    schema that it violates. `at` is the place of the template in the example of the situation.
     """
     live = [(name, place) for name, _, place in template.bound if resolve(template.example, place) is not MISSING]
     for pointer in each_place(template.example):
@@ -134,11 +135,15 @@ def member_changes(
             example = replaced(template.example, pointer, other)
             # What no schema forbids is a mutant only if it hides a value that clients read.
             read = names & CONSTANT if operator == "member value" else inside - MISSABLE
-            if not read and not _contradicts(contract, situation, example, at):
+            if value is None and operator == "member dropped":
+                # Null means absent.
+                read = set()
+            violated = _violated(contract, situation, example, at)
+            if not read and not violated:
                 continue
             left = [one for one in template.bound if one[2][: len(pointer)] != pointer]
             words = f"{format_pointer((*at, *pointer))} {_words(value, other)}"
-            yield operator, (*at, *pointer), words, Template(example, left)
+            yield operator, (*at, *pointer), words, Template(example, left), violated
     yield from _value_changes(template, at, _unknown(contract, situation))
 
 
@@ -155,7 +160,7 @@ def _unknown(contract: Contract, situation: Situation) -> frozenset[str]:
 
 def _value_changes(
     template: Template, at: Pointer, unknown: frozenset[str]
-) -> Iterator[tuple[str, Pointer, str, Template]]:
+) -> Iterator[tuple[str, Pointer, str, Template, tuple[str, ...]]]:
     """Yield the changes of live values: the example's own value, and another format."""
     for one in template.bound:
         name, form, pointer = one
@@ -165,11 +170,11 @@ def _value_changes(
         left = [other for other in template.bound if other is not one]
         there, stale = format_pointer((*at, *pointer)), _stale(name, value)
         example = replaced(template.example, pointer, stale)
-        yield "stale value", (*at, *pointer), f"{there} is always {shown(stale)}", Template(example, left)
+        yield "stale value", (*at, *pointer), f"{there} is always {shown(stale)}", Template(example, left), ()
         if form is not None:
             other: Bound = (name, OTHER_FORMATS[form], pointer)
             bound = [other if each is one else each for each in template.bound]
-            yield "format", (*at, *pointer), f"{there} as {OTHER_FORMATS[form]}", Template(template.example, bound)
+            yield "format", (*at, *pointer), f"{there} as {OTHER_FORMATS[form]}", Template(template.example, bound), ()
 
 
 def _stale(name: str, value: Any) -> Any:
@@ -222,10 +227,11 @@ def other_value(value: Any) -> Any:
     return value + 1 if isinstance(value, int | float) else MISSING
 
 
-def _contradicts(contract: Contract, situation: Situation, example: Any, at: Pointer) -> bool:
-    """Whether a changed example violates the schema of its situation."""
+def _violated(contract: Contract, situation: Situation, example: Any, at: Pointer) -> tuple[str, ...]:
+    """Return the places of the schema that a changed example violates."""
     whole = replaced(contract.schemas.at(situation.example_at), at, example) if at else example
-    return bool(contract.schemas.violations(situation.schema, whole))
+    found = contract.schemas.violations(situation.schema, whole)
+    return tuple(place for one in found[:1] for place in (*one.places, situation.schema))
 
 
 def _words(before: Any, after: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -32,6 +32,8 @@ from hobbyhorse.server.run import ServerThread
 from hobbyhorse.worlds.world import Ending
 from tests.broken_servers.bending import KEY, OTHER, Bend, Bent
 from tests.media_samples import encoded
+
+from .in_process import URL, InProcess, OwnLoop
 
 BUDGET = Decimal(50)
 # Real seconds of one response. A mutant that hangs has fewer, or each of its requests would take half a minute.
@@ -77,7 +79,7 @@ class ManualTime:
     def __init__(self) -> None:
         self._clocks: list[Clock] = []
         self._reads = itertools.count()
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
 
     def clock(self) -> Clock:
         """Return a clock for a new world of the server."""
@@ -94,8 +96,7 @@ class ManualTime:
 
     def sleep(self, seconds: float) -> None:
         """Move every clock, and run the actions that become due."""
-        assert self.loop is not None
-        asyncio.run_coroutine_threadsafe(self._advance(seconds), self.loop).result()
+        self.run(self._advance(seconds))
 
     async def _advance(self, seconds: float) -> None:
         goal = self._moment() + seconds
@@ -133,20 +134,42 @@ class Watched:
 
 
 @contextmanager
-def _started(served: Served, moments: ManualTime) -> Iterator[tuple[Fake, str]]:
-    """Serve a mutant; yield the fake and its base URL. Raises the first error of the server."""
+def _started(served: Served, moments: ManualTime) -> Iterator[tuple[Fake, str, httpx.Client]]:
+    """Serve a mutant; yield the fake, its base URL, and a client. Raises the first error of the server."""
     options = Options(api_keys=frozenset({KEY, OTHER}), pace="realistic", make_clock=moments.clock, plain_videos=True)
     fake = Fake([served.contract], options)
     app = Bent(fake, served.contract, served.bend(served.contract))
     watched = Watched(app)
-    server = ServerThread(watched)
-    app.url, moments.loop = server.url, server.loop
-    try:
-        yield fake, f"{server.url}/{served.contract.key}"
-    finally:
-        server.stop()
+    with _in_thread(app, watched, moments) if app.relays else _in_process(app, watched, moments) as http:
+        yield fake, f"{app.url}/{served.contract.key}", http
     if watched.errors:
         raise watched.errors[0]
+
+
+@contextmanager
+def _in_thread(app: Bent, watched: Watched, moments: ManualTime) -> Iterator[httpx.Client]:
+    """Serve on a socket, which the callbacks of a changed server are relayed to."""
+    server = ServerThread(watched)
+    app.url = server.url
+    moments.run = lambda work: asyncio.run_coroutine_threadsafe(work, server.loop).result()
+    try:
+        with httpx.Client(trust_env=False) as http:
+            yield http
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _in_process(app: Bent, watched: Watched, moments: ManualTime) -> Iterator[httpx.Client]:
+    """Serve in the calling thread."""
+    loop = OwnLoop()
+    app.url, moments.run = URL, loop.run
+    try:
+        with httpx.Client(transport=InProcess(watched, loop)) as http:
+            yield http
+    finally:
+        loop.run(app.fake.close())
+        loop.close()
 
 
 @contextmanager
@@ -158,8 +181,7 @@ def on_server(contract: Contract, served: Served) -> Iterator[tuple[Fake, Sessio
     moments = ManualTime()
     listening = contract.callbacks is not None
     with (
-        _started(served, moments) as (fake, url),
-        httpx.Client(trust_env=False) as http,
+        _started(served, moments) as (fake, url, http),
         Receiver(callback_job_reader(contract), now=moments.now) if listening else nullcontext() as receiver,
     ):
         until = time.monotonic() + FOREVER

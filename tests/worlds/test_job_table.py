@@ -17,7 +17,6 @@ from hobbyhorse.worlds.job_table import JobIndex, JobTable, Newest, Repeats, cou
 from hobbyhorse.worlds.ledger import Ledger, LedgerEntry, Totals
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.world import Ending, World
-from tests.conftest import CONTRACTS
 from tests.world import order_of
 
 
@@ -153,6 +152,36 @@ def test_the_index_forgets_the_jobs_of_emptied_tables_little_by_little(contract:
     assert (table.pop(), other.pop()) == (None, None), "they were freed by the new jobs"
 
 
+def test_a_snapshot_does_not_change_with_the_table(contract: Contract) -> None:
+    world = world_of()
+    job = world.submit(contract, order_of(contract))
+    taken = world.snapshot()
+    world.submit(contract, order_of(contract))
+    world.clock.step(job.finished)
+    assert (len(taken.jobs), len(world.jobs)) == (1, 2)
+    assert [entry.job for entry in taken.ledger().entries] == [job.id]
+    assert taken.totals().duplicates == 0
+    assert world.totals().duplicates == 1
+
+
+def test_forgotten_jobs_stay_in_the_totals_and_make_no_later_duplicate(contract: Contract) -> None:
+    world, failure = world_of(), contract.graph.ending("failure")
+    assert failure is not None
+    world.endings.append(Ending(failure.name))
+    jobs = [world.submit(contract, order_of(contract, seed=number % 2)) for number in range(6)]
+    world.clock.step(max(job.finished for job in jobs))
+    before = world.totals()
+    assert (before.billable, before.duplicates) == (5, 3)
+    assert [job.id for job in world.jobs.forget(3)] == [job.id for job in jobs[:3]]
+    assert world.totals() == before
+    assert list(world.jobs) == [job.id for job in jobs[3:]]
+    assert [job.number for job in world.jobs.values()] == [3, 4, 5]
+    entries = world.ledger().entries
+    assert [entry.duplicate_of for entry in entries] == [None, None, jobs[3].id]
+    assert [entry.job for entry in world.ledger(world.jobs.numbers()[1:]).entries] == [jobs[4].id, jobs[5].id]
+    assert [job.number for job in world.jobs.forget(99)] == [3, 4], "the newest one stays"
+
+
 def test_the_newest_of_numbers_are_a_view() -> None:
     newest = Newest(range(5))
     assert (len(newest), newest[0], newest[-1], list(newest)) == (5, 4, 0, [4, 3, 2, 1, 0])
@@ -172,47 +201,3 @@ def test_the_first_repeat_that_is_not_lost_is_found() -> None:
         repeats.remove(lost)
         assert repeats.first == expected
     assert repeats.count == 1
-
-
-def test_forgotten_jobs_leave_every_list_and_stay_in_the_totals() -> None:
-    contract = CONTRACTS[0]
-    world = World("key", "handle", ManualClock(), Random(7), "instant")
-    jobs = [world.submit(contract, order_of(contract)) for _ in range(300)]
-    table, now = world.jobs, world.clock.now()
-    table.settle(now)
-    before = table.totals()
-    assert [job.id for job in table.forget(250)] == [job.id for job in jobs[:250]]
-    kept = [job.id for job in jobs[250:]]
-    assert (list(table), len(table), [job.id for job in table.values()]) == (kept, 50, kept)
-    assert [job.id for job in reversed(table.values())] == kept[::-1]
-    assert list(table.numbers()) == list(table.numbers(contract.key)) == list(range(250, 300))
-    assert [table.at(number).id for number in table.numbers()] == kept
-    assert sum(len(numbers) for *_, numbers in table.ends()) == 50
-    assert table.totals() == before
-    assert table.get(jobs[0].id) is None
-    entries = world.ledger().entries
-    assert [entry.job for entry in entries] == kept
-    assert {entry.duplicate_of for entry in entries} == {None, kept[0]}
-    later = world.submit(contract, order_of(contract))
-    table.settle(now)
-    assert (later.number, table.at(300).id) == (300, later.id)
-    assert table.totals().billable == before.billable + 1
-    assert len(table.forget(1_000)) == 51
-    assert (len(table), list(table.values()), list(table.numbers())) == (0, [], [])
-
-
-def test_a_snapshot_stands_still() -> None:
-    contract = CONTRACTS[0]
-    world = World("key", "handle", ManualClock(), Random(7), "realistic")
-    jobs = [world.submit(contract, order_of(contract)) for _ in range(5)]
-    still = world.snapshot()
-    world.clock.step(world.clock.now() + 86_400)
-    for _ in range(200):
-        world.submit(contract, order_of(contract))
-    world.jobs.settle(world.clock.now())
-    world.jobs.forget(3)
-    still.jobs.settle(world.clock.now())
-    assert [job.id for job in still.jobs.values()] == [job.id for job in jobs]
-    assert len(still.jobs.running) == 5
-    assert len(still.ledger().entries) == 5
-    assert len(world.jobs) == 202

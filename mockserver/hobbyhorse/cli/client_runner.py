@@ -26,6 +26,8 @@ from hobbyhorse.runners.command import CommandError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
 
 CLIENT = "Client"
+# A client needs seconds for a job that takes one; the provider's clock runs as fast as the client's.
+DEFAULT_LIMIT, DEFAULT_SPEED = 30.0, 1.0
 
 CommandArgument = Annotated[
     list[str] | None, typer.Argument(metavar="COMMAND...", help="The client's command, after --.")
@@ -121,6 +123,17 @@ def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | N
 def option_names(context: typer.Context) -> list[str]:
     """Return the names of a command's options."""
     return [name for parameter in context.command.params for name in parameter.opts]
+
+
+def replay_options(client: ClientOptions) -> tuple[str, ...]:
+    """Return the words that name a client, and run it in the same way, in a command that replays a finding."""
+    words = ["--contracts", str(client.contracts)] if client.contracts is not None else []
+    if client.python is not None:
+        return (*words, "--python", client.python)
+    given = [("--limit", client.limit, DEFAULT_LIMIT), ("--speed", client.speed, DEFAULT_SPEED)]
+    words += [word for name, value, default in given if value != default for word in (name, f"{value:g}")]
+    words += ["--resume-command", client.resume_command] if client.resume_command is not None else []
+    return (*words, "--", *(client.command or ()))
 
 
 @contextmanager

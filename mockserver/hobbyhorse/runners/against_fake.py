@@ -40,6 +40,7 @@ from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.conformance.client.search import STUCK_JOB
+from hobbyhorse.conformance.client.variations import has_dates
 from hobbyhorse.contract.example_orders import documented_jobs, order_as, order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
@@ -48,7 +49,8 @@ from hobbyhorse.runners.callable import Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, Target, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
-from hobbyhorse.runners.surroundings import NAMED_ZONES, in_zone, steps_of, zone_of
+from hobbyhorse.runners.saved_file import still_there
+from hobbyhorse.runners.surroundings import NAMED_ZONES, DateWatch, in_zone, steps_of, zone_of
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -290,10 +292,12 @@ class CallableRunner:
             most_requests=MOST_REQUESTS,
             steps=steps_of(case, self.session.fit.share),
         )
+        watch = DateWatch() if has_dates(case.scenario) else None
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
         targets = [self.session.targets(world, case, number) for number in numbers.get(case.kind, (1,))]
-        done = [_CallableRun(self._call, one, lambda: virtual_time.cut) for one in targets]
+        call = partial(self._call, watch)
+        done = [_CallableRun(call, one, lambda: virtual_time.cut) for one in targets]
         with deferred_certificates():
             if case.kind in (TOGETHER, CROWD):
                 ran = virtual_time.run(partial(_at_once, done, world.clock.now))
@@ -303,8 +307,12 @@ class CallableRunner:
         left = virtual_time.drain(0 if ran.over else WATCH_SECONDS)
         self.fresh = not left and not virtual_time.forced
         watched += 0 if ran.over else WATCH_SECONDS
+        for one in done:
+            one.look_again()
         runs = [run for one in done if (run := one.run(ran)) is not None]
-        trace = each_half(self.session.trace(world, case, runs, watched), lambda half: replace(half, virtual=True))
+        real_dates = watch is None or watch.read or not watch.watches
+        trace = self.session.trace(world, case, runs, watched)
+        trace = each_half(trace, lambda half: replace(half, virtual=True, real_dates=real_dates))
         return self.session.finished(trace, lambda half: self._exposing(half, done))
 
     def _in_sequence(self, case: Case, world: MockWorld, virtual_time: VirtualTime, done: list[_CallableRun]) -> Ran:
@@ -329,11 +337,15 @@ class CallableRunner:
                 outcome = replace(outcome, reasons=mentioned(reasons, one.exposed))
             yield replace(run, outcome=outcome)
 
-    def _call(self, targets: tuple[Target, ...]) -> Any:
+    def _call(self, watch: DateWatch | None, targets: tuple[Target, ...]) -> Any:
         process = os.getpid()
+        if watch is not None:
+            watch.begin()
         try:
             return callables.call_at(self.client, targets)
         finally:
+            if watch is not None:
+                watch.end()
             if os.getpid() != process:
                 os._exit(0)  # a process that the client forked; the suite is not its to continue
 
@@ -371,6 +383,11 @@ class _CallableRun:
         else:
             self.exposed = callables.exposed_text(error)
             self.outcome = callables.failure(error, now())
+
+    def look_again(self) -> None:
+        """Find out whether the file that the run returned is still the same."""
+        if self.outcome is not None and self.outcome.replaced is not None:
+            self.outcome = replace(self.outcome, replaced=not still_there(self.outcome.saved, self.outcome.sha256))
 
     def run(self, ran: Ran) -> Run | None:
         """Return the run, or None if it has not begun. `ran` is the end of all runs."""

@@ -251,7 +251,7 @@ def written(framed: Framed, sent: Sent, usual: Iterable[tuple[bytes, bytes]], me
     """Return the bytes of a response in another form; `usual` are the headers of every response."""
     headers, body = [*usual, *sent.headers], sent.body
     if framed.coding and body:
-        body = CODERS[framed.coding](body)
+        body = CODERS[framed.coding.lower()](body)
         # They describe the body before its coding.
         headers = [header for header in headers if header[0] not in (b"etag", b"accept-ranges", b"content-length")]
         headers += [(b"content-encoding", framed.coding.encode()), (b"vary", b"accept-encoding")]

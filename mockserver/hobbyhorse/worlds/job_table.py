@@ -12,13 +12,14 @@ No question about a job or a tally takes longer because the world has more jobs.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from copy import copy
 from decimal import Decimal
 from heapq import heappop, heappush
+from itertools import islice
 from typing import overload
 
 from hobbyhorse.contract.request import Order
@@ -54,12 +55,6 @@ class JobIndex:
         table = self._tables[provider].get(job_id)
         return table is not None and not table.emptied
 
-    def remove(self, provider: str, job_id: str, table: JobTable) -> None:
-        """Forget a job of a table."""
-        # Worlds with equal seeds have equal ids.
-        if self._tables[provider].get(job_id) is table:
-            del self._tables[provider][job_id]
-
     def empty(self, table: JobTable) -> None:
         """Forget the jobs of a table, little by little."""
         table.emptied = True
@@ -72,19 +67,24 @@ class JobIndex:
         else:
             self.remove(*job, table)
 
+    def remove(self, provider: str, job_id: str, table: JobTable) -> None:
+        """Remove a job that its table no longer has."""
+        # Worlds with equal seeds have equal ids.
+        if self._tables[provider].get(job_id) is table:
+            del self._tables[provider][job_id]
+
 
 class JobTable(Mapping[str, Job]):
     """The jobs of one world by id, oldest first. When `emptied`, it is only waiting to be freed."""
 
     def __init__(self, index: JobIndex | None = None) -> None:
         self.emptied = False
-        # A snapshot stands still. The jobs with lower numbers than the first one are forgotten; the tallies have them.
-        self._still = False
-        self._first_number = self._lost_before = 0
         self._index = index or JobIndex()
         self._jobs: dict[str, Job | bytes] = {}
-        self._ids: list[str] = []
-        self._by_provider: dict[str, list[int]] = defaultdict(list)
+        # The ids by number, from the first number that is kept; None for a job that was forgotten.
+        self._ids: list[str | None] = []
+        self._first_number = 0
+        self._by_provider: dict[str | None, list[int]] = defaultdict(list)
         self._by_end: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         self._packer = Packer()
         self._unpacked: deque[int] = deque()
@@ -93,7 +93,9 @@ class JobTable(Mapping[str, Job]):
         self._planned: list[tuple[float, int]] = []
         self._held: set[int] = set()
         self._orders: dict[bytes, int | Repeats] = {}
+        # The jobs that ended without success, and how many such jobs were forgotten.
         self._lost: set[int] = set()
+        self._lost_before = 0
         self._duplicates = 0
         self._spent = self._reserved = Decimal(0)
 
@@ -102,7 +104,8 @@ class JobTable(Mapping[str, Job]):
         number = job.number = self._first_number + len(self._ids)
         self._jobs[job.id] = job
         self._ids.append(job.id)
-        self._by_provider[job.contract.key].append(number)
+        for provider in (None, job.contract.key):
+            self._by_provider[provider].append(number)
         self._index.add(job.contract.key, job.id, self)
         self._open[number] = job
         self._reserved += job.cost
@@ -121,14 +124,62 @@ class JobTable(Mapping[str, Job]):
         self._index.empty(self)
         return JobTable(self._index)
 
+    def snapshot(self) -> JobTable:
+        """Return a copy that another thread may read. Jobs are shared, and none may be added to the copy."""
+        made = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, (dict, list, set, deque)):
+                setattr(made, name, copy(value))
+        for lists in (made._by_provider, made._by_end):
+            lists.update({name: numbers[:] for name, numbers in lists.items()})  # type: ignore[misc]
+        return made
+
     def pop(self) -> tuple[str, str] | None:
         """Remove one job of an emptied table; return its provider and id, or None if there is none left."""
         for provider, numbers in self._by_provider.items():
-            if numbers:
-                job_id = self._name(numbers.pop())
+            if provider is not None and numbers:
+                job_id = self._id(numbers.pop())
                 del self._jobs[job_id]
                 return provider, job_id
         return None
+
+    def forget(self, count: int) -> list[Job]:
+        """Forget the oldest jobs that have ended, up to a number of them; return them. The totals stay."""
+        # The newest one stays: it is being submitted.
+        ended = (number for number in self._by_provider[None][:-1] if number not in self._open)
+        forgotten = [self.at(number) for number in islice(ended, count)]
+        gone = {job.number for job in forgotten}
+        for numbers in (*self._by_provider.values(), *self._by_end.values()):
+            numbers[:] = [number for number in numbers if number not in gone]
+        for job in forgotten:
+            self._index.remove(job.contract.key, job.id, self)
+            del self._jobs[job.id]
+            self._forget_order(job)
+            self._ids[job.number - self._first_number] = None
+        kept = next((at for at, name in enumerate(self._ids) if name is not None), len(self._ids))
+        del self._ids[:kept]
+        self._first_number += kept
+        self._unpacked = deque(number for number in self._unpacked if number not in gone)
+        return forgotten
+
+    def _forget_order(self, job: Job) -> None:
+        """Forget the order of a job, so that a later one is no duplicate of it."""
+        if job.number in self._lost:
+            self._lost.discard(job.number)
+            self._lost_before += 1
+            return
+        order = _hash(job.contract.key, job.order)
+        found = self._orders[order]
+        if isinstance(found, Repeats) and found.count > 1:
+            found.forget(job.number, self._lost)
+        else:
+            del self._orders[order]
+
+    def _id(self, number: int) -> str:
+        """Return the id of a job that is kept."""
+        found = self._ids[number - self._first_number]
+        assert found is not None
+        return found
 
     def plan(self, job: Job) -> None:
         """Note that the end of a job has moved."""
@@ -137,8 +188,6 @@ class JobTable(Mapping[str, Job]):
 
     def settle(self, now: float) -> None:
         """Account for the jobs that have ended by now."""
-        if self._still:
-            return
         for number in [one for one in self._held if not self._open[one].held]:
             self._held.discard(number)
             heappush(self._planned, (self._open[number].finished, number))
@@ -182,10 +231,7 @@ class JobTable(Mapping[str, Job]):
         """Keep a job that ended unpacked, and pack the one that has been so for longest."""
         self._unpacked.append(number)
         if len(self._unpacked) > MOST_UNPACKED:
-            oldest = self._unpacked.popleft()
-            if oldest < self._first_number:
-                return
-            name = self._name(oldest)
+            name = self._id(self._unpacked.popleft())
             job = self._jobs[name]
             packed = self._packer.pack(job) if isinstance(job, Job) else None
             if packed is not None:
@@ -206,10 +252,10 @@ class JobTable(Mapping[str, Job]):
         return self[job_id] if isinstance(found, bytes) else found
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._jobs)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._ids))
+        return iter(tuple(self._jobs))
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._jobs
@@ -220,57 +266,12 @@ class JobTable(Mapping[str, Job]):
 
     def at(self, number: int) -> Job:
         """Return the job with a number. A packed job is a copy: its changes are lost."""
-        found = self._jobs[self._name(number)]
+        found = self._jobs[self._id(number)]
         return self._packer.unpack(found) if isinstance(found, bytes) else found
 
     def numbers(self, provider: str | None = None) -> Sequence[int]:
         """Return the numbers of the jobs of a provider, or of all, ascending."""
-        if provider is None:
-            return range(self._first_number, self._first_number + len(self._ids))
         return self._by_provider.get(provider, ())
-
-    def _name(self, number: int) -> str:
-        """Return the id of the job with a number."""
-        return self._ids[number - self._first_number]
-
-    def forget(self, count: int) -> list[Job]:
-        """Forget the oldest jobs, at most `count`, up to the first that has not ended; return them.
-
-        The totals keep them. Call `settle` first.
-        """
-        running = next(iter(self._open), self._first_number + len(self))
-        numbers = self.numbers()[: min(count, running - self._first_number)]
-        jobs = [self.at(number) for number in numbers]
-        for job in jobs:
-            del self._jobs[job.id]
-            self._index.remove(job.contract.key, job.id, self)
-            self._forget_order(job)
-        self._first_number += len(jobs)
-        del self._ids[: len(jobs)]
-        for ascending in (*self._by_provider.values(), *self._by_end.values()):
-            del ascending[: bisect_left(ascending, self._first_number)]
-        return jobs
-
-    def _forget_order(self, job: Job) -> None:
-        if job.number in self._lost:
-            self._lost.discard(job.number)
-            self._lost_before += 1
-            return
-        order = _hash(job.contract.key, job.order)
-        found = self._orders.get(order)
-        if found == job.number or (isinstance(found, Repeats) and not found.forget(job.number)):
-            del self._orders[order]
-
-    def snapshot(self, now: float) -> JobTable:
-        """Return a copy that stands still, for other threads. The jobs are the same."""
-        self.settle(now)
-        found = copy.copy(self)
-        found._still = True
-        found._jobs, found._ids, found._open = dict(self._jobs), [*self._ids], dict(self._open)
-        found._by_provider = defaultdict(list, {name: [*numbers] for name, numbers in self._by_provider.items()})
-        found._by_end = defaultdict(list, {name: [*numbers] for name, numbers in self._by_end.items()})
-        found._unpacked, found._orders, found._lost = deque(self._unpacked), dict(self._orders), set(self._lost)
-        return found
 
     def ends(self) -> Iterator[tuple[str, str, str, Sequence[int]]]:
         """Yield provider, stage, class of the stage, and the numbers of the jobs that ended so. Call `settle` first."""
@@ -289,8 +290,8 @@ class JobTable(Mapping[str, Job]):
 
     def totals(self) -> Totals:
         """Return the totals of the ledger. Call `settle` first."""
-        count = self._first_number + len(self._ids) - self._lost_before - len(self._lost)
-        return Totals(count, self._duplicates, self._spent)
+        submitted = self._first_number + len(self._ids)
+        return Totals(submitted - len(self._lost) - self._lost_before, self._duplicates, self._spent)
 
     def entry(self, number: int, now: float) -> LedgerEntry:
         """Return the ledger's entry of a job. Call `settle` first."""
@@ -307,7 +308,7 @@ class JobTable(Mapping[str, Job]):
             job.cost if billed else Decimal(0),
             billed,
             not lost,
-            None if first is None or first == number else self._name(first),
+            None if first is None or first == number else self._id(first),
         )
 
     def _first(self, job: Job) -> int:
@@ -322,10 +323,10 @@ class _Jobs(ValuesView[Job]):
     _mapping: JobTable
 
     def __iter__(self) -> Iterator[Job]:
-        return map(self._mapping.at, self._mapping.numbers())
+        return map(self._mapping.at, tuple(self._mapping.numbers()))
 
     def __reversed__(self) -> Iterator[Job]:
-        return map(self._mapping.at, reversed(self._mapping.numbers()))
+        return map(self._mapping.at, tuple(self._mapping.numbers())[::-1])
 
 
 class Repeats:
@@ -345,11 +346,10 @@ class Repeats:
         self._numbers.append(number)
         self.count += 1
 
-    def forget(self, number: int) -> bool:
-        """Forget a job, the first one; return whether others are left."""
-        if self._numbers and self._numbers[0] == number:
-            self._numbers.popleft()
-        return bool(self._numbers)
+    def forget(self, number: int, lost: set[int]) -> None:
+        """Forget a job that is not lost."""
+        self._numbers.remove(number)
+        self.remove(lost)
 
     def remove(self, lost: set[int]) -> None:
         """Note that one job more is lost; `lost` has all of them."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis.strategies import just, nothing
 
-from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.cases import TWICE, Case
 from hobbyhorse.conformance.client.planning import simplified, singles, varied
 from hobbyhorse.conformance.client.search import SHRINKING, TIMING_REPEATS, CannotRun, Plan, Progress, Search
 from hobbyhorse.conformance.judge import check
@@ -414,6 +414,38 @@ def test_a_client_whose_request_is_refused_gets_a_finding_and_the_reason(contrac
     assert found.unfit is not None
     assert "HTTP 400" in found.unfit
     assert (found.status(), len(client.ran)) == (1, 1)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_client_that_runs_well_only_once_is_judged_by_two_runs_in_a_fresh_process(
+    contract: Contract, broken: bool
+) -> None:
+    class OnceOnly(MadeUp):
+        def play(self, case: Case) -> Trace:
+            self.ran.append(case)
+            told = Teller(self.contract, {"n": 1})
+            if case.kind == TWICE:
+                role, situation = ending(self.contract)
+                told.submit().wait(5).call(role, situation).media().end("success", size=1000)
+                told.wait(1).again({"n": 2})
+                if not broken:
+                    told.submit(None, status=500, job=None)
+            told.end("failed", message="Event loop is closed")
+            return replace(told.trace(), scenario=case.scenario, drill=case.kind)
+
+    client = OnceOnly(contract)
+    plan = Plan(60, kinds=("once", TWICE))
+    found = Search(contract, client, plan, fresh=lambda cases: [client.play(case) for case in cases])
+    if not broken:
+        with pytest.raises(CannotRun, match="submitted no job"):
+            found.run("a client", "m")
+        return
+    result = found.run("a client", "m")
+    assert "END-02" in {one.rule.id for one in result.broken}
+    assert result.unfit is not None
+    assert (result.status(), [case.kind for case in client.ran]) == (1, ["once", TWICE])
+    with pytest.raises(CannotRun):
+        Search(contract, OnceOnly(contract), plan).run("a client", "m")
 
 
 def test_a_timing_finding_is_confirmed_only_where_it_would_be_reported(contract: Contract) -> None:

@@ -42,6 +42,21 @@ def test_without_a_job_nothing_is_sent(contract: Contract) -> None:
         assert session.endpoint.exchanges == []
 
 
+def referring(contract: Contract) -> list[int]:
+    """Return the models whose pictures are references, and no first frames."""
+    return [n for n, model in enumerate(contract.models) if "first_frame" not in model.parameters]
+
+
+@contracts_that(lambda contract: bool(referring(contract)))
+def test_the_video_of_references_is_not_compared_with_the_submitted_picture(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted, model=referring(contract)[0])) as (_, session):
+        session.submit_order("bound:x", session.marked("1"))
+        read_to_the_ends(session)
+    assert [dict(video.facts).get("first_frame_difference") for video in session.videos] == [None]
+    assert [dict(video.facts).get("asked_aspect") for video in session.videos] == [None]
+
+
 @cancelling
 def test_one_job_is_cancelled_in_each_stage_in_which_that_has_no_effect(contract: Contract) -> None:
     adapted = Source.of(contract.key).contract

@@ -74,7 +74,7 @@ def test_the_fake_keeps_every_rule(contract: Contract, model: Model) -> None:
     assert result.spent <= 5
     assert result.spent == sum(entry.price for entry in result.ledger if entry.billed)
     assert sum(1 for one in result.verdicts if one.verdict == PASSED) > len(server_rules()) / 3
-    assert result.seconds < 60
+    assert result.seconds < 120
 
 
 @models

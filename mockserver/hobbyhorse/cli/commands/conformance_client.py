@@ -11,6 +11,8 @@ import typer
 
 from hobbyhorse.cli.client_progress import progress
 from hobbyhorse.cli.client_runner import (
+    DEFAULT_LIMIT,
+    DEFAULT_SPEED,
     ClientOptions,
     CommandArgument,
     LimitOption,
@@ -20,6 +22,7 @@ from hobbyhorse.cli.client_runner import (
     SpeedOption,
     open_runner,
     option_names,
+    replay_options,
     warn_of_misplaced_options,
 )
 from hobbyhorse.cli.client_verdicts import show_result
@@ -62,8 +65,8 @@ def command(
     python: PythonOption = None,
     resume_command: ResumeOption = None,
     parallel: ParallelOption = None,
-    limit: LimitOption = 30.0,
-    speed: SpeedOption = 1.0,
+    limit: LimitOption = DEFAULT_LIMIT,
+    speed: SpeedOption = DEFAULT_SPEED,
     profile: Annotated[
         str,
         typer.Option(metavar="ci|full", help="The number of runs, unless --runs is given.", rich_help_panel=SEARCH),
@@ -114,23 +117,23 @@ def command(
                     result = replace(result, model=f"{chosen.id},{second[1].id}")
         except CannotRun as error:
             raise UsageError(str(error)) from None
-    result = with_baseline(result, accepted)
+    result = replace(with_baseline(result, accepted), options=replay_options(client))
     if report is not None:  # first, so that a summary is never printed for a report that is not there
         result = _write(result, [contract] if second is None else [contract, second[0]], report)
-    show_result(result, report)
+    show_result(result, contract, report, None if second is None else second[0])
     raise typer.Exit(result.status(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
 def _write(result: Result, contracts: Sequence[Contract], folder: Path) -> Result:
     """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
     try:
-        write_report(result, folder)
+        write_report(result, folder, *contracts)
         try:
             write_page(result, folder, *contracts)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # The page is the most complex part; the other files are written again, with this error.
             result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
-            write_report(result, folder)
+            write_report(result, folder, *contracts)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
     return result

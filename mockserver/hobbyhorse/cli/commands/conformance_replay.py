@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.client_runner import (
+    DEFAULT_LIMIT,
+    DEFAULT_SPEED,
     ClientOptions,
     ClientRunner,
     CommandArgument,
@@ -52,8 +54,8 @@ def command(
     contracts: ContractsOption = None,
     python: PythonOption = None,
     resume_command: ResumeOption = None,
-    limit: LimitOption = 30.0,
-    speed: SpeedOption = 1.0,
+    limit: LimitOption = DEFAULT_LIMIT,
+    speed: SpeedOption = DEFAULT_SPEED,
     allow_not_observed: AllowNotObservedOption = False,
 ) -> None:
     """Run a client against the scenario of a finding: still-broken, fixed, flaky or not-reached.

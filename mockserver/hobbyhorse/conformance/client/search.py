@@ -47,7 +47,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
-from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
+from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, TWICE, Case, case_of
 from hobbyhorse.conformance.client.diagnosis import Fit, own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
@@ -350,11 +350,25 @@ class Search:
         reason = without_video(first)
         if reason is None:
             return trace
-        # A request that the server refuses is a finding in itself, but the other rules cannot be judged.
-        if not (refused(first) and self.broken):
+        # A request that the server refuses is a finding in itself, but the other rules cannot be judged. So is a client
+        # that runs well once only: the runner has run it before.
+        if not (refused(first) and self.broken) and not self._runs_only_once():
             raise CannotRun(reason)
         self.roles, self.unfit = used_roles([first]), reason
         return trace
+
+    def _runs_only_once(self) -> bool:
+        """Whether a client gets its video in a fresh process, and breaks a rule in its next run there."""
+        if self.fresh is None or TWICE not in self.plan.kinds:
+            return False
+        case = Case({}, TWICE)
+        (trace,) = self.fresh([case])
+        first = trace.runs[0].outcome if trace.runs else None
+        if first is None or first.kind != "success":
+            return False
+        before = set(self.broken)
+        self._judge(case, trace)
+        return set(self.broken) > before
 
     def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
         """Return the cases that vary how the client is run."""

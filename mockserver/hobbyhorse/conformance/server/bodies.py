@@ -26,6 +26,7 @@ from hobbyhorse.contract.values import Contract, Model, Operation
 
 # Each item may be an image that the provider fetches; a longer list takes too much time.
 MOST_ITEMS = 20
+ABSENT = "absent"
 FILLER = "A horse gallops along the beach at low tide. "
 
 
@@ -154,7 +155,7 @@ _FIRST = settings(
 
 
 def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -> Iterator[Body]:
-    """Yield the order at each documented bound of its parameters: minimum, maximum, and each enum value."""
+    """Yield the order at each documented bound of its parameters: minimum, maximum, each enum value, and absent."""
     around = operation.model_parameters.pointer
     schema, file = contract.schemas.deref(*_root(contract, model))
     for pointer, label, value in _edges(contract.schemas, schema, file, resolve(order, around), ()):
@@ -219,6 +220,8 @@ def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) ->
         return
     if isinstance(value, dict):
         for name, inner in schema.get("properties", {}).items():
+            if name in value and name not in schema.get("required", ()):
+                yield (*at, name), ABSENT, MISSING
             # An optional parameter that the order lacks has documented bounds, too.
             yield from _edges(schemas, inner, file, value.get(name), (*at, name))
     elif isinstance(value, list) and value:

@@ -18,14 +18,13 @@ OTHER_ORDERS = ("bound:", "bounds:")
 def read_to_the_ends(session: Session) -> None:
     """Poll each accepted job until its end, read its result, and fetch its video if its order was another one.
 
-    One of them is asked to stop in each stage in which that must have no effect. Raises OutOfTime and
-    EndpointUnreachable.
+    The first of them is looked at in each stage. Raises OutOfTime and EndpointUnreachable.
     """
     for number, step in enumerate(unread(session)):
         job = str(step.job_told)
         try:
-            if number == 0 and "cancel" in session.contract.operations:
-                cancel_where_it_has_no_effect(session, job)
+            if number == 0:
+                look_in_each_stage(session, job)
             end = session.follow(job, PROBE)
             result = session.poll(job, PROBE, "result") if "result" in session.contract.operations else None
             _fetch(session, PaidJob(job, step, end, result))
@@ -42,17 +41,21 @@ def _fetch(session: Session, done: PaidJob) -> None:
         session.fetch_video(done)
 
 
-def cancel_where_it_has_no_effect(session: Session, job: str) -> None:
-    """Try to cancel a job in each stage before its end in which it cannot be cancelled. Raises Skipped."""
-    graph, tried = session.contract.graph, set[str]()
-    while len(tried) < sum(not stage.terminal and not stage.cancellable for stage in graph):
-        step = session.poll(job, PROBE)
-        if step.terminal or not step.reading.stages:
-            return
+def look_in_each_stage(session: Session, job: str) -> None:
+    """Read the result of a job in each stage before its end, and cancel it where that has no effect. Raises Skipped."""
+    graph, operations, seen = session.contract.graph, session.contract.operations, set[frozenset[str]]()
+    while not (step := session.poll(job, PROBE)).terminal and step.reading.stages:
         stages = [graph[name] for name in step.reading.stages if not graph[name].terminal]
+        if step.reading.stages in seen or not stages:
+            # The next stage is still to come.
+            if len(seen) >= sum(not stage.terminal for stage in graph):
+                return
+            continue
+        seen.add(step.reading.stages)
+        if "result" in operations:
+            session.poll(job, PROBE, "result", wait=False)
         # A stage that cannot be told from a cancellable one may have either response.
-        if stages and not any(stage.cancellable for stage in stages) and not tried.issuperset(step.reading.stages):
-            tried |= step.reading.stages
+        if "cancel" in operations and not any(stage.cancellable for stage in stages):
             session.poll(job, f"{PROBE}:cancel", "cancel", wait=False)
 
 

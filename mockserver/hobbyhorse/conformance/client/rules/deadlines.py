@@ -1,9 +1,24 @@
-"""Rules about deadlines: waiting ends, the job's id is reported, and so is the timeout. Knows no server."""
+"""Rules about deadlines and clocks: waiting ends, the id and the timeout are reported. Knows no server."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from hobbyhorse.conformance.client.cases import AHEAD, CLOCK_KINDS
 from hobbyhorse.conformance.client.grouping import allowed_wait, misleading_date, stopped_waiting
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import (
+    MONEY,
+    MUST,
+    OBSERVED,
+    OUTCOME,
+    SHOULD,
+    VIDEO,
+    WIRE,
+    Breach,
+    Evidence,
+    each_order,
+    rule,
+)
 from hobbyhorse.scenarios.fault import HOLDS
 from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
@@ -19,6 +34,9 @@ LONGEST_REQUEST = 1_800.0
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
 # because the last poll is an interval before the deadline.
 DEADLINE_SHOWN_SHARE = 0.9
+# Seconds without a request that the hour by which the clock was set explains, and nothing else: no pause between polls
+# is as long.
+LONG_SILENCE = 1_200.0
 
 
 @rule(
@@ -31,6 +49,9 @@ DEADLINE_SHOWN_SHARE = 0.9
     says="By default, stop waiting for a job that never ends: at a deadline that nothing but the caller extends.",
     because="A job that hangs at the provider hangs its client forever: fal-ai/fal-java#9, mindroom-ai/mindroom#1996, "
     "ATH-MaaS/Pixelle-Video#48.",
+    fix="Compute one deadline at the start, pass it to every wait and every retry, and raise a timeout error when it "
+    "has passed.",
+    example="pause",
 )
 @each_order
 def has_deadline(trace: AnnotatedTrace) -> Evidence:
@@ -86,6 +107,8 @@ def _gave_up(trace: AnnotatedTrace, stayed: bool, longest: float) -> bool:
     channel=OUTCOME,
     says="A response that never comes does not hold the client: each request has a timeout.",
     because="requests waits forever by default, and so did its caller: scrapinghub/python-scrapinghub#19.",
+    fix="Give each request a timeout for the connection, for each read, and for the whole response.",
+    example="ask",
 )
 def request_timeout(trace: AnnotatedTrace) -> Evidence:
     held = names_used_for(HOLDS)
@@ -109,10 +132,13 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
     "id-in-error",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A client that gives up a job before its end reports the job's id to its caller.",
     because="The job continues and is billed; without its id the video can never be collected: "
     "Comfy-Org/comfy-mcp#238, novitalabs/javascript-sdk#3.",
+    fix="Put the job's id into the message, or into an attribute, of every error that is raised after the submission.",
+    example="Failed",
 )
 @each_order
 def id_in_error(trace: AnnotatedTrace) -> Evidence:
@@ -133,10 +159,14 @@ def id_in_error(trace: AnnotatedTrace) -> Evidence:
     "timeout-not-success",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=OUTCOME,
     says="Report the client's own timeout as a timeout: neither as a success nor as a failure of the provider.",
     because="A timeout was reported as a success, and the advice to try again paid for the video twice: "
     "tinyhumansai/openhuman#5411; the reverse happened in fal-ai/fal#1143.",
+    fix="Raise an error class of its own for the client's deadline, such as a subclass of TimeoutError, and convert "
+    "it neither to a result nor to a failure of the provider.",
+    example="TimedOut",
 )
 @each_order
 def timeout_not_success(trace: AnnotatedTrace) -> Evidence:
@@ -160,3 +190,32 @@ def _only_under_way(trace: AnnotatedTrace) -> bool:
     calm = all(step.under_way or (step.transient and not step.ok) for step in about)
     quiet = all(kinds and not kinds & ENDS for _, kinds in trace.callbacks)
     return calm and quiet and bool(trace.reads) and trace.reads[-1].under_way
+
+
+@rule(
+    "CLK-01",
+    "steady-clock",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="Measure waits and deadlines with a monotonic clock: the wall clock may be set while a job runs.",
+    because="A deadline by the wall clock ends a wait at once, or an hour late, if the machine's clock is corrected: "
+    "AzureAD/microsoft-authentication-library-for-js#3070.",
+    fix="Replace time.time() and datetime.now() by time.monotonic() wherever a wait or a deadline is computed.",
+    example="pause",
+)
+def steady_clock(trace: AnnotatedTrace) -> Evidence:
+    outcome = trace.outcome
+    # Only in virtual time is the clock set: the same case in real time shows nothing.
+    if not trace.trace.virtual:
+        return
+    if trace.trace.drill not in CLOCK_KINDS or trace.trace.scenario or outcome is None or trace.accepted is None:
+        return
+    yield OBSERVED
+    way = "an hour ahead for a while" if trace.trace.drill == AHEAD else "back by an hour"
+    set_by = f"the wall clock was set {way}"
+    if outcome.kind != "success":
+        yield Breach(f"{set_by}, and the run ended as {outcome.kind!r} although its job succeeded")
+    silence = max((after.arrived - before.done for before, after in pairwise(trace.steps)), default=0.0)
+    if silence > LONG_SILENCE:
+        yield Breach(f"{set_by}, and the client then sent no request for {silence:.0f} s")

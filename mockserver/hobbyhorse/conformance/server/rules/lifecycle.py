@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     bound_at,
@@ -20,7 +20,8 @@ from hobbyhorse.conformance.server.expected import (
 )
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.lifecycle import Graph
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.reading import message_of, read_items
+from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, AnnotatedTrace, Step
 
 # Two timestamps may be rounded differently, to seconds or milliseconds, and then appear in the wrong order.
@@ -28,6 +29,8 @@ CLOCK_ROUNDING_SECONDS = 1.0
 # Ten years, in seconds: only a timestamp in another unit, such as milliseconds, is further from now.
 PLAUSIBLE = 10 * 366 * 86_400.0
 MOMENTS = ("created_at", "started_at", "finished_at")
+# A list may come from a copy of the data that follows with a delay.
+LIST_DELAY_SECONDS = 2.0
 # Probes that request a job without the right to see it.
 FOREIGN_PROBES = ("identity:", "auth:")
 
@@ -62,6 +65,7 @@ def _reports(*names: str) -> Callable[[Contract], bool]:
     says="Each observed stage of a job is reachable from the stage observed before it; stages between two reads may "
     "be missed.",
     because="Clients act when a stage first appears: a job that moves backwards is started, reported or billed twice.",
+    fix="Update the stage only along the documented transitions, with the expected old stage as a condition.",
 )
 @one_per_kind
 def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
@@ -81,13 +85,16 @@ def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
     "terminal-is-final",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     says="A terminal stage never changes in later responses, nor does its error code or message.",
     because="Clients stop polling at a terminal stage: a success that turns into a failure is the loss of a paid "
     "video.",
+    fix="Refuse every update of a job that has ended, late worker results included.",
 )
 @one_per_kind
 def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
     """Find terminal stages that a later response contradicts, and errors whose code or message changes."""
+    yield from _listed_otherwise(trace)
     for job, first, then in _successive(trace):
         if not _ended(trace.contract.graph, first):
             continue
@@ -111,6 +118,8 @@ def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
     applies=_reports("progress", "queue_position"),
     says="Progress is a fraction from 0 to 1 that never decreases; a queue position is an integer of at least 0.",
     because="A progress bar runs past its end, or backwards.",
+    fix="Report progress as the maximum of the values so far, divided by its total, and a queue position as an "
+    "integer of at least 0.",
 )
 @one_per_kind
 def progress(trace: AnnotatedTrace) -> KindEvidence:
@@ -120,6 +129,40 @@ def progress(trace: AnnotatedTrace) -> KindEvidence:
             yield from _in_range(trace, job, sighting)
         for first, then in _pairs(sightings):
             yield from _falls(trace, job, first, then)
+
+
+def _listed_otherwise(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the items of lists with the ends that were seen before."""
+    listing = trace.contract.operations.get("list")
+    words = listed_stages(trace.contract, listing) if listing is not None else {}
+    ends = {job: [one for one in seen if _ended(trace.contract.graph, one)] for job, seen in _sightings(trace).items()}
+    for step in trace.of("list") if words else ():
+        for item in read_items(operation_of(trace, step), message_of((), step.value)) if step.ok else ():
+            stages = words.get(str(item.get("stage")))
+            seen = ends.get(str(item.get("job")), ())
+            before = [one for one in seen if one.step.done + LIST_DELAY_SECONDS < step.arrived]
+            if stages is None or not before:
+                continue
+            yield OBSERVED
+            if not stages & before[-1].stages:
+                message = f"job {item['job']}: {before[-1]}, which is terminal, but {label(step)} lists it as"
+                message += f" {item['stage']!r}"
+                places = ("lifecycle.json#/operations/list/items", *_meanings(trace, before[-1]))
+                yield ("list", stages), Breach(message, places, item["stage"])
+
+
+def listed_stages(contract: Contract, listing: Operation) -> dict[str, frozenset[str]]:
+    """Return the stages that each word in the items of a list may mean."""
+    if listing.items is None or "stage" not in listing.items.bindings or "listed" not in listing.situations:
+        return {}
+    example = contract.schemas.at(listing.situations["listed"].example_at)
+    items = read_items(listing, message_of((), example))
+    found: dict[str, frozenset[str]] = {}
+    for stage, index in listing.items.stages.items():
+        word = str(items[index].get("stage")) if index < len(items) else None
+        if word is not None:
+            found[word] = found.get(word, frozenset()) | {stage}
+    return found
 
 
 def _in_range(trace: AnnotatedTrace, job: str, sighting: Sighting) -> KindEvidence:
@@ -156,6 +199,7 @@ def _falls(trace: AnnotatedTrace, job: str, first: Sighting, then: Sighting) -> 
     says="A job's creation, start and finish times are in this order and in the documented unit; a running job has no "
     "finish time.",
     because="Milliseconds read as seconds put every computed deadline thousands of years away.",
+    fix="Store moments in one unit and convert them once, on output; set the finish time only when the job ends.",
 )
 @one_per_kind
 def moments(trace: AnnotatedTrace) -> KindEvidence:
@@ -181,9 +225,11 @@ def moments(trace: AnnotatedTrace) -> KindEvidence:
     "no-result-before-the-end",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_reports("video_url"),
     says="A job has no video URL before it has succeeded.",
     because="Clients that check only for the URL fetch half a file.",
+    fix="Publish the video's URL in the same update that sets the success, after the upload is complete.",
 )
 @one_per_kind
 def no_result_before_the_end(trace: AnnotatedTrace) -> KindEvidence:
@@ -205,6 +251,8 @@ def no_result_before_the_end(trace: AnnotatedTrace) -> KindEvidence:
     severity="S2",
     says="Responses that overlap in time can be ordered so that the job only moves forward.",
     because="Two workers that poll concurrently see two states, and the worker that stores its state last wins.",
+    fix="Read and write the stage in one place, and send no response from a replica that may be older than an earlier "
+    "response.",
 )
 def linearisable(trace: AnnotatedTrace) -> Evidence:
     """Find overlapping responses that no order can explain as a job that moves forward."""

@@ -38,6 +38,8 @@ TICK = 1.5
 # Seconds between two submissions after which a later creation must be visible in whole seconds.
 APART = 2.0
 # Values that a response need not have: other rules judge errors and what a request has given.
+# Values of a callback that the submission has given.
+ECHOED = frozenset({"callback_url", "client_ref", "metadata", "input"})
 ELSEWHERE = CONSTANT | {"error_code", "error_message", "refusal_message", "refusal_location"}
 
 
@@ -59,6 +61,7 @@ class Shown:
     severity="S3",
     says="A response has the headers that are documented for its situation.",
     because="A client that cannot tell a replay from a new job counts, and bills, the job twice.",
+    fix="Set the documented headers where the response of a situation is made, not in each handler.",
 )
 @one_per_kind
 def documented_headers(trace: AnnotatedTrace) -> KindEvidence:
@@ -101,6 +104,7 @@ def _situation(trace: AnnotatedTrace, step: Step) -> Situation | None:
     severity="S3",
     says="A job has the same model, times and final cost in each response, list and callback, at each of their places.",
     because="Two workers of a client that read different operations disagree about one job.",
+    fix="Read these values from the stored job in every response, instead of computing them again.",
 )
 @one_per_kind
 def one_value(trace: AnnotatedTrace) -> KindEvidence:
@@ -207,6 +211,7 @@ def _read(binding: Binding, place: Place, message: Message) -> Any:
     severity="S3",
     says="A response has each value that the example of its situation has, such as the times and the expiry of a link.",
     because="Clients are written by the examples: what these show is there, whatever a schema calls optional.",
+    fix="Add the values that the example of the response has, or remove them from the example.",
 )
 @one_per_kind
 def shown_values(trace: AnnotatedTrace) -> KindEvidence:
@@ -221,6 +226,7 @@ def shown_values(trace: AnnotatedTrace) -> KindEvidence:
             if binding.name not in ELSEWHERE and not binding.request:
                 for place in binding.response:
                     yield from _absent(trace, step, situations, (binding.name, place))
+    yield from _absent_in_callbacks(trace)
 
 
 def _absent(
@@ -228,7 +234,7 @@ def _absent(
 ) -> KindEvidence:
     """Yield the breach if a response has no value at a place at which all its examples have one."""
     (name, place), contract, operation = what, trace.contract, operation_of(trace, step)
-    if place.part != "body" or place.get(message_of((), step.value)) not in (MISSING, None):
+    if not _every_response_has(place) or place.get(message_of((), step.value)) not in (MISSING, None):
         return
     found = []
     for situation in situations:
@@ -240,6 +246,41 @@ def _absent(
     places = (*found, *(f"{LIFECYCLE}{format_pointer(one)}" for one in bindings))
     message = f"{label(step)}: no {name} at {format_pointer(place.pointer)}, which the example has"
     yield (step.role, step.reading.situations, name), Breach(message, tuple(dict.fromkeys(places)))
+
+
+def _every_response_has(place: Place) -> bool:
+    """Whether a place is in a body and in no further item of a list: an example may show more items than there are."""
+    return place.part == "body" and not any(name.isdecimal() and name != "0" for name in map(str, place.pointer))
+
+
+def _absent_in_callbacks(trace: AnnotatedTrace) -> KindEvidence:
+    """Yield the values that a callback lacks, although the examples of its situations have them."""
+    callbacks, contract = trace.contract.callbacks, trace.contract
+    for number, delivery in enumerate(trace.deliveries if callbacks else (), start=1):
+        assert callbacks is not None
+        message = message_of(delivery.headers, as_json(delivery.body))
+        situations = [
+            callbacks.situations[name] for name in read_callback(contract.schemas, callbacks, message).situations
+        ]
+        for binding in callbacks.bindings.values() if situations else ():
+            if binding.name not in ELSEWHERE | ECHOED:
+                yield OBSERVED
+                for place in binding.request:
+                    yield from _absent_in_callback(contract, situations, (binding.name, place), (number, message))
+
+
+def _absent_in_callback(
+    contract: Contract, situations: Iterable[Situation], what: tuple[str, Place], call: tuple[int, Message]
+) -> KindEvidence:
+    """Yield the breach if a callback, given by number and message, lacks a value that its examples have."""
+    (name, place), (number, message) = what, call
+    if not _every_response_has(place) or place.get(message) not in (MISSING, None):
+        return
+    at = [one.example_at + body_pointer(place) for one in situations]
+    if all(contract.schemas.at(one) not in (MISSING, None) for one in at):
+        homes = [f"{LIFECYCLE}/callbacks/situations/{one.name}" for one in situations]
+        words = f"callback {number}: no {name} at {format_pointer(place.pointer)}, which the example has"
+        yield ("callback", name), Breach(words, (*at, f"{LIFECYCLE}/callbacks/bindings/{name}", *homes))
 
 
 def _dated(contract: Contract) -> bool:
@@ -254,6 +295,7 @@ def _dated(contract: Contract) -> bool:
     applies=_dated,
     says="A job that is submitted later is created later.",
     because="A client that lost an id finds its job in a list by the time of its creation.",
+    fix="Take the creation time from one clock at the moment at which the job is stored.",
 )
 @one_per_kind
 def created_in_order(trace: AnnotatedTrace) -> KindEvidence:
