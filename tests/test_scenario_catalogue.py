@@ -639,6 +639,16 @@ def _private(session: Session, role: str, move: Move) -> None:
     _moved(session, role, move, lambda old, new: new == "http://169.254.169.254/latest/meta-data")
 
 
+def _closed_when_idle(session: Session, role: str, move: Move) -> None:
+    with session.open(role) as client:
+        seen = client.read()
+        assert (seen.end, seen.nothing) == ("whole", False)
+        assert not client.readable()
+        session.advance(float(move.options.get("seconds", 5.0)))
+        assert client.readable(PATIENCE)
+        assert client._socket.recv(1) == b""
+
+
 def objects(value: Any) -> list[dict[str, Any]]:
     """Return every object in a JSON value, outer objects first."""
     if isinstance(value, list):
@@ -658,6 +668,7 @@ TRANSPORT_CHECKS: Mapping[str, Check] = {
     "empty": _closed,
     "truncate": _cut_off,
     "slow_body": _drips,
+    "idle_close": _closed_when_idle,
 }
 OPERATION_CHECKS: Mapping[str, Check] = {
     **TRANSPORT_CHECKS,

@@ -152,7 +152,14 @@ class Framed:
         )
 
 
-WireEffect = Delay | Hold | Reset | Close | Truncate | Drip | Framed
+@dataclass(frozen=True, slots=True)
+class IdleClose:
+    """Send the response, and close the connection when it has been idle for `seconds`."""
+
+    seconds: float
+
+
+WireEffect = Delay | Hold | Reset | Close | Truncate | Drip | Framed | IdleClose
 SILENT = (Hold, Reset, Close)
 """The effects that send nothing at all."""
 
