@@ -307,7 +307,7 @@ ID_TAIL = Option(
     default="legal",
 )
 ERROR_TYPE = Option(
-    "json_type",
+    "written_as",
     "The type: a text, a number (the code, if the error is an object), an object, or a list.",
     one_of("text", "number", "object", "list"),
     tried=("text", "number", "object", "list"),

@@ -162,10 +162,10 @@ def test_an_error_has_another_type_only_if_the_contract_does_not_have_it(kind: s
     failed = replace(
         decided(b'{"status":"failed","error":{"code":"c","message":"m"}}', VTRIX), valid=lambda value: False
     )
-    assert orjson.loads(under("error_type", failed, json_type=kind).body)["error"] == error
-    assert WILD_ERROR.applies(WILD_ERROR, failed, {"json_type": kind})
-    assert not WILD_ERROR.applies(WILD_ERROR, replace(failed, valid=lambda value: True), {"json_type": kind})
-    assert not WILD_ERROR.applies(WILD_ERROR, decided(b'{"status":"completed"}', VTRIX), {"json_type": kind})
+    assert orjson.loads(under("error_type", failed, written_as=kind).body)["error"] == error
+    assert WILD_ERROR.applies(WILD_ERROR, failed, {"written_as": kind})
+    assert not WILD_ERROR.applies(WILD_ERROR, replace(failed, valid=lambda value: True), {"written_as": kind})
+    assert not WILD_ERROR.applies(WILD_ERROR, decided(b'{"status":"completed"}', VTRIX), {"written_as": kind})
 
 
 def test_an_unknown_member_has_characters_of_every_length() -> None:

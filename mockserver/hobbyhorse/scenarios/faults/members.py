@@ -256,7 +256,7 @@ def _wild_error(decided: DecidedOperation, value: Any, options: Options) -> Any:
         "object": {"code": "internal", "message": told},
         "list": [{"msg": told}],
     }
-    changed = replaced(value, at, types[options["json_type"]])
+    changed = replaced(value, at, types[options["written_as"]])
     # Another type that the contract has too is `error_shape`.
     return value if decided.valid(changed) else changed
 
