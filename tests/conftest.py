@@ -62,6 +62,7 @@ BY_DAY = {
     "server/test_world_trace.py": 4,
     "test_scenario_catalogue.py": 3,
     "test_schemathesis.py": 2,
+    "test_two_providers.py": 2,
     "conformance/client/test_search.py": 3,
     "test_broken_servers.py": 4,
     "server/test_trouble.py": 3,

@@ -1,4 +1,7 @@
-"""Correct clients that others wrote from the documents break only the rules for which findings.json has a reason."""
+"""Clients that others wrote from the documents: correct ones, and broken ones with the bugs of public issues.
+
+The correct ones break only the rules for which findings.json has a reason. The stored results of the broken ones recur.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from hobbyhorse.conformance.client.rules import rules
+from tests.blind_clients import __main__ as driver
+from tests.client_mutation.hunt import FOUND, RUNS, SURVIVED
 from tests.conftest import NIGHT, ROOT, many
+from tests.mutation.page import stored
 
 CORRECT = ROOT / "tests" / "blind_clients" / "correct"
 FINDINGS: dict[str, dict[str, str]] = json.loads((CORRECT / "findings.json").read_text())
@@ -51,3 +60,110 @@ def test_the_listed_findings_are_of_existing_clients_and_rules() -> None:
             assert why.endswith("."), (name, rule)
             # A MUST needs words of a document or a standard, which the client's author would accept.
             assert known[rule].level == "SHOULD" or why.count('"') >= 2, (name, rule)
+
+
+# ---- broken clients
+
+# By day a tenth of the broken clients runs again: clients that were found within this many runs.
+SHARE_BY_DAY, RUNS_BY_DAY, SEED = 0.1, 60, 7
+hunted = pytest.mark.skipif(
+    not driver.RESULTS.exists(), reason="no results are stored yet: run `python -m tests.blind_clients`"
+)
+FOUND_EARLY = {"clean": {"result": SURVIVED, "runs": 500}, "broken": {"result": FOUND, "rules": ["SUB-01"], "runs": 9}}
+
+
+def chosen(results: Mapping[str, Any], night: bool) -> list[str]:
+    """Return the names of the clients to run again: all at night, else a few that are found quickly."""
+    if night:
+        return sorted(results)
+    quick = [name for name, one in sorted(results.items()) if is_quick(one["broken"])]
+    return Random(SEED).sample(quick, min(len(quick), round(SHARE_BY_DAY * len(results))))
+
+
+def is_quick(result: Mapping[str, Any]) -> bool:
+    """Whether a broken client runs again in seconds: it was found early."""
+    return bool(result["result"] == FOUND and result["runs"] <= RUNS_BY_DAY)
+
+
+def differences(results: Mapping[str, Any], names: list[str], night: bool) -> list[str]:
+    """Run clients again; return a line for each with another result than the stored one."""
+    paths = {path.stem: path for path in driver.cases()}
+
+    def again(name: str) -> dict[str, Any]:
+        # By day the stored result of the clean twin is taken: it takes all the runs.
+        return driver.judged(paths[name], RUNS, None if night else results[name])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(names, pool.map(again, names), strict=True))
+    return [
+        f"{name}, {twin}: stored {results[name][twin]}, now {new[twin]}"
+        for name, new in found.items()
+        for twin in driver.TWINS
+        if not is_same(results[name][twin], new[twin])
+    ]
+
+
+def is_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two results agree, and name a rule in common if they name any."""
+    common = not old.get("rules") or bool(set(old["rules"]) & set(new.get("rules", ())))
+    return bool(old["result"] == new["result"] and common)
+
+
+def test_each_broken_client_names_its_source_and_its_provider() -> None:
+    for path in driver.cases():
+        first = path.read_text().splitlines()[0]
+        assert first.startswith('"""Source: '), path
+        assert driver.provider_of(path) in ("hiapi", "runcomfy", "runflow", "vtrix"), path
+
+
+def test_a_broken_client_is_found_by_a_rule_that_its_twin_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, Any]] = []
+
+    def in_child(name: str, provider: str, runs: int, ignored: Any, **environment: str) -> dict[str, Any]:
+        calls.append((name.rpartition(":")[2], ignored))
+        return {"result": FOUND, "rules": ["POL-01"], "runs": 3, "digest": "x"}
+
+    monkeypatch.setattr(driver, "in_child", in_child)
+    path = driver.cases()[0]
+    found = driver.judged(path, 3)
+    assert calls == [("clean", None), ("broken", ["POL-01"])]
+    assert "digest" not in found["broken"]
+    calls.clear()
+    assert driver.judged(path, 3, FOUND_EARLY)["clean"] == FOUND_EARLY["clean"]
+    assert calls == [("broken", ())]
+
+
+def test_few_broken_clients_are_chosen_by_day_and_always_the_same() -> None:
+    late = {"clean": FOUND_EARLY["clean"], "broken": {**FOUND_EARLY["broken"], "runs": RUNS_BY_DAY + 1}}
+    lost = {"clean": FOUND_EARLY["clean"], "broken": FOUND_EARLY["clean"]}
+    many_results = {str(number): (FOUND_EARLY, late, lost)[number % 3] for number in range(100)}
+    few = chosen(many_results, night=False)
+    assert few == chosen(many_results, night=False)
+    assert len(few) == 10
+    assert all(many_results[name] == FOUND_EARLY for name in few)
+    assert chosen(many_results, night=True) == sorted(many_results)
+
+
+def test_a_result_that_differs_from_the_stored_one_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = driver.cases()[0].stem
+    for broken, is_right in (
+        ({"result": FOUND, "rules": ["SUB-02", "SUB-01"], "runs": 8}, True),
+        ({"result": FOUND, "rules": ["SUB-02"], "runs": 8}, False),
+        ({"result": SURVIVED, "runs": 500}, False),
+    ):
+        new = {**FOUND_EARLY, "broken": broken}
+        monkeypatch.setattr(driver, "judged", lambda path, runs, known, new=new: new)
+        assert (differences({name: FOUND_EARLY}, [name], False) == []) is is_right
+
+
+@hunted
+def test_each_broken_client_has_a_stored_result() -> None:
+    assert sorted(stored(driver.RESULTS)) == sorted(path.stem for path in driver.cases())
+
+
+@hunted
+def test_the_stored_results_recur() -> None:
+    results = stored(driver.RESULTS)
+    names = chosen(results, NIGHT)
+    assert names
+    assert differences(results, names, NIGHT) == []

@@ -10,7 +10,7 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Breach
-from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.pair import annotated
 from tests.broken_clients.hunt import contracts, hunt, running
 from tests.broken_clients.mutants import MUTANTS, NOT_SHOWN, Mutant
 from tests.broken_clients.page import PAGE, case_from, caught, page
@@ -28,7 +28,8 @@ def broken(mutant: Mutant, source: str) -> tuple[Breach, ...]:
         *before, trace = run_cases([case] if usual is None else [usual, case])
     if before:
         trace = replace(trace, plain=before[0].runs[-1].outcome)
-    return check(RULES[mutant.rule], AnnotatedTrace(contracts()[mutant.provider], trace)).breaches
+    read = [contracts()[key] for key in (mutant.provider, mutant.second) if key is not None]
+    return tuple(one for half in annotated(read, trace) for one in check(RULES[mutant.rule], half).breaches)
 
 
 @each_mutant

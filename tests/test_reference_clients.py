@@ -7,25 +7,33 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import Case, case_of
+from hobbyhorse.cli.commands.conformance_client import PROFILE_RUNS
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, HAPPY, Case, case_of
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.client.search import STUCK_JOB, Plan, Search
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
 from hobbyhorse.runners.client_suite import examine
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from tests.conftest import CONTRACTS, ROOT, many
+from hobbyhorse.traces.trace import Trace
+from tests.conftest import CONTRACTS, NIGHT, ROOT, many
 from tests.test_examples import COMMANDS, NEEDS
 
 RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "500"))
 SEED = int(os.environ.get("HOBBYHORSE_SEED", "0"))
 CLIENTS = sorted((ROOT / "examples" / "python").glob("*.py"))
 assert CLIENTS
+# The clients with the most single faults, with and without callbacks.
+MOST_FAULTS = [path for path in CLIENTS if path.stem in ("runcomfy", "runflow_callbacks")]
+assert len(MOST_FAULTS) == 2
 # Rules that every client must have met: a rule that is not observed proves nothing.
 EXPECTED = {f"SUB-0{n}" for n in (1, 5)} | {"POL-01", "POL-03", "RTY-01", "RTY-04"} | {"TMO-01", "RES-01", "RES-06"}
 
@@ -45,6 +53,30 @@ def test_an_example_client_breaks_no_rule(path: os.PathLike[str]) -> None:
     assert passed >= EXPECTED
     assert ("CBK-04" in passed) == name.endswith("callbacks")
     assert result.coverage.met >= result.coverage.total * 0.2
+
+
+@pytest.mark.parametrize("path", CLIENTS if NIGHT else MOST_FAULTS, ids=lambda path: path.stem)
+def test_the_profile_for_ci_tries_each_single_fault_and_each_variation(path: Path) -> None:
+    contract = next(contract for contract in CONTRACTS if path.stem.startswith(contract.key))
+    with FakeSession(contract, contract.models[0]) as session:
+        runner = CallableRunner(session, find_client(f"{path}:generate"))
+        runner.fit()
+        real = {case.key: runner.run(case) for case in (HAPPY, STUCK_JOB)}
+
+        def run(cases: Sequence[Case]) -> Iterator[Trace]:
+            """Run a client that ends each other case like the faultless one: only the plan matters here."""
+            for case in cases:
+                same: Any = {"scenario": case.scenario, "drill": case.kind, "point": case.point, "order": case.order}
+                yield real[case.key] if case.key in real else replace(real[HAPPY.key], **same)
+
+        runs = PROFILE_RUNS["ci"][0]
+        search = Search(contract, run, Plan(runs, SEED, ("SUB-01",), CALLABLE_KINDS))
+        result = search.run("client", contract.models[0].id)
+    assert result.coverage.untried == ()
+    assert result.runs == runs
+    # With fewer runs than single faults, those without a run are listed.
+    few = Search(contract, run, Plan(100, SEED, ("SUB-01",), CALLABLE_KINDS)).run("client", contract.models[0].id)
+    assert len(few.coverage.untried) > result.coverage.total / 2
 
 
 @pytest.mark.parametrize("name", ["hiapi.mjs", "vtrix.sh"])

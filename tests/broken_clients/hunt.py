@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, RESUMED_KINDS, Case, case_of
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, FALLBACK_KINDS, RESUMED_KINDS, Case, case_of
 from hobbyhorse.conformance.client.search import CannotRun, CaseRunner, Plan, Progress, Search
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.contract.folder import load_all
@@ -48,7 +48,9 @@ def running(mutant: Mutant, source: str) -> Iterator[CaseRunner]:
     """Yield a runner of cases for a mutant's source, or for the source of its working client."""
     contract = contracts()[mutant.provider]
     if mutant.kind == "python":
-        with FakeSession(contract, contract.models[0]) as session:
+        second = None if mutant.second is None else contracts()[mutant.second]
+        also = None if second is None else (second, second.models[0])
+        with FakeSession(contract, contract.models[0], second=also) as session:
             yield CallableRunner(session, load(mutant.name, source))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -68,10 +70,12 @@ def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: boo
         if mutant.rule in progress.broken and not broken_at:
             broken_at.append(progress.runs)
 
-    kinds = CALLABLE_KINDS if mutant.kind == "python" else RESUMED_KINDS
+    kinds: tuple[str, ...] = CALLABLE_KINDS if mutant.kind == "python" else RESUMED_KINDS
+    kinds = kinds if mutant.second is None else FALLBACK_KINDS
     until = frozenset() if whole else frozenset({mutant.rule})
     with running(mutant, mutant.source) as run_cases:
         search = Search(contract, run_cases, Plan(runs, 0, tuple(rules), kinds, until), note)
+        search.second = None if mutant.second is None else contracts()[mutant.second]
         result = search.run(mutant.name, contract.models[0].id)
     own = next(one for one in result.verdicts if one.rule.id == mutant.rule)
     others = tuple(f"{one.rule.id}: {one.findings[0].messages[0]}" for one in result.broken if one is not own)

@@ -14,6 +14,7 @@ from types import ModuleType
 from hobbyhorse.runners.callable import Client
 
 from .clock_mutants import CLOCKS
+from .fallback_mutants import FALLBACKS
 from .lost_orders import LOST_ORDERS
 from .order_mutants import ORDERS
 from .outcomes import OUTCOMES
@@ -23,8 +24,11 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES, HERE = ROOT / "examples" / "python", Path(__file__).parent
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
 HIAPI_CALLBACKS, RUNFLOW_CALLBACKS, SERVICE = "hiapi_callbacks", "runflow_callbacks", "service"
+FALLBACK = "fallback"
 # The provider of each client that is not named after its provider.
-PROVIDERS = {SERVICE: HIAPI, HIAPI_CALLBACKS: HIAPI, RUNFLOW_CALLBACKS: RUNFLOW}
+PROVIDERS = {SERVICE: HIAPI, HIAPI_CALLBACKS: HIAPI, RUNFLOW_CALLBACKS: RUNFLOW, FALLBACK: HIAPI}
+# The providers to which clients fall back.
+SECONDS = {FALLBACK: RUNCOMFY}
 # The rules that no client here can break, with the reason.
 NOT_SHOWN = {
     "CBK-05": "the callbacks of every provider here are signed; "
@@ -61,9 +65,14 @@ class Mutant:
         return PROVIDERS.get(self.client, self.client)
 
     @property
+    def second(self) -> str | None:
+        """The key of the provider that the client falls back to, if it does."""
+        return SECONDS.get(self.client)
+
+    @property
     def path(self) -> Path:
         """The file of the working client."""
-        return (HERE if self.client == SERVICE else EXAMPLES) / f"{self.client}.py"
+        return (HERE if self.client in (SERVICE, FALLBACK) else EXAMPLES) / f"{self.client}.py"
 
     @property
     def working(self) -> str:
@@ -1256,5 +1265,5 @@ REQUESTS = (
 
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
-    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS)),
+    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS, *FALLBACKS)),
 )

@@ -48,7 +48,9 @@ def caught() -> dict[str, dict[str, Any]]:
 
 def case_from(stored: Mapping[str, Any]) -> Case:
     """Return a case that was stored as JSON."""
-    return Case(stored["scenario"], stored["drill"], stored.get("point", 0), stored.get("order"))
+    return Case(
+        stored["scenario"], stored["drill"], stored.get("point", 0), stored.get("order"), stored.get("second", {})
+    )
 
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,29 +188,6 @@ def forgets(name: str) -> Change:
         return response.with_json(response.json | {name: None})
 
     return lambda contract: Bend(response=response)
-
-
-def swapped(one: str, other: str) -> Callable[[Any], Any]:
-    """Return an edit that exchanges two members, if both have values."""
-
-    def edit(body: Any) -> Any:
-        if not body.get(one) or not body.get(other):
-            return body
-        return body | {one: body[other], other: body[one]}
-
-    return edit
-
-
-def counted_words(words: dict[str, str]) -> Callable[[Any], Any]:
-    """Return an edit that replaces texts anywhere in a body."""
-
-    def edit(body: Any) -> Any:
-        text = json.dumps(body)
-        for word, instead in words.items():
-            text = text.replace(json.dumps(word), json.dumps(instead))
-        return json.loads(text)
-
-    return edit
 
 
 def hidden_end(contract: Contract) -> Bend:

@@ -1061,8 +1061,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "LIF-04",
         RUNFLOW,
-        "completed before it was created",
-        good("status", conduct.swapped("created_at", "completed_at")),
+        "completed years before it was created",
+        good("status", put("/completed_at", lambda value: value and "2020-01-01T00:00:00.000+00:00")),
     ),
     *(Mutant(*one) for one in (*QUERIES, *VALUES)),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.cli.client_runner import ClientOptions, open_runner
+from hobbyhorse.cli.client_runner import ClientOptions, open_runner, replay_options
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.cases import (
     CLOCK_KINDS,
@@ -87,3 +87,24 @@ def test_only_a_command_that_can_be_resumed_is_killed() -> None:
         assert runner.kinds == (*KINDS, FOLDER, KILLED, MOVED)
         (trace,) = runner.play([Case()])
     assert trace.exchanges == ()
+
+
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        (replace(NONE, python="a b.py:f"), ("--python", "a b.py:f")),
+        (
+            replace(NONE, python="a.py:f", contracts=Path("mine"), limit=5.0),
+            ("--contracts", "mine", "--python", "a.py:f"),
+        ),
+        (replace(NONE, command=["node", "c.mjs"]), ("--", "node", "c.mjs")),
+        (
+            replace(NONE, command=["x"], resume_command="x --resume", limit=60.0, speed=2.5),
+            ("--limit", "60", "--speed", "2.5", "--resume-command", "x --resume", "--", "x"),
+        ),
+    ],
+)
+def test_a_replay_names_the_client_and_the_options_that_are_not_default(
+    client: ClientOptions, words: tuple[str, ...]
+) -> None:
+    assert replay_options(client) == words

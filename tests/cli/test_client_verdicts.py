@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.traces.trace import Outcome, Run, Trace
+from tests.conftest import CONTRACTS
 
 RULES = rules()
 TRACE = Trace("p", "http://x", runs=(Run(0.0, "http://x", outcome=Outcome("success", 1.0)),))
@@ -36,7 +38,7 @@ def result(coverage: Coverage, accepted: dict[str, str], stale: tuple[str, ...] 
 
 def test_the_summary_has_runs_coverage_report_and_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     coverage = Coverage(met=8, total=12, untried=("a", "b", "c"))
-    show_result(result(coverage, {RULES[2].id: "known [red]"}, (RULES[0].id,)), Path("folder"))
+    show_result(result(coverage, {RULES[2].id: "known [red]"}, (RULES[0].id,)), CONTRACTS[0], Path("folder"))
     lines = capsys.readouterr().out.splitlines()
     assert "30 runs in 2.0 s (15.0 a second), seed 7; 8 of 12 single faults reached" in lines
     assert "3 of them were not tried, because the runs were used up; --runs N allows more" in lines
@@ -47,8 +49,18 @@ def test_the_summary_has_runs_coverage_report_and_baseline(capsys: pytest.Captur
 
 
 def test_a_summary_without_baseline_and_report_counts_the_broken_rules(capsys: pytest.CaptureFixture[str]) -> None:
-    show_result(result(Coverage(met=12, total=12), {}), None)
+    show_result(result(Coverage(met=12, total=12), {}), CONTRACTS[0], None)
     printed = capsys.readouterr().out
+    assert "  again: " not in printed
     assert "report:" not in printed
     assert "not tried" not in printed
     assert printed.splitlines()[-1] == "1 rule broken, 1 passed, 1 not observed"
+
+
+def test_each_finding_has_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
+    found = replace(result(Coverage(met=12, total=12), {}), options=("--python", "my client.py:generate"))
+    show_result(found, CONTRACTS[0], Path("folder"))
+    command = (
+        f"hobbyhorse conformance replay folder/findings/{RULES[2].id}.scenario.json --python 'my client.py:generate'"
+    )
+    assert f"  again: {command}\n" in capsys.readouterr().out

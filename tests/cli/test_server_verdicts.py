@@ -17,7 +17,9 @@ from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.session import Note
 from hobbyhorse.traces.trace import Trace
+from tests.conftest import CONTRACTS
 
+CONTRACT = CONTRACTS[0]
 RULES = server_rules()
 BREACHES = tuple(Breach(f"breach {number} [red]", ("openapi.json#/a", "b")) for number in range(MOST_MESSAGES + 2))
 TAUGHT = Lesson(RULES[1].id, ("lifecycle.json#/x",), "It is assumed.", "It was 7.", 7, ())
@@ -56,9 +58,12 @@ def test_a_plan_lists_the_cost_of_each_probe_and_the_bound(capsys: pytest.Captur
 
 
 def test_breaches_lessons_and_the_cost_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    show_server_result(result(), Path("folder"))
+    show_server_result(result(), CONTRACT, Path("folder"))
     printed = capsys.readouterr().out
-    assert f"{RULES[0].id} {RULES[0].says}" in printed
+    first = RULES[0]
+    assert printed.startswith("1 rule broken: 1 security\n\nSecurity\n")
+    assert f"{first.id} {first.name} MUST, S1\n  {first.says}\n" in printed
+    assert f"  fix: {first.fix}\n" in printed
     assert printed.count("  server: breach ") == MOST_MESSAGES
     assert "  server: breach 0 [red]\n    openapi.json#/a\n" in printed
     assert "  and 2 more\n" in printed
@@ -70,16 +75,15 @@ def test_breaches_lessons_and_the_cost_are_printed(capsys: pytest.CaptureFixture
 
 
 def test_an_accepted_rule_is_marked_and_its_breaches_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    show_server_result(result(accepted={RULES[0].id: "known"}), None)
+    show_server_result(result(accepted={RULES[0].id: "known"}), CONTRACT, None)
     printed = capsys.readouterr().out
-    assert "broken (accepted)" in printed
     assert f"{RULES[0].id} is accepted: known\n" in printed
     assert "breach 0" not in printed
     assert printed.endswith("nothing broken\n")
 
 
 def test_an_endpoint_that_cannot_be_judged_has_a_reason_and_no_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
-    show_server_result(result(unjudged="no [server] there", verdicts=(), budget=None), None)
+    show_server_result(result(unjudged="no [server] there", verdicts=(), budget=None), CONTRACT, None)
     printed = capsys.readouterr().out
     assert printed.startswith("nothing could be judged: no [server] there\n")
     assert printed.endswith("0.42 USD spent, no budget was given\n")
@@ -87,7 +91,7 @@ def test_an_endpoint_that_cannot_be_judged_has_a_reason_and_no_verdicts(capsys: 
 
 def test_skipped_probes_are_grouped_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
     notes = tuple(Note(f"probe-{number}", "no budget") for number in range(MOST_LISTED + 2))
-    show_server_result(result(notes=(*notes, Note("other", "no callbacks"))), None)
+    show_server_result(result(notes=(*notes, Note("other", "no callbacks"))), CONTRACT, None)
     lines = capsys.readouterr().out.splitlines()
     names = ", ".join(f"probe-{number}" for number in range(MOST_LISTED))
     assert f"left out: {names} and 2 more: no budget" in lines

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hobbyhorse.clock.clock import Clock, ManualClock, RealClock
+from hobbyhorse.clock.clock import Clock, ManualClock, RealClock, real_seconds
 
 pytestmark = pytest.mark.anyio
 
@@ -722,3 +722,60 @@ def test_a_clock_may_be_closed_and_used_again_after_its_event_loop_has_closed() 
     clock.close()
     loops.run(clock.sleep_until(100.0))
     assert log.ran == []
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Two clocks of a system that stand: the seconds of the wall clock, and of the monotonic one."""
+    both = [1_000_000.0, 50.0]
+    monkeypatch.setattr("time.time", lambda: both[0])
+    monkeypatch.setattr("hobbyhorse.clock.clock.real_seconds", lambda: both[1])
+    return both
+
+
+def test_a_clock_knows_that_the_machine_has_slept(wall: list[float]) -> None:
+    clock = RealClock()
+    wall[:] = [1_000_010.0, 60.0]
+    assert clock.now() == pytest.approx(1_000_010)
+    wall[0] += 8 * 3_600  # the lid was opened
+    assert clock.now() == pytest.approx(1_000_010 + 8 * 3_600)
+    wall[:] = [wall[0] + 5, wall[1] + 5]
+    assert clock.now() == pytest.approx(1_000_015 + 8 * 3_600)
+
+
+def test_a_clock_does_not_follow_what_keeps_the_wall_clock_right(wall: list[float]) -> None:
+    clock = RealClock()
+    wall[:] = [1_000_010.9, 60.0]
+    assert clock.now() == pytest.approx(1_000_010)
+
+
+def test_a_wall_clock_that_is_set_back_does_not_stop_a_clock_and_a_reset_follows_it(wall: list[float]) -> None:
+    clock = RealClock()
+    wall[:] = [1_000_010.0 - 7_200, 60.0]
+    assert clock.now() == pytest.approx(1_000_010)
+    wall[:] = [1_000_020.0 - 7_200, 70.0]
+    assert clock.now() == pytest.approx(1_000_020)
+    clock.follow()
+    assert clock.now() == pytest.approx(1_000_020 - 7_200)
+    clock.follow()
+    assert clock.now() == pytest.approx(1_000_020 - 7_200), "once"
+    wall[:] = [1_000_020.0, 70.0]
+    assert clock.now() == pytest.approx(1_000_020), "and forwards again"
+
+
+def test_a_reset_keeps_the_time_by_which_a_clock_was_advanced(wall: list[float]) -> None:
+    clock = RealClock()
+    asyncio.run(clock.advance(500))
+    wall[:] = [1_000_010.0 - 7_200, 60.0]
+    clock.follow()
+    assert clock.now() == pytest.approx(1_000_510 - 7_200)
+    ManualClock().follow()
+
+
+def test_real_seconds_pass_in_a_test_that_has_frozen_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("time", "monotonic", "perf_counter"):
+        monkeypatch.setattr(f"time.{name}", lambda: 7.0)
+    began = real_seconds()
+    while real_seconds() == began:
+        pass
+    assert real_seconds() > began

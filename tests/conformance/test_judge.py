@@ -71,16 +71,23 @@ def test_a_rule_is_not_observed_without_its_channel(contract: Contract) -> None:
     recorded = replace(told.trace(), runs=())
     ended = Teller(contract).submit().submit().end("failed").trace()
     resumed = Teller(contract).submit().restart().submit().trace()
+    fallback = replace(recorded, partner=recorded)
+    traces = (recorded, ended, resumed, fallback)
     expected = {
-        "wire": (True, True, True),
-        "outcome": (False, True, False),
-        "restart": (False, False, True),
+        "wire": (True, True, True, True),
+        "outcome": (False, True, False, False),
+        "restart": (False, False, True, False),
+        "providers": (False, False, False, True),
     }
     assert expected.keys() == CHANNELS.keys()
     for channel, found in expected.items():
-        assert tuple(has_channel(made(channel), trace) for trace in (recorded, ended, resumed)) == found
-        words = [verdicts(contract, made(channel), trace)[0] for trace in (recorded, ended, resumed)]
-        assert words == [BROKEN if one else NOT_OBSERVED for one in found]
+        assert tuple(has_channel(made(channel), trace) for trace in traces) == found
+        words = [verdicts(contract, made(channel), trace)[0] for trace in traces]
+        # Traces of a single provider each are judged here.
+        observed = (
+            [NOT_APPLICABLE] * 4 if channel == "providers" else [BROKEN if one else NOT_OBSERVED for one in found]
+        )
+        assert words == observed
 
 
 def told_by(breach: Breach) -> Rule:

@@ -70,6 +70,8 @@ def test_a_verdict_is_written_with_its_rule_and_with_its_reason_if_it_is_accepte
         "level": "MUST",
         "severity": "S2",
         "statement": "Do <it>.",
+        "harm": "other",
+        "fix": "",
         "verdict": "broken",
     }
     assert verdict_json(VERDICTS[0]) == fields
@@ -151,3 +153,9 @@ def test_a_missing_file_is_refused_with_the_reason_of_the_system(tmp_path: Path)
 def test_json_is_written_with_question_marks_for_lone_surrogates(tmp_path: Path) -> None:
     dump(tmp_path / "x.json", {"caf\udce9": {1}}, default=list)
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"caf?": [1]}
+
+
+def test_a_byte_order_mark_before_a_baseline_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    path.write_bytes(b'\xef\xbb\xbf{"SUB-01": "we know"}')
+    assert read_object(path) == {"SUB-01": "we know"}

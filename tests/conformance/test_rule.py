@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.conformance.rule import (
+    MONEY,
     MUST,
     OBSERVED,
+    OTHER,
     OUTCOME,
     WIRE,
     Breach,
@@ -45,8 +47,25 @@ def test_the_decorator_makes_a_rule_of_the_generator_below_it(contract: Contract
         "Two.",
     )
     assert (made.family, made.channel, made.timing, made.check) == ("XXX", WIRE, False, numbers)
+    assert (made.harm, made.fix, made.example) == (OTHER, "", None)
     assert made.applies is always
     assert always(contract)
+
+
+def test_a_rule_has_its_harm_its_fix_and_its_example() -> None:
+    decorate = rule(
+        "XXX-01",
+        "x",
+        level=MUST,
+        severity="S1",
+        says="One.",
+        because="Two.",
+        harm=MONEY,
+        fix="Mend it.",
+        example="submit",
+    )
+    made = decorate(numbers)
+    assert (made.harm, made.fix, made.example) == (MONEY, "Mend it.", "submit")
 
 
 def test_each_order_is_checked_separately_and_orders_without_evidence_are_left_out(contract: Contract) -> None:

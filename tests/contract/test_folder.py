@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -390,3 +391,11 @@ def test_every_variant_of_a_provider_reads_otherwise(contract: Contract) -> None
         varied = build(folder, documents, [variant.name])
         assert varied != contract
         assert varied.key == contract.key
+
+
+def test_a_byte_order_mark_before_a_document_is_no_part_of_it(tmp_path: Path) -> None:
+    directory = tmp_path / "contracts"
+    shutil.copytree(DIRECTORY, directory)
+    for path in directory.rglob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [one.key for one in load_all(directory)] == [one.key for one in load_all(DIRECTORY)]

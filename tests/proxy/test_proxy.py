@@ -421,6 +421,26 @@ def test_it_is_no_proxy_for_other_hosts(proxy: Watched, upstream: Scripted) -> N
     assert upstream.got == b""
 
 
+@pytest.mark.parametrize("path", ["/_mock/jobs", "/%5Fmock/reset", "/%5f%6dock?x=/", "/_mock"])
+@pytest.mark.parametrize(
+    "hosts", ["evil.example", "localhost.evil.example", "10.0.0.1", "127.1", "", "localhost\r\nHost: evil.example"]
+)
+def test_a_foreign_host_does_not_reach_the_control_plane_of_the_upstream(
+    hosts: str, path: str, proxy: Watched, upstream: Scripted
+) -> None:
+    upstream.pieces, upstream.end, upstream.wanted = [OK], "close", None
+    head = f"GET {path} HTTP/1.1\r\n" + (f"Host: {hosts}\r\n" if hosts else "") + "\r\n"
+    got, end = ask(proxy.port, head.encode())
+    assert (got.split()[1], end, upstream.got) == (b"403", "eof", b"")
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "LOCALHOST", "[::1]:80", "127.0.0.9:1"])
+def test_this_machine_reaches_the_control_plane_of_the_upstream(host: str, proxy: Watched, upstream: Scripted) -> None:
+    upstream.pieces, upstream.end, upstream.wanted = [OK], "close", None
+    got, _ = ask(proxy.port, f"GET /_mock/jobs HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert got == OK
+
+
 def test_a_failing_observer_stops_no_exchange(upstream: Scripted) -> None:
     def fails(passed: ObservedExchange) -> None:
         raise RuntimeError("broken judge")

@@ -16,6 +16,7 @@ from hobbyhorse.runners.callable import (
     CallbackTarget,
     ClientError,
     call,
+    call_at,
     exposed_text,
     failure,
     find_client,
@@ -23,6 +24,7 @@ from hobbyhorse.runners.callable import (
     takes,
     with_ids,
 )
+from hobbyhorse.runners.command import Target
 
 ENDED = 1_767_225_600.0
 HORSE = hashlib.sha256(b"horse").hexdigest()
@@ -107,6 +109,23 @@ def test_a_client_is_called_with_the_arguments_that_it_takes() -> None:
     assert call(plain, *task, model="m", callback=target) == task
     assert call(keywords, *task, model="m", callback=target) == (*task, {"model": "m", "callback": target})
     assert call(asynchronous, *task, model="m") == (*task, "m")
+
+
+def test_a_client_of_two_providers_gets_dictionaries_in_their_order() -> None:
+    def keywords(base_url: Any, api_key: Any, request: Any, **more: Any) -> tuple[Any, ...]:
+        return base_url, api_key, request, more
+
+    first = Target("z", "http://z", "key-z", {"n": 1}, "m", "http://127.0.0.1:9/", "whsec")
+    second = Target("a", "http://a", "key-a", {"n": 2}, "n")
+    bases, keys, requests, more = call_at(keywords, [first, second])
+    assert list(bases.items()) == [("z", "http://z"), ("a", "http://a")]
+    assert keys == {"z": "key-z", "a": "key-a"}
+    assert requests == {"z": {"n": 1}, "a": {"n": 2}}
+    assert more["model"] == {"z": "m", "a": "n"}
+    assert more["callback"] == {"z": CallbackTarget("http://127.0.0.1:9/", "whsec"), "a": None}
+    alone = call_at(keywords, [first])
+    target = CallbackTarget("http://127.0.0.1:9/", "whsec")
+    assert alone == ("http://z", "key-z", {"n": 1}, {"model": "m", "callback": target})
 
 
 def test_a_callable_without_a_signature_takes_nothing_more() -> None:

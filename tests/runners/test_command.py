@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hobbyhorse.runners import command as commands
-from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Running, environment, start, with_ids
+from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Running, Target, environment, start, with_ids
 from hobbyhorse.traces.trace import Outcome
 
 if os.name != "posix":
@@ -98,6 +98,25 @@ def test_a_command_gets_the_url_and_secret_of_its_callbacks(tmp_path: Path) -> N
     assert variables["HOBBYHORSE_CALLBACK_URL"] == "http://127.0.0.1:9/"
     assert variables["HOBBYHORSE_CALLBACK_SECRET"] == "whsec"
     assert variables["HOBBYHORSE_SPEED"] == "2.5"
+
+
+def test_a_command_of_two_providers_gets_each_variable_twice_and_the_plain_ones_of_the_first(tmp_path: Path) -> None:
+    first = Target("a", "http://x/a", "key-a", {"n": 1}, "m", "http://127.0.0.1:9/", "whsec-a")
+    second = Target("b", "http://x/b", "key-b", {"n": 2}, "n")
+    task = ClientTask("http://x/a", "key-a", {"n": 1}, "m", "http://127.0.0.1:9/", "whsec-a", targets=(first, second))
+    variables = environment(task, tmp_path)
+    for suffix, one in (("_A", first), ("_B", second)):
+        assert variables[f"HOBBYHORSE_BASE_URL{suffix}"] == one.base_url
+        assert variables[f"HOBBYHORSE_API_KEY{suffix}"] == one.api_key
+        assert variables[f"HOBBYHORSE_MODEL{suffix}"] == one.model
+        assert variables.get(f"HOBBYHORSE_CALLBACK_URL{suffix}") == one.callback_url
+        assert variables.get(f"HOBBYHORSE_CALLBACK_SECRET{suffix}") == one.callback_secret
+        assert json.loads(Path(variables[f"HOBBYHORSE_REQUEST{suffix}"]).read_text()) == one.request
+    for name in ("BASE_URL", "API_KEY", "MODEL", "CALLBACK_URL", "CALLBACK_SECRET"):
+        assert variables[f"HOBBYHORSE_{name}"] == variables[f"HOBBYHORSE_{name}_A"]
+    assert json.loads(Path(variables["HOBBYHORSE_REQUEST"]).read_text()) == first.request
+    finished = run('echo "$HOBBYHORSE_API_KEY_A $HOBBYHORSE_API_KEY_B $HOBBYHORSE_CALLBACK_SECRET_A"', task=task)
+    assert finished.stdout == "[key] [key] [redacted]\n"
 
 
 def test_variables_of_an_outer_run_are_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import HAPPY, Case
+from hobbyhorse.conformance.client.cases import HAPPY, Case, case_of
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.conformance.judge import check
@@ -133,6 +133,19 @@ def test_a_client_that_ends_its_process_without_a_fault_is_an_error(written: Cal
         ),
     ):
         list(pool([HAPPY]))
+
+
+def test_a_lost_run_of_two_providers_has_a_trace_of_each(written: Callable[[str], str]) -> None:
+    other = next(contract for contract in CONTRACTS if contract.key == "runcomfy")
+    setup = WorkerSetup(written(ENDS_ITSELF), "hiapi", MODEL, second=(other.key, other.models[0].id))
+    case = Case({"timeline": {"move": "fail"}}, second={"timeline": {"move": "stuck"}})
+    with ProcessPool(setup, 1) as pool:
+        (trace,) = pool([case])
+    assert case_of(trace) == case
+    assert trace.partner is not None
+    assert (trace.partner.provider, trace.partner.model) == (other.key, other.models[0].id)
+    assert [one.outcome and one.outcome.kind for one in trace.runs] == ["unfinished"]
+    assert [one.outcome for one in trace.partner.runs] == [None]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -289,3 +289,9 @@ def test_a_scenario_that_does_not_fit_names_all_its_reasons() -> None:
     assert len(found) == 2
     assert "sends no callbacks" in found[0]
     assert "has no operation 'cancel'" in found[1]
+
+
+def test_a_byte_order_mark_before_a_scenario_is_no_part_of_it(tmp_path: Path) -> None:
+    text = b'{"moves": {"submit": [{"move": "rate_limited"}]}}'
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + text)
+    assert load_catalogue([tmp_path])["marked"].moves

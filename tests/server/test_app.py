@@ -198,3 +198,18 @@ async def test_json_however_deep_is_refused_in_the_providers_shape(contract: Con
         assert reply.status < 500
         assert depth == 150 or reply.status >= 400
     assert len(mock.world.journal) == 2
+
+
+@pytest.mark.anyio
+async def test_a_forgotten_job_and_world_are_unknown(contract: Contract) -> None:
+    mock = Mock([contract], keep_worlds=2, keep_jobs=2, pace="instant")
+    jobs = [await mock.submit(contract) for _ in range(3)]
+    for job, known in zip(jobs, (False, True, True), strict=True):
+        reply = await mock.call(contract, "status", path={"job": job})
+        assert reply.reading is not None
+        assert ("unknown_job" in reply.reading.situations) is not known
+    for key in ("another", "a third"):
+        await mock.submit(contract, key=key)
+    reply = await mock.call(contract, "status", path={"job": jobs[2]})
+    assert reply.reading is not None
+    assert "unknown_job" in reply.reading.situations

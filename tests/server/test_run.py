@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -541,3 +542,65 @@ def test_an_error_inside_the_context_stops_the_server() -> None:
         raise ZeroDivisionError
     with pytest.raises(httpx.ConnectError):
         get(url)
+
+
+SLOW_FFMPEG = """
+import hobbyhorse.media.video as video, subprocess, sys
+video._ffmpeg = lambda *how: subprocess.run(["sleep", "60"])
+from hobbyhorse.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_stop_takes_less_than_five_seconds_whatever_runs_and_leaves_no_directory(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        (sys.executable, "-c", SLOW_FFMPEG, "serve", "--port", "0", "--pace", "instant"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout is not None
+        url = str(json.loads(process.stdout.readline())["url"])
+        with talking(CONTRACTS[0], url) as client:
+            link = find_video(client, submit(client))
+        waiting = threading.Thread(target=_get_quietly, args=(link,), daemon=True)
+        waiting.start()
+        until(lambda: list(tmp_path.glob("hobbyhorse-*/film-*")))
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 5
+        waiting.join(PATIENCE)
+        assert not list(tmp_path.glob("hobbyhorse-*"))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _get_quietly(url: str) -> None:
+    with suppress(httpx.HTTPError):
+        httpx.get(url, timeout=PATIENCE)
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    last = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < last
+        time.sleep(0.05)
+
+
+def test_the_directories_of_a_killed_server_are_removed_by_the_next_one(tmp_path: Path) -> None:
+    environment = {"TMPDIR": str(tmp_path)}
+    with served("--pace", "instant", env=environment) as first:
+        with talking(CONTRACTS[0], first.url) as client:
+            httpx.get(find_video(client, submit(client)), timeout=PATIENCE).raise_for_status()
+        assert list(tmp_path.glob("hobbyhorse-*"))
+        first.process.kill()
+        first.process.wait()
+    assert list(tmp_path.glob("hobbyhorse-*"))
+    with served(env=environment):
+        until(lambda: not list(tmp_path.glob("hobbyhorse-*")))

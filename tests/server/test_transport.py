@@ -1,18 +1,22 @@
-"""The protocol passes the transport to the application, and reports a response that was not read."""
+"""The protocol passes the transport on, bounds requests, and reports a response that was not read."""
 
 from __future__ import annotations
 
 import asyncio
 import select
 import socket
+import time
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from hobbyhorse.server.run import ServerThread
 from hobbyhorse.server.socket_faults import TRANSPORT, connection
-from hobbyhorse.server.transport import OpenProtocol
+from hobbyhorse.server.transport import BODY_SECONDS, HEAD_SECONDS, IDLE_SECONDS, MOST_HEAD_BYTES, OpenProtocol
 from hobbyhorse.worlds.journal import Handover
 
 pytestmark = pytest.mark.anyio
@@ -110,3 +114,204 @@ def test_a_close_with_unread_data_is_a_reset_for_the_peer() -> None:
             client.close()
             with pytest.raises(ConnectionResetError):
                 server.recv(1)
+
+
+HEAD = b"GET /hiapi HTTP/1.1\r\nHost: mock.test\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: mock.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    for part in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{part}.complete"})
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body, then respond."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@pytest.fixture
+def server() -> Iterator[ServerThread]:
+    found = ServerThread(echo)
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def connect(server: ServerThread) -> socket.socket:
+    parts = urlsplit(server.url)
+    return socket.create_connection((parts.hostname or "", parts.port or 80), 30)
+
+
+def rest(line: socket.socket) -> bytes:
+    """Return everything that the server sends until it closes the connection."""
+    found = b""
+    try:
+        while part := line.recv(65_536):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def flood(line: socket.socket, piece: bytes, most: int = 1 << 20) -> int:
+    """Send a piece again and again; return the bytes that could be sent until the server closed the connection."""
+    sent = 0
+    try:
+        while sent < most and not select.select([line], [], [], 0)[0]:
+            sent += line.send(piece)
+    except OSError:
+        pass
+    return sent
+
+
+def filled(size: int) -> bytes:
+    """Return a complete head of an exact size."""
+    return HEAD + b"X: " + b"a" * (size - len(HEAD) - len(b"X: \r\n\r\n")) + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(("size", "status"), [(MOST_HEAD_BYTES, b"204"), (MOST_HEAD_BYTES + 1, b"431")])
+def test_a_head_may_have_64_kib_and_not_one_byte_more(
+    size: int, status: bytes, at_once: bool, server: ServerThread
+) -> None:
+    head = filled(size)
+    assert len(head) == size
+    with connect(server) as line:
+        for part in (head,) if at_once else (head[:1000], head[1000:60_000], head[60_000:]):
+            line.sendall(part)
+            if not at_once:
+                time.sleep(0.02)
+        assert line.recv(4096).split()[1] == status
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"GET /", id="a URL"),
+        pytest.param(b"G", id="a method"),
+        pytest.param(HEAD + b"X-Long: ", id="a header line"),
+        pytest.param(HEAD + b"X", id="a header name"),
+        pytest.param(CHUNKED + b"1;", id="a chunk extension"),
+        pytest.param(CHUNKED + b"1\r\na\r\n0\r\nX: ", id="a trailer"),
+    ],
+)
+def test_an_endless_line_is_not_read_to_its_end(start: bytes, server: ServerThread) -> None:
+    with connect(server) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        line.sendall(start)
+        sent = flood(line, b"a" * 4096, most=64 << 20)
+        assert sent < 32 << 20, "beyond the bound there are only the buffers of the sockets"
+        rest(line)
+
+
+@pytest.mark.parametrize("line", [b"a: b\r\n", b"\r\n0000001\r\na"])
+def test_endless_short_lines_are_bounded_too(line: bytes, server: ServerThread) -> None:
+    with connect(server) as connection:
+        connection.sendall(HEAD if line.startswith(b"a") else CHUNKED + b"0")
+        assert flood(connection, line * 1000, most=64 << 20) < 32 << 20
+        rest(connection)
+
+
+def test_a_long_body_in_tiny_chunks_is_no_long_head(server: ServerThread) -> None:
+    with connect(server) as line:
+        line.sendall(CHUNKED)
+        for _ in range(20):
+            line.sendall(b"1;x=yyyyyyyyyyyyyyyy\r\na\r\n" * 1000)
+        line.sendall(b"0\r\nX: end\r\n\r\n")
+        assert line.recv(4096).split()[1] == b"204"
+
+
+def test_500_half_open_heads_are_closed_in_time_while_others_are_served(
+    server: ServerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert HEAD_SECONDS + BODY_SECONDS <= 30
+    monkeypatch.setattr("hobbyhorse.server.transport.HEAD_SECONDS", 1.0)
+    monkeypatch.setattr("hobbyhorse.server.transport.BODY_SECONDS", 1.0)
+    began = time.monotonic()
+    lines = [connect(server) for _ in range(500)]
+    try:
+        for number, line in enumerate(lines):
+            line.sendall((HEAD, HEAD + b"\r", b"G", CHUNKED + b"0\r\nX: ")[number % 4])
+        with connect(server) as other:
+            asked = time.monotonic()
+            other.sendall(HEAD + b"\r\n")
+            assert other.recv(4096).split()[1] == b"204"
+            assert time.monotonic() - asked < 1.0
+        for number, line in enumerate(lines):
+            # In the middle of a body, the client has its response, or none: it gets no second one.
+            assert rest(line)[:12] in ((b"",) if number % 4 == 3 else (b"HTTP/1.1 408",))
+        assert 1.0 <= time.monotonic() - began < 10
+    finally:
+        for line in lines:
+            line.close()
+
+
+def test_bytes_that_come_now_and_then_give_a_head_no_more_time(
+    server: ServerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.server.transport.HEAD_SECONDS", 0.5)
+    with connect(server) as line:
+        line.sendall(HEAD)
+        began = time.monotonic()
+        while not select.select([line], [], [], 0.1)[0]:
+            line.sendall(b"a: b\r\n")
+        assert 0.4 <= time.monotonic() - began < 5
+
+
+def test_a_body_that_stops_ends_and_a_slow_one_does_not(server: ServerThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hobbyhorse.server.transport.BODY_SECONDS", 0.6)
+    head = b"POST / HTTP/1.1\r\nHost: mock.test\r\nContent-Length: 8\r\n\r\n"
+    with connect(server) as line:
+        line.sendall(head)
+        for _ in range(8):
+            time.sleep(0.2)
+            line.sendall(b"a")
+        assert line.recv(4096).split()[1] == b"204"
+        line.sendall(head + b"aaa")
+        assert rest(line) == b""
+
+
+def test_the_time_of_a_body_stands_while_the_server_does_not_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hobbyhorse.server.transport.BODY_SECONDS", 0.2)
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1.0 if scope["type"] == "http" else 0.0)
+        await echo(scope, receive, send)
+
+    server = ServerThread(late)
+    try:
+        with connect(server) as line:
+            size = 4 << 20
+            line.sendall(b"POST / HTTP/1.1\r\nHost: mock.test\r\nContent-Length: %d\r\n\r\n" % size)
+            line.sendall(bytes(size))
+            assert line.recv(4096).split()[1] == b"204"
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_an_idle_connection_is_closed_after_the_time_that_clients_wait_between_polls(
+    used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert IDLE_SECONDS >= 60
+    monkeypatch.setattr("hobbyhorse.server.run.IDLE_SECONDS_IN_TESTS", 1)
+    server = ServerThread(echo)
+    try:
+        with connect(server) as line:
+            began = time.monotonic()
+            if used:
+                line.sendall(HEAD + b"\r\n")
+                assert line.recv(4096).split()[1] == b"204"
+            assert rest(line) == b""
+            assert 0.9 <= time.monotonic() - began < 10
+    finally:
+        server.stop()

@@ -284,3 +284,12 @@ def test_a_job_that_is_stuck_on_purpose_need_not_be_collected(contract: Contract
         (complaint,) = world.complaints(["uncollected"])
         assert usual in complaint
         assert stuck not in complaint
+
+
+def test_a_wait_ends_in_a_test_that_has_frozen_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with MockServer() as mock:
+        world = mock.world()
+        for name in ("time", "monotonic", "perf_counter"):
+            monkeypatch.setattr(f"time.{name}", lambda: 1_768_478_400.0)
+        with pytest.raises(TimeoutError, match="0 of 1 exchanges"):
+            world.wait_for(1, timeout=0.2, role="status")

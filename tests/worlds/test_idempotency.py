@@ -149,3 +149,10 @@ def test_a_used_key_expires_at_its_moment() -> None:
     assert keys.recall("q", "k", 9.9) is None
     assert keys.recall("p", "k", 10.0) is None
     assert keys.recall("p", "k", 9.9) is None, "an expired key stays expired"
+
+
+def test_the_newest_used_keys_are_kept() -> None:
+    keys = IdempotencyKeys(most=3)
+    for number in range(6):
+        keys.remember("acme", str(number), UsedKey(b"", f"job {number}", 100.0))
+    assert [number for number in range(6) if keys.recall("acme", str(number), 0.0)] == [3, 4, 5]

@@ -152,6 +152,36 @@ def test_the_index_forgets_the_jobs_of_emptied_tables_little_by_little(contract:
     assert (table.pop(), other.pop()) == (None, None), "they were freed by the new jobs"
 
 
+def test_a_snapshot_does_not_change_with_the_table(contract: Contract) -> None:
+    world = world_of()
+    job = world.submit(contract, order_of(contract))
+    taken = world.snapshot()
+    world.submit(contract, order_of(contract))
+    world.clock.step(job.finished)
+    assert (len(taken.jobs), len(world.jobs)) == (1, 2)
+    assert [entry.job for entry in taken.ledger().entries] == [job.id]
+    assert taken.totals().duplicates == 0
+    assert world.totals().duplicates == 1
+
+
+def test_forgotten_jobs_stay_in_the_totals_and_make_no_later_duplicate(contract: Contract) -> None:
+    world, failure = world_of(), contract.graph.ending("failure")
+    assert failure is not None
+    world.endings.append(Ending(failure.name))
+    jobs = [world.submit(contract, order_of(contract, seed=number % 2)) for number in range(6)]
+    world.clock.step(max(job.finished for job in jobs))
+    before = world.totals()
+    assert (before.billable, before.duplicates) == (5, 3)
+    assert [job.id for job in world.jobs.forget(3)] == [job.id for job in jobs[:3]]
+    assert world.totals() == before
+    assert list(world.jobs) == [job.id for job in jobs[3:]]
+    assert [job.number for job in world.jobs.values()] == [3, 4, 5]
+    entries = world.ledger().entries
+    assert [entry.duplicate_of for entry in entries] == [None, None, jobs[3].id]
+    assert [entry.job for entry in world.ledger(world.jobs.numbers()[1:]).entries] == [jobs[4].id, jobs[5].id]
+    assert [job.number for job in world.jobs.forget(99)] == [3, 4], "the newest one stays"
+
+
 def test_the_newest_of_numbers_are_a_view() -> None:
     newest = Newest(range(5))
     assert (len(newest), newest[0], newest[-1], list(newest)) == (5, 4, 0, [4, 3, 2, 1, 0])

@@ -102,3 +102,20 @@ def test_a_waiter_wakes_with_the_next_exchange_and_not_with_an_earlier_one() -> 
         assert journal.total == 3
 
     asyncio.run(main())
+
+
+def test_the_bodies_of_a_journal_have_a_bound_in_bytes() -> None:
+    journal = Journal(most_bytes=250)
+    for number in range(5):
+        noted = entry(f"/{number}")
+        noted.body, noted.note = b"x" * 60, JournalNote(status=200, body=b"y" * 40)
+        journal.add(noted)
+    assert ([one.path for one in journal], journal.total) == (["/3", "/4"], 5)
+    journal.add(entry("/small"))
+    assert [one.path for one in journal] == ["/3", "/4", "/small"]
+    journal.clear()
+    for number in range(2):
+        noted = entry(f"/{number}")
+        noted.body = b"x" * 120
+        journal.add(noted)
+    assert len(journal) == 2, "a cleared journal has its whole bound"

@@ -149,6 +149,17 @@ def test_keys_open_worlds_that_share_nothing() -> None:
     assert worlds.by_handle(two.handle) is two
 
 
+def test_the_keys_of_several_providers_share_a_world_until_it_is_dropped() -> None:
+    worlds = Worlds(ManualClock, closed=True)
+    world = worlds.seeded("one", 1)
+    assert world is not None
+    worlds.share(world, {"a": "one", "b": "two"})
+    assert worlds.of("one") is worlds.of("two") is world
+    assert [one.handle for one in worlds] == [world.handle]
+    worlds.drop(world)
+    assert worlds.of("one") is worlds.of("two") is None
+
+
 def test_only_accepted_keys_open_a_world() -> None:
     worlds = Worlds(ManualClock, accepted=frozenset({"one"}))
     assert worlds.of("one") is not None
@@ -185,3 +196,98 @@ def test_a_dropped_world_is_gone_with_its_jobs_and_its_key_opens_a_new_one(contr
     worlds.drop(world)
     assert (list(worlds), worlds.by_handle(world.handle), worlds.has(contract, job.id)) == ([], None, False)
     assert worlds.of("one") is not world
+
+
+# ---- bounds
+
+
+def test_the_oldest_ended_jobs_beyond_the_bound_are_forgotten_and_no_running_one(contract: Contract) -> None:
+    forgotten: list[str] = []
+    world = world_of(keep_jobs=3, on_forget=lambda world, jobs: forgotten.extend(job.id for job in jobs))
+    running = [world.submit(contract, order_of(contract)).id for _ in range(5)]
+    assert list(world.jobs) == running, "all of them run"
+    world.clock.step(world.clock.now() + 86_400)
+    later = [world.submit(contract, order_of(contract)).id for _ in range(2)]
+    assert list(world.jobs) == [running[-1], *later]
+    assert forgotten == running[:-1]
+    assert world.find(contract, running[0]) is None
+
+
+def test_a_bound_of_thousands_forgets_many_jobs_at_once() -> None:
+    contract = CONTRACTS[0]
+    world = world_of("instant", keep_jobs=2_000)
+    for _ in range(2_001):
+        world.submit(contract, order_of(contract))
+    assert len(world.jobs) == 1_998
+
+
+@pytest.fixture
+def worlds() -> Worlds:
+    return Worlds(ManualClock, keep_worlds=3)
+
+
+def keys(worlds: Worlds) -> list[str]:
+    return [world.key for world in worlds]
+
+
+def test_the_world_that_was_used_least_recently_is_forgotten(worlds: Worlds) -> None:
+    first = {key: worlds.of(key) for key in "abc"}
+    assert first["a"] is not None
+    first["a"].arrival()
+    assert worlds.of("d") is not None
+    assert sorted(keys(worlds)) == ["a", "c", "d"]
+    assert worlds.of("a") is first["a"]
+    assert first["b"] is not None
+    assert worlds.by_handle(first["b"].handle) is None
+    again = worlds.of("b")
+    assert again is not None
+    assert again is not first["b"]
+    assert sorted(keys(worlds)) == ["a", "b", "d"]
+
+
+def test_a_world_with_running_jobs_or_waits_is_not_forgotten(worlds: Worlds) -> None:
+    contract = CONTRACTS[0]
+    found = {key: worlds.of(key) for key in "abc"}
+    busy, waiting, idle = found["a"], found["b"], found["c"]
+    assert busy is not None
+    assert waiting is not None
+    assert idle is not None
+    busy.pace = "realistic"
+    job = busy.submit(contract, order_of(contract))
+
+    async def nothing() -> None:
+        return None
+
+    waiting.clock.at(waiting.clock.now() + 60, nothing)
+    for key in "de":
+        worlds.of(key)
+    assert sorted(keys(worlds)) == ["a", "b", "e"]
+    worlds.of("f")
+    assert sorted(keys(worlds)) == ["a", "b", "f"]
+    # The job has ended: its world is the one that was used least recently.
+    busy.clock.step(job.finished)
+    worlds.of("g")
+    assert "a" not in keys(worlds) or "f" not in keys(worlds)
+    assert "b" in keys(worlds)
+
+
+def test_worlds_that_are_all_busy_are_all_kept(worlds: Worlds) -> None:
+    contract = CONTRACTS[0]
+    for number in range(6):
+        world = worlds.of(str(number))
+        assert world is not None
+        world.pace = "realistic"
+        world.submit(contract, order_of(contract))
+    assert len(keys(worlds)) == 6
+    stuck = worlds.of("5")
+    assert stuck is not None
+    assert not stuck.idle
+    stuck.reset(RESETS)
+    assert stuck.idle
+
+
+def test_without_a_bound_every_world_is_kept() -> None:
+    worlds = Worlds(ManualClock)
+    for number in range(50):
+        worlds.of(str(number))
+    assert len(keys(worlds)) == 50

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError, complain
-from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, COMMAND_KINDS, RESUMED_KINDS, Case
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, COMMAND_KINDS, FALLBACK_KINDS, RESUMED_KINDS, Case
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
@@ -26,6 +26,8 @@ from hobbyhorse.runners.command import CommandError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
 
 CLIENT = "Client"
+# A client needs seconds for a job that takes one; the provider's clock runs as fast as the client's.
+DEFAULT_LIMIT, DEFAULT_SPEED = 30.0, 1.0
 
 CommandArgument = Annotated[
     list[str] | None, typer.Argument(metavar="COMMAND...", help="The client's command, after --.")
@@ -123,31 +125,55 @@ def option_names(context: typer.Context) -> list[str]:
     return [name for parameter in context.command.params for name in parameter.opts]
 
 
+def replay_options(client: ClientOptions) -> tuple[str, ...]:
+    """Return the words that name a client, and run it in the same way, in a command that replays a finding."""
+    words = ["--contracts", str(client.contracts)] if client.contracts is not None else []
+    if client.python is not None:
+        return (*words, "--python", client.python)
+    given = [("--limit", client.limit, DEFAULT_LIMIT), ("--speed", client.speed, DEFAULT_SPEED)]
+    words += [word for name, value, default in given if value != default for word in (name, f"{value:g}")]
+    words += ["--resume-command", client.resume_command] if client.resume_command is not None else []
+    return (*words, "--", *(client.command or ()))
+
+
 @contextmanager
-def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: int) -> Iterator[ClientRunner]:
-    """Start a server for a client and yield the client's runner. Raises UsageError."""
+def open_runner(
+    contract: Contract, model: Model, client: ClientOptions, runs: int, second: tuple[Contract, Model] | None = None
+) -> Iterator[ClientRunner]:
+    """Start a server for a client and yield the client's runner. Raises UsageError.
+
+    `second` is the provider that the client falls back to, with its model.
+    """
     if client.parallel is not None and client.parallel < 1:
         raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
     if (client.python is None) == (not client.command):
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
+    if second is not None and client.resume_command is not None:
+        raise UsageError("--resume-command needs one provider: a client that falls back is not killed and restarted")
+    providers = [(contract, model)] if second is None else [(contract, model), second]
     try:
-        order_for(contract, model)
+        for one in providers:
+            order_for(*one)
     except LookupError as error:
         raise UsageError(str(error)) from None
     try:
         if client.python is not None:
             given = client.fit or Fit()
-            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts, given)
-            with _callable_runner(contract, model, client, setup, runs) as (play, fit):
+            named = None if second is None else (second[0].key, second[1].id)
+            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts, given, named)
+            with _callable_runner(providers, client, setup, runs) as (play, fit):
                 before = play.before if isinstance(play, ProcessPool) else None
                 fresh = fresh_runner(replace(setup, fit=fit))
-                yield ClientRunner(play, CALLABLE_KINDS, client.python, fresh, before, about(fit), fit)
+                ways = CALLABLE_KINDS if second is None else FALLBACK_KINDS
+                yield ClientRunner(play, ways, client.python, fresh, before, about(fit), fit)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
-            kinds = RESUMED_KINDS if resume else COMMAND_KINDS
+            kinds: tuple[str, ...] = RESUMED_KINDS if resume else COMMAND_KINDS
+            kinds = kinds if second is None else FALLBACK_KINDS
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
-            with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
+            opened = FakeSession(contract, model, client.seed, "real", client.speed, "fast", second=second)
+            with opened as session:
                 commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
                 fit = commands.fit()
                 yield ClientRunner(commands, kinds, shlex.join(command), notes=about(fit), fit=fit)
@@ -169,13 +195,15 @@ def about(fit: Fit) -> tuple[str, ...]:
 
 @contextmanager
 def _callable_runner(
-    contract: Contract, model: Model, client: ClientOptions, setup: WorkerSetup, runs: int
+    providers: Sequence[tuple[Contract, Model]], client: ClientOptions, setup: WorkerSetup, runs: int
 ) -> Iterator[tuple[CallableRunner | ProcessPool, Fit]]:
     """Yield the runner, and how the test cases are adapted to the client."""
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
+    (contract, model), *second = providers
     if client.parallel == 1:
-        with FakeSession(contract, model, client.seed, fit=setup.fit) as session:
+        opened = FakeSession(contract, model, client.seed, fit=setup.fit, second=second[0] if second else None)
+        with opened as session:
             runner = CallableRunner(session, find_client(setup.client))
             yield runner, runner.fit() if client.fit is None else client.fit
     else:

@@ -34,8 +34,19 @@ def scenarios_option(panel: str | None = None) -> Any:
     )
 
 
+# A client falls back once: more providers would need more cases than a search has runs.
+MOST_PROVIDERS = 2
+
 ContractsOption = Annotated[Path | None, contracts_option()]
 ProviderOption = Annotated[str, typer.Option("--provider", metavar="P", help="The provider; see `providers`.")]
+ProvidersOption = Annotated[
+    str,
+    typer.Option(
+        "--provider",
+        metavar="P[,P]",
+        help="The provider; see `providers`. Two, as in A,B: the client falls back from A to B.",
+    ),
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="M", help="The model; by default, the provider's first.")
 ]
@@ -92,6 +103,23 @@ def model_of(contract: Contract, name: str | None) -> Model:
         allowed = ", ".join(model.id for model in contract.models)
         raise UsageError(f"--model is {name!r}; allowed for {contract.key}: {allowed}")
     return found
+
+
+def providers_of(
+    contracts: list[Contract], names: str, models: str | None
+) -> tuple[tuple[Contract, Model], tuple[Contract, Model] | None]:
+    """Return one provider or two, separated by a comma, each with its model. Raises UsageError."""
+    parts = [name.strip() for name in names.split(",")]
+    if len(parts) > MOST_PROVIDERS:
+        raise UsageError(f"--provider has {len(parts)} names; allowed: one, or two as in A,B")
+    found = [one_of(contracts, name) for name in parts]
+    if len({one.key for one in found}) < len(found):
+        raise UsageError(f"--provider is {names!r}; allowed: two different providers")
+    given = [None] * len(found) if models is None else [name.strip() for name in models.split(",")]
+    if len(given) != len(found):
+        raise UsageError(f"--model is {models!r}; allowed: a model for each provider, as in M,N")
+    first, *second = [(contract, model_of(contract, name)) for contract, name in zip(found, given, strict=True)]
+    return first, second[0] if second else None
 
 
 def load_scenarios(directories: Sequence[Path]) -> dict[str, Scenario]:

@@ -13,7 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
+from hobbyhorse.conformance.server.report import server_amounts, server_headline
 from hobbyhorse.conformance.server.results import ServerResult
+from hobbyhorse.contract.values import Contract
 
 # Probes printed of one reason: a suite without a budget leaves most of them out, and the report has them all.
 MOST_LISTED = 5
@@ -50,13 +52,14 @@ def probing(base_url: str) -> Iterator[Callable[[str, str], None]]:
         yield lambda name, description: status.update(f"{escape(name)} [dim]{escape(description)}[/dim]")
 
 
-def show_server_result(result: ServerResult, report: Path | None) -> None:
+def show_server_result(result: ServerResult, contract: Contract, report: Path | None) -> None:
     """Print the verdicts, the breaches, the lessons and the cost."""
     console = Console(highlight=False)
     if result.unjudged is not None:
         console.print(f"[bold red]nothing could be judged:[/bold red] {escape(result.unjudged)}")
     else:
-        show_verdicts(result.verdicts, result.accepted, side="server")
+        head, amounts = server_headline(result), server_amounts(result)
+        show_verdicts(result.verdicts, result.accepted, side="server", contract=contract, head=head, amounts=amounts)
     for why, names in _skipped_probes(result).items():
         more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
         console.print(f"[dim]left out: {escape(', '.join(names[:MOST_LISTED]))}{more}: {escape(why)}[/dim]")

@@ -2,47 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from hobbyhorse.conformance.client.cases import case_of
-from hobbyhorse.conformance.client.report import preconditions
-from hobbyhorse.conformance.judge import (
-    BROKEN,
-    LESSON,
-    NOT_APPLICABLE,
-    NOT_OBSERVED,
-    PASSED,
-    Finding,
-    Lesson,
-    Verdict,
-)
+from hobbyhorse.conformance.client.report import file_names, preconditions
+from hobbyhorse.conformance.examples import example_for
+from hobbyhorse.conformance.impact import Amount, amounts_of, costs_of, grouped, headline
+from hobbyhorse.conformance.judge import NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Lesson, Verdict
+from hobbyhorse.conformance.promise import promise_at
+from hobbyhorse.conformance.report import open_verdicts
+from hobbyhorse.conformance.rule import Rule
+from hobbyhorse.contract.values import Contract
 
-COLOURS = {PASSED: "green", BROKEN: "bold red", LESSON: "yellow", NOT_OBSERVED: "yellow", NOT_APPLICABLE: "dim"}
+COLOURS = {PASSED: "green", NOT_OBSERVED: "yellow", NOT_APPLICABLE: "dim"}
 # Messages printed of one finding: an endpoint that is wrong everywhere still fits on a screen, and the report has all.
 MOST_MESSAGES = 5
+# Columns of a text, however narrow the terminal is.
+LEAST_WIDTH = 20
 
 
-def show_verdicts(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | None = None, side: str = "client") -> None:
-    """Print a table of rules and verdicts, the findings that are not accepted, and the lessons.
+def show_verdicts(
+    verdicts: Sequence[Verdict],
+    accepted: Mapping[str, str] | None = None,
+    side: str = "client",
+    *,
+    contract: Contract | None = None,
+    replay: Callable[[str], str] | None = None,
+    head: str | None = None,
+    amounts: Mapping[str, Amount] | None = None,
+) -> None:
+    """Print the worst cost, the findings that are not accepted by their harm, the lessons, and the other rules.
 
-    `side` is the judged side, "client" or "server"; each message begins with it.
+    `side` is the judged side, "client" or "server"; each message begins with it. With the `contract`, findings have
+    their costs, examples and quotes. `replay` returns the command that replays a finding, given the name of its file.
+    `head` and `amounts` replace the first line and the costs.
     """
-    accepted = accepted or {}
+    broken = open_verdicts(verdicts, accepted or {})
+    names = {id(finding): name for one in verdicts for name, finding in file_names(one)}
+    costs = costs_of([contract], broken) if contract is not None else {}
+    amounts = amounts or amounts_of(costs)
     console = Console(highlight=False)
-    console.print(_table(verdicts, accepted))
-    _show_unobserved(console, verdicts)
-    for one in verdicts:
-        shown = [found for found in one.findings if found.rule not in accepted and found.name not in accepted]
-        if shown:
-            console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.says)}")
-        for finding in shown:
-            _show_finding(console, finding, side)
+    if broken:
+        console.print(f"[bold red]{escape(head or headline(broken, costs))}[/bold red]")
+    for group in grouped(broken, amounts):
+        console.print(f"\n[bold]{group.title}[/bold]")
+        for one in group.verdicts:
+            _show_rule(console, one, amounts.get(one.rule.id))
+            for finding in one.findings:
+                _show_finding(console, finding, side, contract)
+                # Only the client suite has files to replay.
+                if replay is not None:
+                    console.print(f"  again: {escape(replay(names[id(finding)]))}", soft_wrap=True)
+            _show_fix(console, one.rule, contract)
     _show_lessons(console, [lesson for one in verdicts for lesson in one.lessons])
+    if broken:
+        console.print()
+    _show_passed(console, verdicts)
+    _show_unobserved(console, verdicts)
+
+
+def _print(console: Console, text: str, style: str = "", indent: int = 2) -> None:
+    """Print a text with every line indented, so that the rules stand out. A long word, such as a URL, stays whole."""
+    width = max(console.width - indent, LEAST_WIDTH)
+    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+        console.print(" " * indent + line, style=style, markup=False, soft_wrap=True)
+
+
+def _show_rule(console: Console, one: Verdict, amount: Amount | None) -> None:
+    rule = one.rule
+    # A server, and a recording, are one trace.
+    often = f"; broken in {one.times_broken} of {one.observed} runs" if one.observed > 1 else ""
+    rank = f"[dim]{rule.level}, {rule.severity}{often}[/dim]"
+    console.print(f"[bold red]{rule.id}[/bold red] {escape(rule.name)} {rank}")
+    _print(console, rule.says)
+    if amount is not None:
+        _print(console, f"cost: {amount.clause}", "red")
+
+
+def _show_fix(console: Console, rule: Rule, contract: Contract | None) -> None:
+    if rule.fix:
+        _print(console, f"fix: {rule.fix}", "green")
+    example = example_for(rule, contract) if contract is not None else None
+    if example is not None:
+        console.print(f"  [dim]done right: {escape(str(example))}[/dim]", soft_wrap=True)
+
+
+def _show_passed(console: Console, verdicts: Sequence[Verdict]) -> None:
+    ids = [one.rule.id for one in verdicts if one.verdict == PASSED]
+    if ids:
+        console.print(f"[{COLOURS[PASSED]}]passed: {', '.join(ids)}[/{COLOURS[PASSED]}]")
 
 
 def _show_unobserved(console: Console, verdicts: Sequence[Verdict]) -> None:
@@ -58,36 +110,18 @@ def _show_unobserved(console: Console, verdicts: Sequence[Verdict]) -> None:
         console.print(f"[{COLOURS[word]}]{words}[/{COLOURS[word]}]")
 
 
-def _table(verdicts: Sequence[Verdict], accepted: Mapping[str, str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("rule", "level", "verdict", "observed in", "broken in"):
-        table.add_column(name, no_wrap=True)
-    # Broken rules come first: a reader of a CI log sees them without scrolling.
-    for one in [one for word in (BROKEN, LESSON, PASSED) for one in verdicts if one.verdict == word]:
-        is_accepted = one.verdict == BROKEN and one.rule.id in accepted
-        word = f"{one.verdict} (accepted)" if is_accepted else one.verdict
-        colour = "yellow" if is_accepted else COLOURS[one.verdict]
-        table.add_row(
-            f"{one.rule.id} {one.rule.name}",
-            one.rule.level,
-            f"[{colour}]{word}[/{colour}]",
-            f"{one.observed} runs" if one.observed != 1 else "1 run",
-            str(one.times_broken or ""),
-        )
-    return table
-
-
-def _show_finding(console: Console, finding: Finding, side: str) -> None:
+def _show_finding(console: Console, finding: Finding, side: str, contract: Contract | None) -> None:
     # Only a client is run, each time against another server.
     if finding.trace.runs:
         doing = f" (during {finding.during})" if finding.during is not None else ""
-        console.print(f"  server: {escape(str(case_of(finding.trace)))}{doing}")
+        _print(console, f"server: {case_of(finding.trace)}{doing}")
         for sentence in preconditions(finding):
-            console.print(f"  [yellow]{escape(sentence)}[/yellow]")
+            _print(console, sentence, "yellow")
     for breach in finding.breaches[:MOST_MESSAGES]:
-        console.print(f"  {side}: {escape(breach.message)}")
+        _print(console, f"{side}: {breach.message}")
         for place in breach.places[:1]:  # one is enough to find the promise in the contract
-            console.print(f"    [dim]{escape(place)}[/dim]")
+            quoted = str(promise_at(contract, place)) if contract is not None else place
+            _print(console, quoted, "dim", 4)
     if len(finding.breaches) > MOST_MESSAGES:
         console.print(f"  [dim]and {len(finding.breaches) - MOST_MESSAGES} more[/dim]")
 

@@ -45,9 +45,17 @@ from hobbyhorse.clock.quiescence import ActivityGroup, held
 Action = Callable[[], Awaitable[None]]
 Due = tuple[float, int, Action]
 
-# The longest timer, in real seconds: asyncio's own bound on one select (MAXIMUM_SELECT_TIMEOUT). A longer wait is
-# split, because `_fire` arms the timer again.
-MOST_SLEEP = 86_400.0
+# The longest timer, in real seconds. A longer wait is split, because `_fire` arms the timer again: so what falls due
+# while the machine sleeps is at most a minute late.
+MOST_SLEEP = 60.0
+# Seconds by which the wall clock must differ to have been set, or the machine to have slept: the daemons that keep a
+# clock right move it by milliseconds.
+LEAST_STEP = 1.0
+
+
+def real_seconds() -> float:
+    """Return the seconds of the system's monotonic clock, also in a test that has frozen `time.monotonic`."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Clock:
@@ -83,6 +91,11 @@ class Clock:
     def waiting(self) -> int:
         """The number of waiting actions and sleepers."""
         return len(self._due)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no action or sleeper waits, and no action runs."""
+        return not self._due and not self._tasks and not self._sleepers
 
     @property
     def next_due(self) -> float | None:
@@ -256,6 +269,9 @@ class Clock:
                 self._begin(_run(heapq.heappop(self._due)[2]))
         self._arm()
 
+    def follow(self) -> None:
+        """Follow the wall clock, if this clock depends on one."""
+
     def close(self) -> None:
         """Drop all waiting actions, and cancel running actions and sleepers."""
         self._disarm()
@@ -265,13 +281,48 @@ class Clock:
             _call_on(future.get_loop(), future.cancel)
 
 
+class WallTick:
+    """Real time that also passes while the machine sleeps, and never goes back.
+
+    The monotonic clock of a system stands during a sleep, and does not notice that the wall clock was set. So the
+    difference between the two clocks is watched. If it grows, that time has passed. If it shrinks, the wall clock was
+    set back: time goes on from where it was, until `follow` gives up the lead.
+    """
+
+    def __init__(self) -> None:
+        self._lead = time.time() - real_seconds()
+
+    def __call__(self) -> float:
+        """Return the time in seconds, from any origin."""
+        real = real_seconds()
+        lead = time.time() - real
+        if lead - self._lead > LEAST_STEP:
+            self._lead = lead
+        return real + self._lead
+
+    def follow(self) -> float:
+        """Return by how many seconds the wall clock was set back, and go on from there."""
+        lead = time.time() - real_seconds()
+        back = self._lead - lead
+        if back <= LEAST_STEP:
+            return 0.0
+        self._lead = lead
+        return back
+
+
 class RealClock(Clock):
-    """Real time, or a multiple of it, from the time of construction."""
+    """Real time, or a multiple of it, from the time of construction. Follows the wall clock forwards."""
 
     def __init__(self, speed: float = 1.0) -> None:
         if not speed > 0:
             raise ValueError(f"the speed of a real clock is {speed!r}; allowed: greater than 0")
-        super().__init__(time.time(), speed)
+        self._wall = WallTick()
+        super().__init__(time.time(), speed, self._wall)
+
+    def follow(self) -> None:
+        """Follow the wall clock backwards too, if it was set back; only with a clock on which nothing waits."""
+        if back := self._wall.follow():
+            self._base, self._origin = self._base - back, self._origin - back
 
 
 class ManualClock(Clock):

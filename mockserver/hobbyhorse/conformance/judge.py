@@ -2,7 +2,8 @@
 
 A verdict is a statement about evidence, so silence is never a pass:
 
-* not-applicable: the contract leaves no room for the rule (no callbacks, no cancellation, no idempotency keys).
+* not-applicable: the contract leaves no room for the rule (no callbacks, no cancellation, no idempotency keys), or the
+  rule is about two providers, and the client has one.
 * not-observed: no trace has the evidence. Either a trace lacks the channel that the rule needs, such as the outcome of
   a run in recorded traffic (`has_channel`), or the rule's subject never occurred (its check yields nothing).
 * passed: at least one trace shows the rule kept, and none shows it broken.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import Case
-from hobbyhorse.conformance.rule import OUTCOME, RESTART, Breach, Judgement, Rule, examine
+from hobbyhorse.conformance.rule import OUTCOME, PROVIDERS, RESTART, Breach, Judgement, Rule, examine
 from hobbyhorse.contract.values import Assumption, Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
@@ -111,6 +112,8 @@ def has_channel(rule: Rule, trace: Trace) -> bool:
     """Whether a trace has the channel that a rule needs."""
     if rule.channel == OUTCOME:
         return any(run.outcome is not None for run in trace.runs)
+    if rule.channel == PROVIDERS:
+        return trace.partner is not None
     return rule.channel != RESTART or any(run.resumed for run in trace.runs)
 
 
@@ -143,7 +146,8 @@ def judge(
 
 
 def _verdict(rule: Rule, contract: Contract, annotated: Sequence[AnnotatedTrace]) -> Verdict:
-    if not rule.applies(contract):
+    # Recorded traffic is judged by one contract.
+    if not rule.applies(contract) or rule.channel == PROVIDERS:
         return Verdict(rule, NOT_APPLICABLE)
     observed, findings, lessons = 0, [], []
     for one in annotated:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from hobbyhorse.conformance.judge import NOT_APPLICABLE, NOT_OBSERVED, Finding, Verdict
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, Finding, Verdict
 
 # XML 1.0 cannot contain these characters, not even escaped.
 CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\n\t"}
@@ -28,9 +28,18 @@ def verdict_json(one: Verdict, accepted: str | None = None) -> dict[str, Any]:
         "level": rule.level,
         "severity": rule.severity,
         "statement": rule.says,
+        "harm": rule.harm,
+        "fix": rule.fix,
         "verdict": one.verdict,
     }
     return fields | ({"accepted": accepted} if accepted is not None else {})
+
+
+def open_verdicts(verdicts: Iterable[Verdict], accepted: Collection[str]) -> list[Verdict]:
+    """Return the broken rules with only the findings that the baseline does not accept."""
+    broken = (one for one in verdicts if one.verdict == BROKEN and one.rule.id not in accepted)
+    left = (replace(one, findings=tuple(_unaccepted(one, accepted))) for one in broken)
+    return [one for one in left if one.findings]
 
 
 def counted(verdicts: Iterable[Verdict]) -> dict[str, int]:
@@ -59,7 +68,7 @@ def unknown_names(names: Iterable[str], rules: Sequence[str], operations: Sequen
 def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds a JSON object. Raises ReportError."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,9 @@
         "CAN-01", "cancel-on-abort", level=SHOULD, severity="S1", channel=WIRE, applies=cancels,
         says="A client that stops waiting for a job cancels it, if the provider supports cancellation.",
         because="The video is no longer wanted, but is still rendered and billed: juspay/neurolink#1548.",
+        harm=MONEY,
+        fix="When the wait ends at the deadline, send the cancel request before raising the error.",
+        example="wait_or_cancel",
     )
     def cancel_on_abort(trace: AnnotatedTrace) -> Evidence:
         ...
@@ -30,13 +33,17 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 
 MUST, SHOULD = "MUST", "SHOULD"
-WIRE, OUTCOME, RESTART = "wire", "outcome", "restart"
+WIRE, OUTCOME, RESTART, PROVIDERS = "wire", "outcome", "restart", "providers"
 SEVERITIES = {"S1": "money or security", "S2": "wrong or stuck outcome", "S3": "load", "S4": "hygiene"}
+MONEY, SECURITY, VIDEO, OTHER = "money", "security", "video", "other"
+# The costs of a broken rule to the user, in the order in which reports have their findings.
+HARMS = {MONEY: "Money", SECURITY: "Security", VIDEO: "Lost or wrong video", OTHER: "Other"}
 # The evidence that a rule needs. A trace without it says nothing about the rule, which must not read as a pass.
 CHANNELS = {
     WIRE: "requests and responses alone",
     OUTCOME: "requests, responses, and the outcome of the client's run",
     RESTART: "requests and responses of a client that is killed and started again",
+    PROVIDERS: "requests and responses of a client that falls back to a second provider",
 }
 
 
@@ -77,7 +84,9 @@ class Rule:
     """A rule for clients or for servers.
 
     `because` names the bug that the rule would have caught, and its source. `applies` decides by the contract alone.
-    `timing` means that findings depend on real time, so that each must be confirmed.
+    `timing` means that findings depend on real time, so that each must be confirmed. `harm` is one of HARMS. `fix` is
+    one sentence that tells the developer what to change. `example` is a function of the example clients that keeps the
+    rule (see `examples.py`).
     """
 
     id: str
@@ -90,6 +99,9 @@ class Rule:
     check: Check
     applies: Callable[[Contract], bool] = always
     timing: bool = False
+    harm: str = OTHER
+    fix: str = ""
+    example: str | None = None
 
     @property
     def family(self) -> str:
@@ -108,6 +120,9 @@ def rule(
     channel: str = WIRE,
     applies: Callable[[Contract], bool] = always,
     timing: bool = False,
+    harm: str = OTHER,
+    fix: str = "",
+    example: str | None = None,
 ) -> Callable[[Check], Rule]:
     """Turn the generator below into a rule."""
 
@@ -123,6 +138,9 @@ def rule(
             check=check,
             applies=applies,
             timing=timing,
+            harm=harm,
+            fix=fix,
+            example=example,
         )
 
     return decorate

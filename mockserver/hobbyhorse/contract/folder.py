@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -187,7 +188,7 @@ def _shapes() -> Mapping[str, Shape]:
 
 def _read_json(path: Path) -> Any:
     try:
-        document = orjson.loads(path.read_bytes())
+        document = orjson.loads(path.read_bytes().removeprefix(BOM_UTF8))
     except OSError as error:
         raise ContractError(path, (), f"cannot be read: {error.strerror or error}") from None
     except orjson.JSONDecodeError as error:

@@ -6,11 +6,14 @@ import base64
 import binascii
 import io
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageMath, ImageOps
 
 from hobbyhorse.contract.picture_limits import PictureLimits
+from hobbyhorse.media import png_chunks
 from hobbyhorse.media.scenery import placeholder, scene
 
 __all__ = [
@@ -28,10 +31,11 @@ __all__ = [
 
 # Formats that contracts may allow. Pillow's other decoders stay disabled; its EPS decoder, for one, starts a program.
 READABLE = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
-ALLOWED = ", ".join(READABLE)
-# 240 MB as RGB: more than any camera produces, and small enough to decode. Checked before decoding, because a PNG of
-# 100 KB can claim any size.
-MOST_PIXELS = 80_000_000
+# A phone makes 200 megapixels (16,320 x 12,240). Checked before decoding, because a PNG of 100 KB can claim any size.
+MOST_PIXELS = 210_000_000
+# Pixels of a picture that stays as it is. The largest video has two megapixels, so that a larger picture loses nothing.
+MOST_KEPT_PIXELS = 80_000_000
+OURS = "this is a bound of the mock server, not of the provider"
 ORIENTATION = 0x0112  # the EXIF tag
 # The first bytes of files that no decoder accepts, so that an error can name the kind of file. The first match counts.
 SIGNATURES = (
@@ -78,7 +82,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded picture: upright, opaque, RGB; the first frame of an animation."""
+    """A decoded picture: upright, opaque, in sRGB; the first frame of an animation.
+
+    One of more than `MOST_KEPT_PIXELS` is reduced; `width` and `height` are those of the whole picture.
+    """
 
     image: Image.Image
     format: str
@@ -87,26 +94,38 @@ class Picture:
     nbytes: int
 
 
-def read_header(data: bytes) -> Header:
-    """Read a picture's format and size without decoding pixels. Raises PictureError."""
-    image = _open(data)
-    width, height = image.size
-    if _orientation(image) >= 5:  # 5 to 8 are rotated by a quarter turn
-        width, height = height, width
+def count_pixels(data: bytes, allowed: Sequence[str] = READABLE) -> int:
+    """Return the number of pixels that a picture declares. Raises PictureError."""
+    image = _open(data, allowed)
+    return image.width * image.height
+
+
+def read_header(data: bytes, allowed: Sequence[str] = READABLE) -> Header:
+    """Read a picture's format and size without decoding pixels. Raises PictureError, which names `allowed` formats."""
+    image = _open(data, allowed)
+    width, height = _upright_size(image)
     return Header(_format(image), width, height, len(data))
 
 
-def read_picture(data: bytes) -> Picture:
-    """Decode a complete picture. Raises PictureError."""
-    image = _open(data)
-    name = _format(image)
+def read_picture(data: bytes, allowed: Sequence[str] = READABLE) -> Picture:
+    """Decode a complete picture. Raises PictureError, which names `allowed` formats."""
+    image = _open(data, allowed)
+    # Before it is loaded; a JPEG that is decoded at half its size then has another one.
+    name, wide, (width, height) = _format(image), _is_16_bit(image), _upright_size(image)
     try:
+        # A JPEG can be decoded at half its size.
+        if width * height > MOST_KEPT_PIXELS:
+            image.draft(None, (image.width // 2, image.height // 2))
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        rgb = _opaque(upright)
+        if (pixels := image.width * image.height) > MOST_KEPT_PIXELS:
+            image = _reduced(image, 2 if pixels <= 4 * MOST_KEPT_PIXELS else 4)
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb = _opaque(image, wide)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise a dozen unrelated exceptions for damaged input
         raise PictureError("damaged", f"the {name} picture is damaged or truncated: {_line(error)}") from error
-    return Picture(rgb, name, rgb.width, rgb.height, len(data))
+    return Picture(rgb, name, width, height, len(data))
 
 
 def check_picture(found: Header | Picture, limits: PictureLimits) -> None:
@@ -137,19 +156,25 @@ def data_uri(text: str) -> bytes:
         raise PictureError("data_uri", f"the data URI's base64 cannot be decoded: {_line(error)}") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, allowed: Sequence[str]) -> Image.Image:
+    formats = ", ".join(allowed)
     if not data:
-        raise PictureError("empty", f"the picture has zero bytes; allowed: {ALLOWED}")
+        raise PictureError("empty", f"the picture has zero bytes; allowed: {formats}")
+    bound = f"allowed: at most {MOST_PIXELS} pixels ({OURS})"
     try:
-        image = Image.open(io.BytesIO(data), formats=READABLE)
+        image = Image.open(io.BytesIO(png_chunks.needed(data)), formats=READABLE)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, higher limit
-        raise PictureError("pixels", f"{_line(error)}; allowed: at most {MOST_PIXELS} pixels") from error
+        raise PictureError("pixels", f"{_line(error)}; {bound}") from error
     except Exception as error:  # see read_picture
-        raise PictureError("not_a_picture", f"found {_kind(data)}; allowed: {ALLOWED}") from error
+        raise PictureError("not_a_picture", f"found {_kind(data)}; allowed: {formats}") from error
     if image.width * image.height > MOST_PIXELS:
-        size = f"{image.width}x{image.height}"
-        raise PictureError("pixels", f"the picture is {size} px; allowed: at most {MOST_PIXELS} pixels")
+        raise PictureError("pixels", f"the picture is {image.width}x{image.height} px; {bound}")
     return image
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _orientation(image) >= 5 else (width, height)  # 5 to 8 are rotated by a quarter turn
 
 
 def _format(image: Image.Image) -> str:
@@ -159,23 +184,66 @@ def _format(image: Image.Image) -> str:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(ORIENTATION, 1)
+        # Not the method of a PNG, which decodes the picture to find a chunk after it.
+        value = Image.Image.getexif(image).get(ORIENTATION, 1)
     except Exception:  # damaged EXIF must not hide a picture's size
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """Flatten transparency on white, as on a browser's page; scale 16-bit grey to 8 bits."""
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """Return a smaller picture with the same information beside its pixels."""
+    # A palette has no means between its colours, and other modes cannot be reduced.
+    can = image.mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr")
+    size = (image.width // factor, image.height // factor)
+    smaller = image.reduce(factor) if can else image.resize(size, Image.Resampling.NEAREST)
+    smaller.info = image.info
+    return smaller
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    """Whether each channel of a picture that is not loaded has 16 bits, of which Pillow keeps 8 in a colour picture."""
+    return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _opaque(image: Image.Image, wide: bool = False) -> Image.Image:
+    """Flatten transparency on white, as on a browser's page; scale 16-bit grey to 8 bits; convert to sRGB.
+
+    `wide` marks a picture that had 16 bits for each channel; its transparent colour still has them.
+    """
+    clear, profile = image.info.get("transparency"), image.info.get("icc_profile")
     # Pillow's own conversion of I;16 clips at 255, so nearly every such picture would become white.
     if image.mode.startswith("I"):
-        return image.convert("I").point(lambda value: value * (1 / 256)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        return _grey(image.convert("I"), clear)
+    if wide and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or clear is not None:
         cut = image.convert("RGBA")
         ground = Image.new("RGB", cut.size, (255, 255, 255))
-        ground.paste(cut, mask=cut.getchannel("A"))
+        ground.paste(_in_srgb(cut.convert("RGB"), profile), mask=cut.getchannel("A"))
         return ground
-    return image.convert("RGB")
+    return _in_srgb(image, profile)
+
+
+def _grey(whole: Image.Image, clear: object) -> Image.Image:
+    """Return a 16-bit grey picture in 8 bits, with one grey that is transparent as white."""
+    grey = whole.point(lambda value: value * (1 / 256)).convert("RGB")
+    if isinstance(clear, int):
+        hidden = ImageMath.lambda_eval(lambda of: of["convert"]((of["whole"] == clear) * 255, "L"), whole=whole)
+        grey.paste((255, 255, 255), mask=hidden)
+    return grey
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return a picture in RGB, converted from its embedded colour profile; without a usable one it is sRGB already."""
+    if profile:
+        plain = image.convert("RGB") if image.mode == "P" else image
+        with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            found = ImageCms.profileToProfile(plain, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if found is not None:
+                return found
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _within(width: int, height: int, aspect: tuple[float, float]) -> bool:

@@ -20,6 +20,7 @@ import os
 import random
 import subprocess
 import tempfile
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, Vid
 MAKER_VERSION = "1"  # part of `digest`; change it whenever this module produces other bytes for the same input
 FPS = 24  # the only frame rate that a provider documents for these models
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
+MOST_SIDE = 1920  # of a frame in the usual ratios; twice that is enough detail of a reference
 MOST_VIDEO_SECONDS = 60  # bounds the size of a file; providers document at most 15
 ENCODE_SECONDS = 120  # encoding takes 2 to 5 s at 1080P, and longer on a busy machine; after 120 s, ffmpeg hangs
 # Requests that differ only in duration share loops. A loop takes up to 2 MB; a few cover the jobs of one test.
@@ -56,13 +58,20 @@ SETTLE = 3  # packets after which the encoder's output is periodic as well
 SCALES = ((0, 4, 7, 12), (0, 5, 9, 12), (0, 3, 7, 10), (0, 4, 9, 14), (0, 7, 9, 16))
 
 
+WORK_FOLDER: ContextVar[Path | None] = ContextVar("work_folder", default=None)
+"""The folder for the encoder's files, which its owner removes if this process is killed; None for the system's."""
+
+
 class VideoError(Exception):
     """A video could not be made. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """The input of a video. Its picture is the first frame, else the references, else a scene from the prompt."""
+    """The input of a video. Its picture is the first frame, else the references, else a scene from the prompt.
+
+    If `still` is set, that is the picture: `compose` has made it elsewhere, as the raw RGB pixels of a size.
+    """
 
     task: str
     first_frame: bytes | None
@@ -74,6 +83,7 @@ class VideoSpec:
     seed: int
     watermark: bool
     comment: str
+    still: tuple[tuple[int, int], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,7 @@ def film(spec: VideoSpec, out: Path) -> None:
     _check(spec)
     # Task, duration and comment do not affect the encoding, so videos that differ only in these share a cache entry.
     # Neither does the prompt if there is a picture (see `compose`).
-    pictures = spec.first_frame is not None or spec.references
+    pictures = spec.first_frame is not None or spec.references or spec.still is not None
     found = loops(replace(spec, task="", seconds=1, comment="", prompt="" if pictures else spec.prompt))
     movie = MovieParts(found.video, found.audio, *found.size, spec.seconds, f"hobbyhorse {spec.task}", spec.comment)
     # In the directory of `out`, because a rename is atomic only within a file system.
@@ -115,7 +125,7 @@ def film(spec: VideoSpec, out: Path) -> None:
 def loops(spec: VideoSpec) -> Loops:
     """Return the encoded loops of a video. The latest few are cached. Raises VideoError or PictureError."""
     still = compose(spec)
-    with tempfile.TemporaryDirectory(prefix="film-") as name:
+    with tempfile.TemporaryDirectory(prefix="film-", dir=WORK_FOLDER.get()) as name:
         folder = Path(name)
         _encode(spec, still, folder)
         try:
@@ -187,14 +197,22 @@ def _even(value: float) -> int:
 
 def compose(spec: VideoSpec) -> Image.Image:
     """Return the first frame without the watermark. Raises PictureError."""
+    if spec.still is not None:
+        return Image.frombytes("RGB", *spec.still)
     if spec.first_frame is not None:
-        given = read_picture(spec.first_frame).image
-        size = frame_size(spec.tier, *given.size)
+        picture = read_picture(spec.first_frame)
+        given, size = picture.image, frame_size(spec.tier, picture.width, picture.height)
         return given if given.size == size else given.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     size = frame_size(spec.tier, *(spec.ratio or (16, 9)))
     if spec.references:
-        return contact_sheet([read_picture(data).image for data in spec.references], *size)
+        return contact_sheet([_no_larger(read_picture(data).image) for data in spec.references], *size)
     return scene(spec.prompt, spec.seed, *size)
+
+
+def _no_larger(image: Image.Image) -> Image.Image:
+    """Return a reference in at most the pixels that a frame can show of it, before the next one is decoded."""
+    image.thumbnail((2 * MOST_SIDE, 2 * MOST_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return image
 
 
 def motion(seed: int, width: int) -> Motion:

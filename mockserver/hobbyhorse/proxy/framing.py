@@ -35,6 +35,8 @@ MOST_LINE = 64 * 1024
 # Body lengths that are not a number of bytes; negative, so that they cannot be confused with one.
 CHUNKED, UNTIL_CLOSE, OPAQUE = -1, -2, -3
 
+# The longest end of a head, CR LF CR LF.
+_END_BYTES = 4
 _BLANK = re.compile(rb"(?:\r?\n)+")
 _END = re.compile(rb"\r?\n\r?\n")
 _HOST = re.compile(rb"(?im)^(host[ \t]*:)[^\r\n]*")
@@ -227,6 +229,8 @@ class Framer:
 
     def feed(self, data: bytes) -> Iterator[bytes | Piece]:
         """Yield heads as bytes and all other data as pieces. Raises FramingError."""
+        # The end of a head is searched for in the new bytes only, or a head that comes byte by byte costs its square.
+        searched = max(0, len(self._held) - _END_BYTES + 1)
         data, self._held = self._held + data if self._held else data, b""
         while data:
             if self._left == 0:
@@ -235,7 +239,8 @@ class Framer:
                     yield Piece(blank[0])
                     data = data[blank.end() :]
                     continue
-                found = _END.search(data)
+                found = _END.search(data, searched)
+                searched = 0
                 if found is None:
                     self._held = data
                     if len(data) > MOST_HEAD:

@@ -14,7 +14,7 @@ and independently of that, the link reads the passing bytes in one of three mode
 
     framed       requests and responses are followed (`_requests`, `_responses`) and reported
     blind        after an upgrade, or bytes that cannot be parsed: passed on, not reported (`_blind`)
-    refused      the proxy has sent its own 421 or 502, or a reset; the client's bytes are dropped (`_refused`)
+    refused      the proxy has sent its own 403, 421 or 502, or a reset; the client's bytes are dropped (`_refused`)
 
 A link starts framed. It never leaves the modes blind and refused.
 
@@ -43,6 +43,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 import struct
@@ -53,8 +54,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from ipaddress import IPv4Address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hobbyhorse.proxy.framing import (
     OPAQUE,
@@ -74,6 +76,9 @@ KEPT_BODY_BYTES = 64 * 1024
 CONNECT_SECONDS = 30.0
 # Closing a socket with unread bytes resets it, and a reset may destroy the refusal before the client has read it.
 LINGER_SECONDS = 2.0
+
+CONTROL_PATH = "/_mock"
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]{1,5})?")
 
 CLIENT, UPSTREAM, PROXY = "client", "upstream", "proxy"
 
@@ -175,6 +180,24 @@ class _Exchange:
 
 def _lowered(head: Head) -> Headers:
     return tuple((name.lower(), value) for name, value in head.headers)
+
+
+def _is_control(head: Head) -> bool:
+    """Whether a request is for the control plane of a mock server."""
+    # As the server reads it: an escape may stand for any character.
+    return unquote(head.target.partition("?")[0]).startswith(CONTROL_PATH)
+
+
+def _is_for_this_machine(head: Head) -> bool:
+    """Whether the Host of a request, its only one, is this machine by its spelling."""
+    hosts = head.all("host")
+    found = _AUTHORITY.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+    if found is None:
+        return False
+    try:
+        return found[1] in ("localhost", "[::1]") or IPv4Address(found[1]).is_loopback
+    except ValueError:
+        return False
 
 
 class _End(asyncio.Protocol):
@@ -341,6 +364,19 @@ class _Link:
                 "set it as the base URL of the client, not as the proxy of the system",
             )
             return
+        if _is_control(head) and not _is_for_this_machine(head):
+            # Behind this proxy, the control plane cannot see that a web page has rebound its domain to 127.0.0.1.
+            if self._connecting is not None:
+                self.client.reset()
+                self._refused = True
+                return
+            self._refuse(
+                403,
+                "foreign_host",
+                "a request to the control plane must name this machine as its Host",
+                "address the proxy as localhost or 127.0.0.1, or the server itself",
+            )
+            return
         self._requests.body(length)
         self._current_request.request_complete = length == 0
         self._send(head.with_host(self.proxy.upstream.authority))
@@ -393,7 +429,7 @@ class _Link:
         """Respond in the proxy's own format; the client's further bytes are dropped."""
         self._refused = True
         body = json.dumps({"error": {"code": code, "message": message, "hint": hint}}).encode()
-        reason = {421: "Misdirected Request", 502: "Bad Gateway"}[status]
+        reason = {403: "Forbidden", 421: "Misdirected Request", 502: "Bad Gateway"}[status]
         raw = (
             f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             "Connection: close\r\nX-Hobbyhorse-Proxy: refused\r\n\r\n"

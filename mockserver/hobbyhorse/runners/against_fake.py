@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -44,14 +44,15 @@ from hobbyhorse.contract.example_orders import documented_jobs, order_as, order_
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
-from hobbyhorse.runners.callable import CallbackTarget, Client
-from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
+from hobbyhorse.runners.callable import Client
+from hobbyhorse.runners.command import ClientTask, Finished, Running, Target, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.surroundings import NAMED_ZONES, in_zone, steps_of, zone_of
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.pair import annotated, attributed, each_half, paired
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
 # Virtual seconds for which a client is watched after its run. A leftover thread that polls less often is not noticed; a
@@ -107,7 +108,10 @@ def run_limit(contract: Contract) -> float:
 
 @dataclass(slots=True)
 class FakeSession:
-    """A fake server for many runs of one client, each run in its own world. A context manager."""
+    """A fake server for many runs of one client, each run in its own world. A context manager.
+
+    `second` is the provider that the client falls back to, with its model.
+    """
 
     contract: Contract
     model: Model
@@ -116,6 +120,7 @@ class FakeSession:
     speed: float = 1.0
     pace: str = "realistic"
     fit: Fit = field(default_factory=Fit)
+    second: tuple[Contract, Model] | None = None
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
@@ -125,7 +130,7 @@ class FakeSession:
 
     def __post_init__(self) -> None:
         self.server = MockServer(
-            [self.contract],
+            [contract for contract, _ in self.providers],
             pace=self.pace,
             clock=self.clock,
             speed=self.speed,
@@ -143,13 +148,22 @@ class FakeSession:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.server.stop()
 
+    @property
+    def providers(self) -> tuple[tuple[Contract, Model], ...]:
+        """The providers of the client, each with its model."""
+        first = (self.contract, self.model)
+        return (first,) if self.second is None else (first, self.second)
+
     def world(self, case: Case) -> MockWorld:
         """Return a new world for a test case, with the case's scenario armed."""
         with self._lock:
-            self._number += 1
-            key = example_key(self.contract, self._number)
+            self._number += len(self.providers)
+            keys = {one.key: example_key(one, self._number + at) for at, (one, _) in enumerate(self.providers)}
+            key = keys[self.contract.key]
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
+        if self.second is not None:
+            world.share(keys)
         world.keep(MOST_RUN_EXCHANGES)
         world.shorten(self.fit.share)
         if case.scenario:
@@ -157,43 +171,87 @@ class FakeSession:
             # faults, and the trace shows both.
             jobs = 1 if case.kind in (ONCE, LONG, KILLED, MOVED) else "all"
             world.arm(case.scenario, provider=self.contract.key, jobs=jobs, seed=self.seed)
+        if case.second and self.second is not None:
+            jobs = 1 if case.kind in (ONCE, LONG) else "all"
+            world.arm(case.second, provider=self.second[0].key, jobs=jobs, seed=self.seed)
         if case.kind == CROWD:
             world.limit(concurrent_jobs=1)
         return world
 
-    def request(self, case: Case, number: int = 1) -> dict[str, Any]:
-        """Return the order of a run: the case's own, or the plain one with a prompt and a picture for each number."""
+    def request(self, case: Case, number: int = 1, place: int = 0) -> dict[str, Any]:
+        """Return the order of a run: the case's own, or the plain one with a prompt and a picture for each number.
+
+        `place` is that of the provider.
+        """
+        contract, model = self.providers[place]
         if case.order is not None:
-            return order_as(self.contract, self.model, case.order, self.fit.role)
+            return order_as(contract, model, case.order, self.fit.role)
         words = 1 if case.kind in (EQUAL, PICTURES) else number
         picture = 1 if case.kind in (EQUAL, PROMPTS) else number
         long = case.kind == LONG
-        role = self.fit.role
-        return order_for(self.contract, self.model, role=role, mark=f"run {words}", long=long, picture=picture)
+        role = "submit" if place else self.fit.role
+        return order_for(contract, model, role=role, mark=f"run {words}", long=long, picture=picture)
 
-    def callback(self) -> CallbackTarget | None:
-        """Return the target for callbacks, or None if the provider sends none."""
-        if self.contract.callbacks is None:
-            return None
-        return CallbackTarget(f"http://127.0.0.1:{free_port()}/callback", DEFAULT_SECRET)
+    def targets(self, world: MockWorld, case: Case, number: int = 1) -> tuple[Target, ...]:
+        """Return where a client sends its order in a run, and how: a target for each provider."""
+        keys = world.keys
+        return tuple(
+            Target(
+                contract.key,
+                world.url(contract.key),
+                keys.get(contract.key, world.api_key),
+                self.request(case, number, place),
+                model.id,
+                *callback(contract),
+            )
+            for place, (contract, model) in enumerate(self.providers)
+        )
 
     def trace(self, world: MockWorld, case: Case, runs: Iterable[Run], watched: float = 0.0) -> Trace:
         """Return the trace of a case's runs, at least up to the time `watched`, and delete the world."""
         ended = max(world.clock.now(), watched)
         with self._lock:
             alone = self._open.pop(world.api_key)
-        found = world.trace(self.contract.key, strangers=alone)
+        found = [
+            replace(
+                world.trace(contract.key, strangers=alone),
+                ended=ended,
+                model=model.id,
+                drill=case.kind,
+                point=case.point,
+                scenario=scenario,
+                order=case.order,
+            )
+            for (contract, model), scenario in zip(self.providers, (case.scenario, case.second), strict=False)
+        ]
+        trace, runs = replace(found[0], runs=tuple(runs)), tuple(runs)
+        if self.second is not None:
+            base = world.url(self.second[0].key)
+            # The n-th run of each kind with two providers has the n-th order.
+            at_second = (replace(run, base=base, request=self.request(case, n, 1)) for n, run in enumerate(runs, 1))
+            trace = paired(trace, replace(found[1], runs=tuple(at_second)))
         self.server.forget(world)
-        return replace(
-            found,
-            runs=tuple(runs),
-            ended=ended,
-            model=self.model.id,
-            drill=case.kind,
-            point=case.point,
-            scenario=case.scenario,
-            order=case.order,
-        )
+        return trace
+
+    def finished(self, trace: Trace, exposing: Callable[[AnnotatedTrace], Iterable[Run]]) -> Trace:
+        """Return a trace whose runs have the ids and the reasons that `exposing` finds in their errors."""
+        contracts = {contract.key: contract for contract, _ in self.providers}
+
+        def exposed(half: Trace) -> Trace:
+            return replace(half, runs=tuple(exposing(AnnotatedTrace(contracts[half.provider], half))))
+
+        return attributed(each_half(trace, exposed))
+
+    def read(self, trace: Trace) -> AnnotatedTrace:
+        """Read a trace through the contract of the first provider."""
+        return annotated([contract for contract, _ in self.providers], trace)[0]
+
+
+def callback(contract: Contract) -> tuple[str | None, str | None]:
+    """Return the URL for callbacks and the secret that signs them, or None for each if the provider sends none."""
+    if contract.callbacks is None:
+        return None, None
+    return f"http://127.0.0.1:{free_port()}/callback", DEFAULT_SECRET
 
 
 @dataclass(slots=True)
@@ -213,8 +271,8 @@ class CallableRunner:
     def fit(self) -> Fit:
         """Adapt the test cases to the client, by a run without faults and one with a stuck job; return the fit."""
         session = self.session
-        session.fit = session.fit.with_role(AnnotatedTrace(session.contract, self.run(HAPPY)))
-        session.fit = session.fit.with_share(AnnotatedTrace(session.contract, self.run(STUCK_JOB)))
+        session.fit = session.fit.with_role(session.read(self.run(HAPPY)))
+        session.fit = session.fit.with_share(session.read(self.run(STUCK_JOB)))
         return session.fit
 
     def run(self, case: Case) -> Trace:
@@ -224,7 +282,8 @@ class CallableRunner:
 
     def _run(self, case: Case) -> Trace:
         world = self.session.world(case)
-        limit = run_limit(self.session.contract)
+        # A client may wait for one provider, and then for the other.
+        limit = sum(run_limit(contract) for contract, _ in self.session.providers)
         virtual_time = VirtualTime(
             self.session.server.timeline(world),
             limit=limit,
@@ -233,9 +292,8 @@ class CallableRunner:
         )
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
-        requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
-        base, call = world.url(self.session.contract.key), partial(self._call, world)
-        done = [_CallableRun(call, base, one, lambda: virtual_time.cut) for one in requests]
+        targets = [self.session.targets(world, case, number) for number in numbers.get(case.kind, (1,))]
+        done = [_CallableRun(self._call, one, lambda: virtual_time.cut) for one in targets]
         with deferred_certificates():
             if case.kind in (TOGETHER, CROWD):
                 ran = virtual_time.run(partial(_at_once, done, world.clock.now))
@@ -246,8 +304,8 @@ class CallableRunner:
         self.fresh = not left and not virtual_time.forced
         watched += 0 if ran.over else WATCH_SECONDS
         runs = [run for one in done if (run := one.run(ran)) is not None]
-        trace = self.session.trace(world, case, runs, watched)
-        return replace(trace, runs=tuple(self._exposing(trace, done)), virtual=True)
+        trace = each_half(self.session.trace(world, case, runs, watched), lambda half: replace(half, virtual=True))
+        return self.session.finished(trace, lambda half: self._exposing(half, done))
 
     def _in_sequence(self, case: Case, world: MockWorld, virtual_time: VirtualTime, done: list[_CallableRun]) -> Ran:
         """Run a client several times. The first run that does not end is the last one."""
@@ -261,10 +319,9 @@ class CallableRunner:
                 break
         return ran
 
-    def _exposing(self, trace: Trace, done: list[_CallableRun]) -> Iterator[Run]:
+    def _exposing(self, trace: AnnotatedTrace, done: list[_CallableRun]) -> Iterator[Run]:
         """Yield the runs of a trace, each with the ids and the reasons that its error exposes."""
-        jobs = [job.id for job in trace.jobs or ()]
-        reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
+        jobs, reasons = [job.id for job in trace.trace.jobs or ()], reasons_in(trace)
         for run, one in zip(trace.runs, done, strict=False):
             outcome = run.outcome
             if outcome is not None and one.exposed is not None:
@@ -272,11 +329,10 @@ class CallableRunner:
                 outcome = replace(outcome, reasons=mentioned(reasons, one.exposed))
             yield replace(run, outcome=outcome)
 
-    def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
-        model, process = self.session.model.id, os.getpid()
-        callback = self.session.callback()
+    def _call(self, targets: tuple[Target, ...]) -> Any:
+        process = os.getpid()
         try:
-            return callables.call(self.client, base, world.api_key, request, model=model, callback=callback)
+            return callables.call_at(self.client, targets)
         finally:
             if os.getpid() != process:
                 os._exit(0)  # a process that the client forked; the suite is not its to continue
@@ -290,9 +346,8 @@ class _CallableRun:
     its caller.
     """
 
-    call: Callable[[str, Mapping[str, Any]], Any]
-    base: str
-    request: Mapping[str, Any]
+    call: Callable[[tuple[Target, ...]], Any]
+    targets: tuple[Target, ...]
     cut: Callable[[], BaseException | None]
     begun: float | None = None
     outcome: Outcome | None = None
@@ -304,7 +359,7 @@ class _CallableRun:
         self.begun = now()
         value, error = None, None
         try:
-            value = self.call(self.base, self.request)
+            value = self.call(self.targets)
         except BaseException as raised:  # also KeyboardInterrupt and others that a client may raise
             error = raised
         # A client that has caught RunOver or Stuck has not ended by itself, whatever it raised or returned then.
@@ -324,7 +379,8 @@ class _CallableRun:
         cut = ran.error or self.cut()
         message = callables.reason(cut)
         unfinished = Outcome("unfinished", ran.ended, message=message, stuck=isinstance(cut, Stuck))
-        return Run(self.begun, self.base, self.request, self.outcome or unfinished)
+        first = self.targets[0]
+        return Run(self.begun, first.base_url, first.request, self.outcome or unfinished)
 
 
 def _at_once(done: Iterable[_CallableRun], now: Callable[[], float]) -> None:
@@ -357,7 +413,7 @@ class CommandRunner:
         """Adapt the requests to the client, by a run without faults, if there are several kinds of them."""
         session = self.session
         if len({operation.role for operation, _, _ in documented_jobs(session.contract)}) > 1:
-            session.fit = session.fit.with_role(AnnotatedTrace(session.contract, self.run(HAPPY)))
+            session.fit = session.fit.with_role(session.read(self.run(HAPPY)))
         return session.fit
 
     def run(self, case: Case) -> Trace:
@@ -377,77 +433,77 @@ class CommandRunner:
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
         del self._zones[world.api_key]
         trace = self.session.trace(world, case, [run for run, _ in ended])
-        jobs = [job.id for job in trace.jobs or ()]
-        reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
-        runs = [replace(run, outcome=_exposed(done, jobs, reasons)) if done else run for run, done in ended]
-        return replace(trace, runs=tuple(runs))
+        finished = [done for _, done in ended]
+        return self.session.finished(trace, lambda half: _exposing(half, finished))
 
     def _start(
-        self, world: MockWorld, request: Mapping[str, Any], folder: Path, base: str, argv: Sequence[str] | None = None
+        self, world: MockWorld, targets: tuple[Target, ...], folder: Path, argv: Sequence[str] | None = None
     ) -> Running:
         folder.mkdir(exist_ok=True)
-        callback = self.session.callback()
+        first, zone = targets[0], self._zones.get(world.api_key)
         task = ClientTask(
-            base,
-            world.api_key,
-            request,
-            self.session.model.id,
-            callback.url if callback else None,
-            callback.secret if callback else None,
+            first.base_url,
+            first.api_key,
+            first.request,
+            first.model,
+            first.callback_url,
+            first.callback_secret,
             self.session.speed,
-            self._zones.get(world.api_key),
+            zone,
+            targets if len(targets) > 1 else (),
         )
         return start(argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
 
-    def _run_command(self, world: MockWorld, request: Mapping[str, Any], folder: Path) -> tuple[Run, Finished]:
-        base, begun = world.url(self.session.contract.key), world.clock.now()
-        with self._start(world, request, folder, base) as running:
+    def _run_command(self, world: MockWorld, targets: tuple[Target, ...], folder: Path) -> tuple[Run, Finished]:
+        begun = world.clock.now()
+        with self._start(world, targets, folder) as running:
             done = running.wait()
             if running.leftovers():
                 time.sleep(REAL_QUIET_SECONDS)
-        return Run(begun, base, request, done.outcome), done
+        return Run(begun, targets[0].base_url, targets[0].request, done.outcome), done
 
     def _once(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        return [self._run_command(world, self.session.request(case), folder)]
+        return [self._run_command(world, self.session.targets(world, case), folder)]
 
     def _twice(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         # A client that keeps its state beside its output finds the files of the first run there.
         folders = [folder if case.kind == FOLDER else folder / str(number) for number in (1, 2)]
         return [
-            self._run_command(world, self.session.request(case, number), own) for number, own in enumerate(folders, 1)
+            self._run_command(world, self.session.targets(world, case, number), own)
+            for number, own in enumerate(folders, 1)
         ]
 
     def _recovery(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         """Run the command under faults, then without any: what the first runs left behind must not stop the last."""
-        request = self.session.request(case)
-        failed = [self._run_command(world, request, folder / str(n)) for n in range(FAILING_COMMANDS)]
+        targets = self.session.targets(world, case)
+        failed = [self._run_command(world, targets, folder / str(n)) for n in range(FAILING_COMMANDS)]
         world.disarm()
-        return [*failed, self._run_command(world, self.session.request(case, 2), folder / "last")]
+        return [*failed, self._run_command(world, self.session.targets(world, case, 2), folder / "last")]
 
     def _crowd(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
-            return self._run_command(world, self.session.request(case, number), folder / str(number))
+            return self._run_command(world, self.session.targets(world, case, number), folder / str(number))
 
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
             return list(pool.map(one, CROWD_NUMBERS))
 
     def _killed(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         """Kill the client while it waits for a response, then start the resuming command."""
-        base, begun, request = world.url(self.session.contract.key), world.clock.now(), self.session.request(case)
-        with self._start(world, request, folder, base) as running:
+        begun, (target,) = world.clock.now(), self.session.targets(world, case)
+        with self._start(world, (target,), folder) as running:
             held = self._await_held_response(world, running)
             running.kill()
-            first = Run(begun, base, request, running.wait().outcome)
+            first = Run(begun, target.base_url, target.request, running.wait().outcome)
         if not held:
             return [(first, None)]
         # A job that the second start submits has no faults, even if the first start has not used up the scenario.
         world.disarm()
         other_origin = self.session.server.origins["foreign"] + f"/{self.session.contract.key}"
-        again = other_origin if case.kind == MOVED else base
+        again = replace(target, base_url=other_origin) if case.kind == MOVED else target
         begun = world.clock.now()
-        with self._start(world, request, folder, again, self.resume) as running:
+        with self._start(world, (again,), folder, self.resume) as running:
             done = running.wait()
-        return [(first, None), (Run(begun, again, request, done.outcome, resumed=True), done)]
+        return [(first, None), (Run(begun, again.base_url, again.request, done.outcome, resumed=True), done)]
 
     def _await_held_response(self, world: MockWorld, running: Running) -> bool:
         """Wait until the client waits for a withheld response; return False if the client ends first."""
@@ -459,6 +515,13 @@ class CommandRunner:
                 return False
             time.sleep(0.01)
         return False
+
+
+def _exposing(trace: AnnotatedTrace, finished: Sequence[Finished | None]) -> Iterator[Run]:
+    """Yield the runs of a trace, each with the ids and the reasons that its output contains."""
+    jobs, reasons = [job.id for job in trace.trace.jobs or ()], reasons_in(trace)
+    for run, done in zip(trace.runs, finished, strict=True):
+        yield replace(run, outcome=_exposed(done, jobs, reasons)) if done else run
 
 
 def _exposed(done: Finished, jobs: Sequence[str], reasons: Sequence[str]) -> Outcome:

@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from hobbyhorse.runners.command import Target
 from hobbyhorse.runners.last_words import TIMEOUT_WORDS
 from hobbyhorse.runners.safe_text import is_a, printable, safe_repr, safe_str, tried, type_name, type_names
 from hobbyhorse.runners.saved_file import read_saved
@@ -112,12 +113,12 @@ def takes(client: Client, name: str) -> bool:
 
 def call(
     client: Client,
-    base_url: str,
-    api_key: str,
+    base_url: str | Mapping[str, str],
+    api_key: str | Mapping[str, str],
     request: Mapping[str, Any],
     *,
-    model: str,
-    callback: CallbackTarget | None = None,
+    model: str | Mapping[str, str],
+    callback: CallbackTarget | Mapping[str, CallbackTarget | None] | None = None,
 ) -> Any:
     """Call a client and return its value. An awaitable value is run on a new event loop."""
     more: dict[str, Any] = {"model": model} if takes(client, "model") else {}
@@ -125,6 +126,26 @@ def call(
         more["callback"] = callback
     value = client(base_url, api_key, request, **more)
     return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
+
+def call_at(client: Client, targets: Sequence[Target]) -> Any:
+    """Call a client with its target; a client of two providers gets dictionaries keyed by the providers."""
+    callbacks = {one.provider: _callback(one) for one in targets}
+    if len(targets) == 1:
+        (one,) = targets
+        task = (one.base_url, one.api_key, one.request)
+        return call(client, *task, model=one.model, callback=callbacks[one.provider])
+    bases = {one.provider: one.base_url for one in targets}
+    keys = {one.provider: one.api_key for one in targets}
+    requests = {one.provider: one.request for one in targets}
+    models = {one.provider: one.model for one in targets}
+    return call(client, bases, keys, requests, model=models, callback=callbacks)
+
+
+def _callback(target: Target) -> CallbackTarget | None:
+    if target.callback_url is None:
+        return None
+    return CallbackTarget(target.callback_url, target.callback_secret or "")
 
 
 async def _awaited(value: Any) -> Any:

@@ -159,4 +159,4 @@ def _report(one: Verdict, findings: Sequence[Finding]) -> str:
         lines += [f"client: {message}" for message in finding.messages]
         if case.scenario:
             lines += ["", f"reproduce: hobbyhorse.arm({json.dumps(case.scenario)})"]
-    return "\n".join([*lines, "", f"why: {one.rule.because}"])
+    return "\n".join([*lines, "", f"fix: {one.rule.fix}", f"why: {one.rule.because}"])

@@ -66,11 +66,29 @@ class CommandError(Exception):
     """A command cannot be started or observed."""
 
 
+# The endings of the variables of two providers.
+PROVIDER_SUFFIXES = ("A", "B")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a client sends its order at one provider, and the order itself."""
+
+    provider: str
+    base_url: str
+    api_key: str
+    request: Mapping[str, Any]
+    model: str
+    callback_url: str | None = None
+    callback_secret: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ClientTask:
     """A client's task.
 
     `speed` is the factor by which the server's clock runs faster than real time, `zone` the name of its time zone.
+    `targets` are those of both providers of a client that has two; the other fields are those of the first one.
     """
 
     base_url: str
@@ -81,6 +99,15 @@ class ClientTask:
     callback_secret: str | None = None
     speed: float = 1.0
     zone: str | None = None
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The secrets of the task, each with the word that replaces it."""
+        found = {self.callback_secret or "": REDACTED, self.api_key: KEY}
+        for target in self.targets:
+            found |= {target.callback_secret or "": REDACTED, target.api_key: KEY}
+        return {secret: word for secret, word in found.items() if secret}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +138,17 @@ def environment(task: ClientTask, folder: Path) -> dict[str, str]:
         "HOBBYHORSE_SPEED": f"{task.speed:.10g}",
         "TZ": task.zone,
     }
+    for suffix, target in zip(PROVIDER_SUFFIXES, task.targets, strict=False):
+        own = folder / f"request-{suffix.lower()}.json"
+        own.write_text(json.dumps(dict(target.request)))
+        variables |= {
+            f"HOBBYHORSE_BASE_URL_{suffix}": target.base_url,
+            f"HOBBYHORSE_API_KEY_{suffix}": target.api_key,
+            f"HOBBYHORSE_REQUEST_{suffix}": str(own),
+            f"HOBBYHORSE_MODEL_{suffix}": target.model,
+            f"HOBBYHORSE_CALLBACK_URL_{suffix}": target.callback_url,
+            f"HOBBYHORSE_CALLBACK_SECRET_{suffix}": target.callback_secret,
+        }
     return {name: value for name, value in variables.items() if value is not None}
 
 
@@ -211,8 +249,8 @@ class _Tail:
     def text(self, task: ClientTask) -> str:
         """Return the tail as text with masked secrets."""
         text = bytes(self.kept[-KEPT_OUTPUT_BYTES - _MARGIN :]).decode(errors="replace")
-        for secret, mask in ((task.api_key, KEY), (task.callback_secret, REDACTED)):
-            text = text.replace(secret, mask) if secret else text
+        for secret, mask in task.secrets.items():
+            text = text.replace(secret, mask)
         return text[-KEPT_OUTPUT_BYTES:]
 
 

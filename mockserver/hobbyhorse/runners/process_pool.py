@@ -40,7 +40,7 @@ from hobbyhorse.conformance.client.cases import HAPPY, Case
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.search import STUCK_JOB, CannotRun
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
@@ -74,7 +74,10 @@ def processes(runs: int, most: int | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """The client's name for `find_client`, and the parameters of the session that a worker opens."""
+    """The client's name for `find_client`, and the parameters of the session that a worker opens.
+
+    `second` are the key of the second provider and its model, if the client has two.
+    """
 
     client: str
     provider: str
@@ -82,6 +85,7 @@ class WorkerSetup:
     seed: int = 0
     contracts: Path | None = None
     fit: Fit = field(default_factory=Fit)
+    second: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -194,7 +198,7 @@ def _unfinished(setup: WorkerSetup, case: Case, message: str) -> Trace:
     """Return the trace of a run whose process, with its server and its traffic, is lost."""
     now = time.time()
     run = Run(now, NO_SERVER, outcome=Outcome("unfinished", now, message=message))
-    return Trace(
+    lost = Trace(
         setup.provider,
         NO_SERVER,
         runs=(run,),
@@ -204,6 +208,12 @@ def _unfinished(setup: WorkerSetup, case: Case, message: str) -> Trace:
         point=case.point,
         scenario=case.scenario,
     )
+    if setup.second is None:
+        return lost
+    provider, model = setup.second
+    unknown = (replace(run, outcome=None),)
+    partner = replace(lost, provider=provider, model=model, runs=unknown, scenario=case.second, rank=1)
+    return replace(lost, partner=partner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,21 +340,28 @@ def _work(pipe: Connection, setup: WorkerSetup, mark: str) -> None:
     # A program that replaces this process must not keep the pipe open.
     os.set_inheritable(pipe.fileno(), False)
     threading.Thread(target=_exit_with_parent, name="parent watch", daemon=True).start()
-    contract = next(one for one in load_all(setup.contracts) if one.key == setup.provider)
-    model = contract.model(setup.model)
-    assert model is not None
+    contracts = {one.key: one for one in load_all(setup.contracts)}
+    named = [(setup.provider, setup.model), *([setup.second] if setup.second is not None else [])]
+    (contract, model), *second = [(contracts[key], _model(contracts[key], model)) for key, model in named]
     try:
         client = find_client(setup.client)
     except ClientError as error:
         pipe.send(str(error))
         return
-    with FakeSession(contract, model, setup.seed, fit=setup.fit) as session, suppress(EOFError, OSError):
+    opened = FakeSession(contract, model, setup.seed, fit=setup.fit, second=second[0] if second else None)
+    with opened as session, suppress(EOFError, OSError):
         pipe.send(None)
         runner, sound = CallableRunner(session, client), _shared_state()
         while True:
             case = pipe.recv()
             trace = runner.run(case)
             pipe.send(_Ran(trace, runner.fresh and _shared_state() == sound))
+
+
+def _model(contract: Contract, name: str) -> Model:
+    model = contract.model(name)
+    assert model is not None
+    return model
 
 
 def _shared_state() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -164,7 +165,7 @@ def load_catalogue(directories: Sequence[Path] = ()) -> Catalogue:
             )
         for path in sorted(directory.glob("*.json")):
             try:
-                value = orjson.loads(path.read_bytes())
+                value = orjson.loads(path.read_bytes().removeprefix(BOM_UTF8))
             except (OSError, orjson.JSONDecodeError) as error:
                 raise ScenarioError("invalid_scenario", f"{path}: cannot be read as JSON: {error}", "") from None
             found[path.stem] = read_scenario(value, path.stem, str(path))

@@ -26,6 +26,7 @@ from hobbyhorse.scenarios.scenario import Catalogue, load_catalogue
 from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
 from hobbyhorse.server.socket_faults import stamp
@@ -60,8 +61,11 @@ class Options:
     cache_bytes: int = 1 << 30
     scenarios: tuple[Path, ...] = ()
     control_key: str | None = None
+    allow_origins: frozenset[str] = frozenset()
     loopback: bool = True
     limits: Limits = field(default_factory=Limits)
+    keep_worlds: int | None = None
+    keep_jobs: int | None = None
     make_clock: Callable[[], Clock] = RealClock
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """The origins that redirect and link faults point clients to: `foreign` and `private`."""
@@ -88,8 +92,12 @@ class Fake:
             accepted=self.options.api_keys,
             limits=self.options.limits,
             closed=self.options.closed,
+            keep_worlds=self.options.keep_worlds,
+            keep_jobs=self.options.keep_jobs,
         )
         self.worlds.on_move = self._moved
+        self.worlds.on_full = self.forget
+        self.worlds.on_forget = self._forgotten
         self.journal = Journal()
         """The exchanges without a world: their key is missing or not accepted."""
         self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in self.contracts}
@@ -112,6 +120,7 @@ class Fake:
             media_url=self.options.media_url,
             public_url=self.options.public_url,
             strict=self.options.strict,
+            origins=Origins(self.options.allow_origins),
         )
         self._files = FileRequests(self._services, self.server_routes)
 
@@ -137,6 +146,13 @@ class Fake:
         # Without a dispatcher no job has asked for a callback yet, and there is nothing to reschedule.
         if self._dispatcher is not None:
             self._dispatcher.reschedule(world, job)
+
+    def _forgotten(self, world: World, jobs: Collection[Job]) -> None:
+        """Forget everything that was made for jobs that their world has forgotten."""
+        if self._dispatcher is not None:
+            self._dispatcher.forget_jobs(world, jobs)
+        if self._renderer is not None:
+            self._renderer.forget(jobs)
 
     def catalogue(self) -> Catalogue:
         """Return the scenarios by name, reading them on first use. Raises ScenarioError."""
@@ -198,9 +214,9 @@ class Fake:
         return trace_of(
             world,
             contract,
-            world.key,
+            world.keys.get(contract.key, world.key),
             base=base,
-            attempts=self._dispatcher.attempts if self._dispatcher is not None else (),
+            attempts=tuple(self._dispatcher.of_world(world)) if self._dispatcher is not None else (),
             unauthenticated=(self.journal, self.worlds.keyless) if unauthenticated else None,
             origins={**({"media": media} if media else {}), **self.options.elsewhere},
             secret=self.options.callback_secret,
@@ -239,6 +255,12 @@ class Fake:
         if self._other_origins and (kind := self._other_origins.get(tuple(scope["server"] or ()))):
             return await self._files.serve_other_origin(kind, scope, receive, send)
         path = scope["path"]
+        # The control plane is for programs: no page of another origin may use it.
+        if self._services.origins.allowed and not path.startswith("/_mock"):
+            opened = await self._services.origins.open(scope, send)
+            if opened is None:
+                return None
+            send = opened
         end = path.find("/", 1)
         prefix = path[:end] if end > 0 else path
         provider = self._providers.get(prefix[1:])

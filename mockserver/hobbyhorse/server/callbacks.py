@@ -20,6 +20,8 @@ A false delivery (badly signed, too old, or of an unknown job) is never retried 
 receiver responds: the receiver must refuse it. `redeliver` sends one attempt by hand; it has the number 0 and no
 retries.
 
+An attempt that is due waits for its turn (`callback_sending`), and is written and signed when it has one.
+
 All moments are on the world's clock. The deadline for the response is in real time. If the world's clients read a
 virtual clock, it is on that clock instead, because a receiver that sleeps in virtual time would never miss a deadline
 in real time.
@@ -29,14 +31,13 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
-from hobbyhorse.clock.quiescence import awaiting_response, together, unheld
-from hobbyhorse.clock.race import first_of
+from hobbyhorse.clock.quiescence import together
 from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.values import Callbacks, Situation
@@ -53,16 +54,15 @@ from hobbyhorse.scenarios.effects import (
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.scenarios.registry import faults_at
 from hobbyhorse.scenarios.scenario import Move
+from hobbyhorse.server.callback_sending import CallbackSender
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.world import World
 
-# As many as a world keeps exchanges: a long run must not fill the memory.
+# Of each world, as many as it keeps exchanges: a long run must not fill the memory.
 MOST_ATTEMPTS_KEPT = 1_000
 # Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
 UNSCHEDULED = 0
 GENUINE = "genuine"
-# A virtual clock may stand still while the receiver works; a receiver that hangs must still fail in real time.
-LEAST_REAL_SECONDS = 60.0
 # Short beside a fetch, which ends the hold, and long enough not to spin the clock.
 HELD_SECONDS = 0.05
 
@@ -121,9 +121,15 @@ class CallbackDispatcher:
         self._started: set[tuple[str, str]] = set()
         self._waiting: list[tuple[QueuedCallback, str]] = []
         self._deliveries: dict[tuple[str, str], QueuedCallback] = {}
-        self.attempts: deque[CallbackAttempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
-        # Callbacks go to the receiver directly: a proxy from the environment cannot reach a loopback receiver.
-        self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+        # By world, so that the attempts of one key push out no others.
+        self._attempts: dict[str, deque[CallbackAttempt]] = {}
+        self._sender = CallbackSender()
+
+    @property
+    def attempts(self) -> tuple[CallbackAttempt, ...]:
+        """The kept attempts of all worlds, in the order of their moments."""
+        every = (attempt for attempts in self._attempts.values() for attempt in attempts)
+        return tuple(sorted(every, key=lambda attempt: attempt.moment))
 
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
         """Schedule the job's callback. Does nothing if the order has no callback URL."""
@@ -153,7 +159,11 @@ class CallbackDispatcher:
 
     def of(self, world: World) -> list[CallbackAttempt]:
         """Return the attempts for the jobs of a world."""
-        return [attempt for attempt in self.attempts if attempt.world == world.handle and attempt.job in world.jobs]
+        return [attempt for attempt in self.of_world(world) if attempt.job in world.jobs]
+
+    def of_world(self, world: World) -> deque[CallbackAttempt]:
+        """Return the kept attempts of a world, also for jobs that it has no more; later ones are added to them."""
+        return self._attempts.setdefault(world.handle, deque(maxlen=MOST_ATTEMPTS_KEPT))
 
     def forget(self, world: World) -> None:
         """Forget a world's attempts and its queued callbacks."""
@@ -161,9 +171,16 @@ class CallbackDispatcher:
             del self._deliveries[key]
         self._started = {key for key in self._started if key[0] != world.handle}
         self._waiting = [one for one in self._waiting if one[0].world is not world]
-        if any(attempt.world == world.handle for attempt in self.attempts):
-            kept = [attempt for attempt in self.attempts if attempt.world != world.handle]
-            self.attempts = deque(kept, maxlen=MOST_ATTEMPTS_KEPT)
+        self._attempts.pop(world.handle, None)
+
+    def forget_jobs(self, world: World, jobs: Iterable[Job]) -> None:
+        """Forget the callbacks of jobs that their world has forgotten."""
+        for job in jobs:
+            self._deliveries.pop((world.handle, job.id), None)
+            self._started.discard((world.handle, job.id))
+
+    def _record(self, attempt: CallbackAttempt) -> None:
+        self._attempts.setdefault(attempt.world, deque(maxlen=MOST_ATTEMPTS_KEPT)).append(attempt)
 
     def _plan(self, delivery: QueuedCallback, moment: float, number: int) -> None:
         async def action() -> None:
@@ -205,7 +222,13 @@ class CallbackDispatcher:
                 await self._deliver(other, 1, note=note)
 
     async def _deliver(self, delivery: QueuedCallback, number: int, **how: Any) -> None:
-        """Post a callback, record the attempt, and plan the next one if it was not acknowledged."""
+        """Post a callback in its turn, record the attempt, and plan the next one if it was not acknowledged."""
+        async with self._sender.turn(delivery.world, str(delivery.job.order.echoed["callback_url"])):
+            # A reset may have removed the job during the wait.
+            if delivery.world.jobs.get(delivery.job.id) is delivery.job:
+                await self._deliver_now(delivery, number, **how)
+
+    async def _deliver_now(self, delivery: QueuedCallback, number: int, **how: Any) -> None:
         callbacks, now = delivery.job.contract.callbacks, delivery.world.clock.now()
         stage = delivery.job.stage(now)
         messages = callbacks.situations.values() if callbacks else ()
@@ -214,7 +237,7 @@ class CallbackDispatcher:
         if callbacks is None or situation is None:
             return
         attempt = await self._post(callbacks, situation, delivery, number, now, **how)
-        self.attempts.append(attempt)
+        self._record(attempt)
         if attempt.false:
             return
         if attempt.acknowledged:
@@ -254,34 +277,13 @@ class CallbackDispatcher:
         url = str(job.order.echoed["callback_url"])
         status, error, answered = None, None, None
         try:
-            status = await self._send(delivery.world, url, body, headers, callbacks.deadline)
+            status = await self._sender.post(delivery.world, url, body, headers, callbacks.deadline)
             answered = delivery.world.clock.now()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as failure:
             error = f"{type(failure).__name__}: {failure}"
         return CallbackAttempt(
             now, job.id, number, url, headers, body, status, error, note, kind, answered, delivery.world.handle
         )
-
-    async def _send(self, world: World, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
-        """Post, and return the response's status. Raises the errors of httpx, and TimeoutError at the deadline."""
-        clock, found = world.clock, []
-        until = clock.now() + deadline
-
-        async def post() -> None:
-            bound = max(deadline, LEAST_REAL_SECONDS) if world.virtual else deadline
-            more = {"trace": awaiting_response()}
-            response = await self._client.post(url, content=body, headers=headers, timeout=bound, extensions=more)
-            found.append(response.status_code)
-
-        async def until_deadline() -> None:
-            # This wait must not count as idle: the post beside it is doing the work.
-            with unheld():
-                await clock.sleep_until(until)
-
-        await (first_of(post(), until_deadline()) if world.virtual else post())
-        if not found:
-            raise TimeoutError(f"no response within {deadline:g} s")
-        return found[0]
 
     async def _faulted(self, delivery: QueuedCallback, moves: Sequence[Move]) -> None:
         """Make the first attempt under a fault, or under variations."""
@@ -308,7 +310,7 @@ class CallbackDispatcher:
         """Send nothing, and record that."""
         url = str(delivery.job.order.echoed["callback_url"])
         moment, job, world = delivery.world.clock.now(), delivery.job.id, delivery.world.handle
-        self.attempts.append(CallbackAttempt(moment, job, 1, url, {}, b"", None, "not sent", note, world=world))
+        self._record(CallbackAttempt(moment, job, 1, url, {}, b"", None, "not sent", note, world=world))
 
     def _after_next(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
         """Deliver after the next callback of the same world, or after some seconds."""
@@ -348,7 +350,7 @@ class CallbackDispatcher:
 
     async def close(self) -> None:
         """Close the connections to all receivers."""
-        await self._client.aclose()
+        await self._sender.close()
 
 
 def _effect(moves: Sequence[Move], callbacks: Callbacks | None) -> CallbackEffect:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
-
-import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.request import Refusal, find_model, read_order
@@ -19,7 +16,17 @@ from hobbyhorse.server.files.image_checks import (
     hold_until_fetched,
     render_video,
 )
-from hobbyhorse.server.request import ContractBroken, OperationRequest, OperationResponse, refuse, write, write_list
+from hobbyhorse.server.files.large_bodies import fingerprint_of
+from hobbyhorse.server.request import (
+    CALLBACKS_MODULE,
+    ContractBroken,
+    OperationRequest,
+    OperationResponse,
+    load,
+    refuse,
+    write,
+    write_list,
+)
 from hobbyhorse.worlds import catalogue
 from hobbyhorse.worlds.idempotency import UsedKey
 from hobbyhorse.worlds.job_table import Newest
@@ -46,13 +53,14 @@ async def _accept(call: OperationRequest, message: Message, key: str | None) -> 
     if isinstance(body, Refusal):
         return refuse(call, body)
     now = call.world.clock.now()
-    # Over the parsed body with sorted keys: a retry that serializes the same object differently is the same request.
-    fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest() if key else b""
+    fingerprint = (call.fingerprint or fingerprint_of(body)) if key else b""
     if key and (used := call.world.idempotency.recall(call.contract.key, key, now)):
         return _repeat(call, used, fingerprint)
     checked = await _check(call, message, body)
     if isinstance(checked, Refusal):
         return refuse(call, checked)
+    if call.contract.callbacks is not None and "callback_url" in checked.order.echoed:
+        await load(CALLBACKS_MODULE)
     if (refused := call.world.refuses(checked.order)) is not None:
         return refuse(call, Refusal(refused))
     job = _create(call, checked)

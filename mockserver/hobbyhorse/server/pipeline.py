@@ -28,6 +28,7 @@ import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.request import Refusal
+from hobbyhorse.contract.values import find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS
 from hobbyhorse.scenarios.scenario import ScenarioError
 from hobbyhorse.server.operations import ROLES
@@ -53,6 +54,7 @@ async def handle(call: OperationRequest) -> None:
     """Take a request through every step."""
     try:
         route(call)
+        admit(call)
         authenticate(call)
         limit(call)
         if may_meet_scenario(call):
@@ -81,10 +83,26 @@ def route(call: OperationRequest) -> None:
     call.role = call.route.operation.role
 
 
+def admit(call: OperationRequest) -> None:
+    """Refuse a request that a browser sends for a web page elsewhere."""
+    origin = call.headers.get(b"origin")
+    # The common case: programs send none.
+    if origin is None or call.services.origins.admits(text := origin.decode("latin-1"), call.origin):
+        return
+    # An operation that needs no key has no such refusal, and nothing that a page could misuse.
+    if find_situation(call.route.operation, "forbidden") is not None:
+        message = f"a web page of the origin {text[:200]!r} may not use this server; --allow-origin allows it to"
+        raise Refused(refuse(call, Refusal("forbidden", message)))
+
+
 def authenticate(call: OperationRequest) -> None:
     """Refuse a request without an accepted key to an operation that needs one."""
-    if call.known is None and call.route.operation.authenticated:
+    if not call.route.operation.authenticated:
+        return
+    if call.known is None:
         raise Refused(refuse(call, Refusal("key_refused" if call.key else "unauthenticated")))
+    if call.known.keys and call.key != call.known.keys.get(call.contract.key):
+        raise Refused(refuse(call, Refusal("key_refused")))
 
 
 def limit(call: OperationRequest) -> None:

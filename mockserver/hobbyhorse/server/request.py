@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
@@ -17,7 +21,10 @@ from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal, read_body, rea
 from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.files.large_bodies import MOST_INLINE_BYTES, too_many
 from hobbyhorse.server.socket_faults import TRANSPORT
+from hobbyhorse.server.worker.error import WorkerError
+from hobbyhorse.server.worker.turns import Turns
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Entry, Journal
 from hobbyhorse.worlds.pagination import PAGE_VALUES, PageError, page
@@ -28,10 +35,15 @@ if TYPE_CHECKING:
     from hobbyhorse.scenarios.scenario import Catalogue
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.origins import Origins
     from hobbyhorse.server.trouble import FaultedResponse
 
 Item = TypeVar("Item")
+# Bodies of more than a megabyte that one key has in memory: 4 of 64 MiB are 256 MiB.
+MOST_LARGE_BODIES_OF_KEY = 4
 JSON_HEADER = (b"content-type", b"application/json")
+CALLBACKS_MODULE, RENDERER_MODULE = "hobbyhorse.server.callbacks", "hobbyhorse.server.files.renderer"
+"""Modules that import httpx, and Pillow, which takes 60 ms."""
 CALLER = "hobbyhorse.server.caller"
 """The name of the ASGI extension that holds the caller of a connection's last request."""
 
@@ -77,7 +89,8 @@ class Services:
 
     `journal` has the exchanges without a world: their key is missing or not accepted. `elsewhere` has the origins that
     faults point clients to, `media_url` the origin of the files if it differs from the server's. `public_url` is the
-    server's own origin in links, None for the origin of the request. If `strict`, responses are validated.
+    server's own origin in links, None for the origin of the request. If `strict`, responses are validated. `origins`
+    are of the web pages that may use the providers.
     """
 
     contracts: Sequence[Contract]
@@ -91,6 +104,8 @@ class Services:
     media_url: str | None = None
     public_url: str | None = None
     strict: bool = False
+    origins: Origins
+    uploads: Turns = field(default_factory=Turns)
 
     def origin(self, scope: Scope, host: bytes | None = None) -> str:
         """Return the server's origin for links, as `requested_origin` does unless it has a public one."""
@@ -104,7 +119,8 @@ class OperationRequest:
     `base` is the provider's base URL on this server, `below` the requested path below it, `origin` the server's origin.
     `key` is the request's key, `known` its world if the key is accepted, `world` the same or the world of requests
     without a key. The step `route` sets `route`, `role`, and the parameters in the `path`. `scenario` is the active
-    scenario, `claimed` the idempotency key that is held for this request, `made` the id of the job that it created.
+    scenario, `claimed` the idempotency key that is held for this request, `made` the id of the job that it created. A
+    large body has the `fingerprint` of its object, the files of its data URIs in `spooled`, and a turn in `uploads`.
     `result` is the response, from the step `decide` or from the step that refused the request. `entry` is the record of
     the exchange for the journal.
     """
@@ -131,6 +147,9 @@ class OperationRequest:
     was_read: bool | Refusal = False
     claimed: str | None = None
     made: str | None = None
+    fingerprint: bytes = b""
+    spooled: Mapping[str, Path] = field(default_factory=dict)
+    uploads: bool = False
     result: OperationResponse | FaultedResponse = field(init=False)
 
     def header(self, name: str) -> str | None:
@@ -160,7 +179,27 @@ class OperationRequest:
     async def json(self) -> dict[str, Any] | Refusal:
         """Read the body, a JSON object of at most 64 MiB. Raises ClientGone if the client disconnects first."""
         refused = await self.read()
-        return refused if refused is not None else read_body(self.header("content-type"), self.body)
+        if refused is not None:
+            return refused
+        if len(self.body) > MOST_INLINE_BYTES:
+            return await self._large_json()
+        value: dict[str, Any] | Refusal = too_many(self.body) or read_body(self.header("content-type"), self.body)
+        return value
+
+    async def _large_json(self) -> dict[str, Any] | Refusal:
+        """Have a worker process read a large body."""
+        await load(RENDERER_MODULE)
+        renderer = self.services.renderer()
+        try:
+            found = await renderer.read_body(self.world.handle, self.header("content-type"), self.body)
+        except WorkerError as error:
+            if error.code in ("time", "memory"):
+                message = f"the body cannot be read: {error}; this is a bound of the mock server"
+                return Refusal("body_too_large", message, ("body",))
+            return Refusal("overloaded")
+        self.fingerprint, self.spooled = found.fingerprint, found.spooled
+        value: dict[str, Any] | Refusal = found.value
+        return value
 
     def claim(self, message: Message) -> str | Refusal | None:
         """Claim the request's idempotency key until the response is made; None if the request has no key.
@@ -178,7 +217,12 @@ class OperationRequest:
         return key
 
     def release(self) -> None:
-        """Release the claimed idempotency key, if there is one."""
+        """Release the claimed idempotency key, the turn of a large body and its files, if there are any."""
+        if self.uploads:
+            self.uploads = False
+            self.services.uploads.give(self.world.handle)
+        for path in self.spooled.values():
+            path.unlink(missing_ok=True)
         if self.claimed is not None:
             self.world.idempotency.end(self.contract.key, self.claimed)
             self.claimed = None
@@ -205,6 +249,10 @@ class OperationRequest:
             if size > MOST_BODY_BYTES:
                 return _too_large(f"more than {MOST_BODY_BYTES}")
             chunks.append(chunk)
+            # The rest is not read before there is a turn, so that the client waits and not the memory grows.
+            if size > MOST_INLINE_BYTES and not self.uploads:
+                await self.services.uploads.take(self.world.handle, MOST_LARGE_BODIES_OF_KEY)
+                self.uploads = True
             if not message.get("more_body", False):
                 break
         self.body = b"".join(chunks)
@@ -244,6 +292,12 @@ class OperationRequest:
             if (value := place.get(message)) is not MISSING:
                 return value
         return MISSING
+
+
+async def load(module: str) -> None:
+    """Import a module that only some requests need, in a thread, so that no other request waits for the import."""
+    if module not in sys.modules:
+        await asyncio.to_thread(import_module, module)
 
 
 async def read_all(receive: Receive) -> bytes:

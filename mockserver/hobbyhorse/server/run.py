@@ -10,6 +10,7 @@ stops on an event and gives open requests `STOP_GRACE_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import gc
 import json
@@ -27,14 +28,17 @@ from starlette.types import ASGIApp
 
 from hobbyhorse.contract.validators import validators
 from hobbyhorse.server.app import Fake
-from hobbyhorse.server.transport import OpenProtocol
+from hobbyhorse.server.files.scratch import sweep
+from hobbyhorse.server.transport import IDLE_SECONDS, OpenProtocol
 
 # Beyond any orderly stop, which takes a tenth of a second; then the daemon thread is left to the end of the process.
 STOP_SECONDS = 5.0
+# Of these, left for the end itself.
+STOP_MARGIN_SECONDS = 1.5
 # Loopback, but another host than the server's: to a client, it looks like a host on an internal network.
 PRIVATE = "127.0.0.2"
-# An hour: longer than any test. With uvicorn's 5 s, a slow test would meet closed connections that a fast one does not.
-IDLE_SECONDS = 3_600
+# An hour: longer than any test. Otherwise a slow test would meet closed connections that a fast one does not.
+IDLE_SECONDS_IN_TESTS = 3_600
 # Enough for a response that is being written; a request that waits for a clock never ends by itself.
 STOP_GRACE_SECONDS = 0.03
 
@@ -123,13 +127,41 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
         print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
         banner(url)
         # Off the event loop, and before the first submission needs them.
-        threading.Thread(target=validators, daemon=True).start()
+        threading.Thread(target=_prepare, daemon=True).start()
 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    _Server(_config(fake), ready).run(sockets=[bound])
+    server = _ServeServer(_config(fake), ready)
+    server.run(sockets=[bound])
     sys.stdout.flush()
+
+
+def _prepare() -> None:
+    """Do the work of a start that no client waits for: the validators, and the directories that killed servers left."""
+    validators()
+    sweep()
+
+
+class _ServeServer(_Server):
+    """A server that ends with its process, whatever runs."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop in order, and after `STOP_SECONDS` in any case."""
+        # A thread that encodes a video or resolves a name cannot be stopped, and Python waits for it.
+        last = threading.Timer(STOP_SECONDS - STOP_MARGIN_SECONDS, _end)
+        last.daemon = True
+        last.start()
+        await super().shutdown(sockets)
+
+
+def _end() -> None:
+    """End the process without waiting for its threads."""
+    # What is registered there removes temporary directories.
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 class _QuickServer(_Server):
@@ -180,7 +212,7 @@ class ServerThread:
         self._bound = bind(host, port)
         self._sockets = [self._bound, *more]
         self._started = threading.Event()
-        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS), self._ready)
+        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS_IN_TESTS), self._ready)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": self._sockets}
@@ -225,10 +257,9 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
         server.stop()
 
 
-def _config(fake: ASGIApp, keep_alive: int = 5) -> uvicorn.Config:
+def _config(fake: ASGIApp, keep_alive: int = IDLE_SECONDS) -> uvicorn.Config:
     # With `proxy_headers`, links name the public scheme behind a proxy on this machine. Without `server_header`, a
-    # response has only the headers that its contract documents. A keep-alive of 5 s is uvicorn's default; 1 s is the
-    # shortest graceful stop that it takes.
+    # response has only the headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes.
     return uvicorn.Config(
         fake,
         http=OpenProtocol,

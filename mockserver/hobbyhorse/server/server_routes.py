@@ -13,9 +13,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.scenarios.object_store import NOT_FOUND, FileRefusal
 from hobbyhorse.server.files import host as media
+from hobbyhorse.server.files.fixtures import fixture_image
+from hobbyhorse.server.request import RENDERER_MODULE, load
 from hobbyhorse.worlds.signed_links import LinkError
 from hobbyhorse.worlds.world import Worlds
 
@@ -74,14 +75,13 @@ class ServerRoutes:
             return media.refusal(FileRefusal(403, error.code, str(error)))
         if world is None or job is None or job.stage(world.clock.now()).kind != "success":
             return media.refusal(NOT_FOUND)
-        return await media.serve(self.renderer(), job, names["file"], request)
+        await load(RENDERER_MODULE)
+        return await media.serve(self.renderer(), job, names["file"], request, owner=names["world"])
 
     async def _fixture(self, request: Request) -> Response:
         """Serve a fixture image, for clients that need an image URL to send."""
-        directory = data_directory("fixtures") / "images"
-        path = directory / request.path_params["file"]
-        # The name comes from a client; it must not lead out of the directory.
-        if path.parent != directory or not path.is_file():
+        path = fixture_image(request.path_params["file"])
+        if path is None:
             return await self._unknown_path(request, HTTPException(404))
         return FileResponse(path)
 

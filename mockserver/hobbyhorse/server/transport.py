@@ -1,9 +1,20 @@
-"""uvicorn's HTTP protocol, extended for faults on the socket.
+"""uvicorn's HTTP protocol, extended for faults on the socket, and bounded in the bytes and the time of a request.
 
 The protocol is subclassed because ASGI lacks two things. An application never sees the transport of its connection,
 and without the transport no fault could reset a connection or end it inside a body (see `socket_faults`). Nor does it
 learn that the peer has reset the connection after the response was sent, the only sign that the response was never
 read.
+
+Bounds. uvicorn bounds neither the length of a head nor the time until it is complete, and it keeps a connection that
+never sends a byte. A request whose end has not been read is *open*, and one of three bounds applies to it:
+
+* A head must be complete `HEAD_SECONDS` after its first bytes, within `MOST_HEAD_BYTES`. It is fed to the parser up to
+  its last allowed byte and no further, so that the bound is exact.
+* Between two pieces of a body, and after the last one, the same bound applies to everything that is no content: the
+  sizes and extensions of chunks, and trailers.
+* A body must go on within `BODY_SECONDS`. This bound waits while the server itself has stopped reading.
+
+A request that arrives in one read, as most do, is open only during that read, and pays two comparisons.
 """
 
 from __future__ import annotations
@@ -15,29 +26,122 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.worlds.journal import Handover
 
+# Of a request line with its headers, or of trailers: as much as the largest that servers accept (8 to 64 KiB).
+MOST_HEAD_BYTES = 64 * 1024
+# A head has a few hundred bytes, and the slowest network carries them in a second.
+HEAD_SECONDS = 10.0
+# No network pauses for longer between two pieces of a body. Trailers that never come end after this time, too.
+BODY_SECONDS = 20.0
+# As long as nginx keeps an idle connection: clients wait between polls, some of them for a minute.
+IDLE_SECONDS = 75
+
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+_TOO_LATE = b"408 Request Timeout"
+
 
 class OpenProtocol(HttpToolsProtocol):
-    """Passes the transport to the application, and reports a response that the client did not read."""
+    """Passes the transport to the application, bounds requests, and reports a response that the client did not read."""
 
     unread: Handover | None = None
     """The handover of the last response, until a sign that the client has read it."""
+    # Whether the current message has begun and not ended, whether its head is complete, whether the part that is being
+    # fed has brought it forward, and the bytes since the last one that did.
+    _open = _headed = _brought = False
+    _idle_bytes = 0
+    _bound: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Keep the transport of a new connection."""
+        """Keep the transport of a new connection, and close it if no request comes."""
         super().connection_made(transport)
         # One for all requests of the connection: the application keeps the caller of the last one there.
         self._extensions = {TRANSPORT: transport}
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, within the bounds of an open request."""
+        if not self._open and len(data) <= MOST_HEAD_BYTES:
+            super().data_received(data)
+            if self._open:
+                self._stay_open(len(data))
+            return
+        at = 0
+        while at < len(data) and not self.transport.is_closing():
+            part = data[at : at + MOST_HEAD_BYTES - self._idle_bytes]
+            at += len(part)
+            self._brought = False
+            super().data_received(part)
+            self._stay_open(len(part))
+
+    def _stay_open(self, size: int) -> None:
+        """Bound the rest of a request, after `size` bytes of it were fed."""
+        if not self._open:
+            self._unbound()
+            self._idle_bytes = 0
+        elif self._brought:
+            self._idle_bytes = 0
+            self._within(BODY_SECONDS)
+        else:
+            if not self._idle_bytes:
+                self._within(HEAD_SECONDS)
+            self._idle_bytes += size
+            if self._idle_bytes >= MOST_HEAD_BYTES:
+                self._end(_TOO_LARGE)
+
+    def _within(self, seconds: float) -> None:
+        self._unbound()
+        self._bound = self.loop.call_later(seconds, self._late, seconds)
+
+    def _unbound(self) -> None:
+        if self._bound is not None:
+            self._bound.cancel()
+            self._bound = None
+
+    def _late(self, seconds: float) -> None:
+        """End a request that is not complete in time."""
+        # The client cannot go on while this side does not read, because its application has not asked for more.
+        if self.flow.read_paused:
+            self._within(seconds)
+        else:
+            self._end(_TOO_LATE)
+
+    def _end(self, status: bytes) -> None:
+        """Close the connection; with a response if the client is not in the middle of another one."""
+        self._unbound()
+        self._open = False
+        if self.transport.is_closing():
+            return
+        if not self._headed and (self.cycle is None or self.cycle.response_complete):
+            self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin the scope of a request."""
         super().on_message_begin()
         # A client that sends its next request has read the response before it.
         self.unread = None
+        self._open, self._headed = True, False
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._headed = self._brought = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a part of the body on."""
+        self._brought = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request."""
+        self._open = False
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Close the connection; a reset means that the client left data unread."""
+        self._unbound()
         # `exc` is None after a normal close, when the peer has read everything.
         if exc is not None and self.unread is not None:
             self.unread.lost()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)

@@ -52,16 +52,18 @@ def trace_of(
     an accepted key, and the world with their clock; its exchanges since the world's journal began are included.
     `made` returns a job's video if it has been rendered.
     """
-    # Known as the key, however short it is.
-    redactor = Redactor(contract, (key,), shortest=1, kept=MOST_JOURNAL_BODY_BYTES)
+    # Known as the key, however short it is. The keys of other providers are secrets too.
+    keys = (key, *(one for one in world.keys.values() if one != key))
+    redactor = Redactor(contract, keys, shortest=1, kept=MOST_JOURNAL_BODY_BYTES)
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
     found = sorted([*seen, *_unauthenticated(world, contract, unauthenticated)], key=lambda one: one.number)
     jobs = _recorded_jobs(world, contract, found)
     armed = [one for one in world.scenarios.armed if contract.key in one.fits]
+    timed, ordered = _in_time(world, found, unauthenticated), bool(world.keys)
     return Trace(
         provider=contract.key,
         base=next((one.root for one in seen if one.provider and one.role not in (None, MEDIA)), base),
-        exchanges=tuple(_exchange(redactor, one, moment) for one, moment in _in_time(world, found, unauthenticated)),
+        exchanges=tuple(_exchange(redactor, one, moment, ordered) for one, moment in timed),
         deliveries=tuple(_deliveries(redactor, world, contract, attempts)),
         jobs=tuple(_jobs(world, jobs, made)),
         ended=world.clock.now(),
@@ -82,8 +84,11 @@ def _recorded_jobs(world: World, contract: Contract, found: Iterable[Exchange]) 
     return [world.jobs.at(number) for number in numbers]
 
 
-def _exchange(redactor: Redactor, one: Exchange, arrived: float) -> Exchange:
-    """Return an exchange of the journal as a trace has it: without secrets, at its moment on the world's clock."""
+def _exchange(redactor: Redactor, one: Exchange, arrived: float, ordered: bool) -> Exchange:
+    """Return an exchange of the journal as a trace has it: without secrets, at its moment on the world's clock.
+
+    An `ordered` one keeps its number, which orders it among the exchanges with other providers.
+    """
     # A fault may have removed the id from the response: the client then does not know its job.
     unknown = one.role in SUBMISSIONS and (one.job is None or one.job.encode() not in one.answer)
     safe = redactor.exchange(replace(one, headers=tuple(decoded(one.raw_headers))))
@@ -92,7 +97,7 @@ def _exchange(redactor: Redactor, one: Exchange, arrived: float) -> Exchange:
         arrived=arrived,
         answered=None if one.answered is None else one.answered + (arrived - one.arrived),
         job=None if unknown else one.job,
-        number=0,
+        number=one.number if ordered else 0,
         provider=None,
         root="",
         notes=(),

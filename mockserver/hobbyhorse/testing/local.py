@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from hobbyhorse.clock.clock import Clock, ManualClock, RealClock
+from hobbyhorse.clock.clock import Clock, ManualClock, RealClock, real_seconds
 from hobbyhorse.clock.quiescence import RequestTracker, TimeStepper
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
@@ -365,6 +365,15 @@ class MockWorld:
         """The limits of this key."""
         return self._world.limits
 
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The key of each provider, if they have keys of their own."""
+        return self._world.keys
+
+    def share(self, keys: Mapping[str, str]) -> None:
+        """Let each of some providers accept a key of its own; the first of them accepts `api_key`."""
+        self._server.run(lambda: self._server.asgi.worlds.share(self._world, keys))
+
     def keep(self, most: int) -> None:
         """Start a new journal of the newest `most` exchanges; the old one is dropped."""
         self._world.journal = Journal(most)
@@ -419,13 +428,13 @@ class MockWorld:
         # As the control plane compares it.
         if "method" in wanted:
             wanted["method"] = str(wanted["method"]).upper()
-        deadline = time.monotonic() + timeout
+        deadline = real_seconds() + timeout
         while True:
             everything = self._server.run(lambda: list(self._world.journal))
             found = [one for one in everything if all(getattr(one, name) == value for name, value in wanted.items())]
             if len(found) >= count:
                 return self._records(found)
-            if time.monotonic() > deadline:
+            if real_seconds() > deadline:
                 seen = ", ".join(f"{one.method} {one.path} ({one.situation})" for one in everything) or "nothing"
                 raise TimeoutError(f"{len(found)} of {count} exchanges with {wanted} after {timeout:g} s; seen: {seen}")
             time.sleep(WAIT_POLL_SECONDS)

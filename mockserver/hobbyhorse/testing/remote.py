@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Collection, Mapping
 from decimal import Decimal
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from hobbyhorse.clock.clock import real_seconds
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.lifecycle import LifecycleError
@@ -309,10 +309,10 @@ class RemoteWorld:
         """Wait in real time until `count` exchanges have the wanted fields; return all such. Raises TimeoutError."""
         if unknown := sorted(set(wanted) - set(EXCHANGE_FIELDS)):
             raise ValueError(f"cannot wait for {unknown[0]!r}; allowed: {', '.join(EXCHANGE_FIELDS)}")
-        deadline = time.monotonic() + timeout
+        deadline = real_seconds() + timeout
         while True:
             # At least once, also with a timeout of 0.
-            left = max(0.0, deadline - time.monotonic())
+            left = max(0.0, deadline - real_seconds())
             body = {"count": count, "timeout": min(left, LONGEST_WAIT_SECONDS), **wanted}
             try:
                 self.ask("POST", "/journal/wait", body)

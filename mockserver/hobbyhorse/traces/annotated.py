@@ -205,6 +205,8 @@ class AnnotatedTrace:
     def __init__(self, contract: Contract, trace: Trace, steps: tuple[Step, ...] | None = None) -> None:
         self.contract = contract
         self.trace = trace
+        self.partner: AnnotatedTrace | None = None
+        """The trace of the same runs with the other provider, if the client has two."""
         self._known_steps = steps
 
     @cached_property

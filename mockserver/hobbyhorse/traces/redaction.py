@@ -11,8 +11,9 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 from hobbyhorse.contract.values import Contract
@@ -78,6 +79,16 @@ class Redactor:
         for form, word in self._forms:
             text = text.replace(form, word)
         return text
+
+    def values(self, value: Any) -> Any:
+        """Return a JSON value without keys in its texts; the names of its members stay."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {name: self.values(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.values(one) for one in value]
+        return value
 
     def content(self, content: bytes) -> bytes:
         """Return a body without keys, and without the beginning of a key at the end of a cut body."""

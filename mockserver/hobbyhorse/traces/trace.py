@@ -152,6 +152,9 @@ class Trace:
     of the same case without its variations, if it has some. `order` is the body that the test case gave to the client,
     unless that is the plain one. `patience` is the time in seconds after which the client gives up a job that never
     ends, if another run has shown it.
+
+    A client that falls back to a second provider has a trace for each. `partner` is the trace of the same runs with the
+    other provider, and `rank` the place of this one, from 0.
     """
 
     provider: str
@@ -173,6 +176,8 @@ class Trace:
     order: Mapping[str, Any] | None = None
     plain: Outcome | None = None
     patience: float | None = None
+    partner: Trace | None = None
+    rank: int = 0
 
 
 _KINDS: Mapping[str, Any] = {
@@ -249,6 +254,8 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
         return tuple(_read(_KINDS[name], item, f"{at}/{number}") for number, item in enumerate(value))
     if name in ("outcome", "plain") and value is not None:
         return _read(Outcome, value, at)
+    if name == "partner" and value is not None:
+        return _read(Trace, value, at)
     if name in _BYTES:
         return _bytes(value, at)
     if name in _PAIRS:

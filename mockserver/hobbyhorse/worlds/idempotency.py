@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
+
+# Used keys kept per world, the newest ones: as many as `serve` keeps jobs of a world. Each takes some 300 bytes.
+MOST_KEYS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,8 @@ class IdempotencyKeys:
     Because of the claims, two concurrent requests with one key conflict instead of making two jobs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_KEYS) -> None:
+        self._most = most
         self._remembered: dict[tuple[str, str], UsedKey] = {}
         self._in_flight: set[tuple[str, str]] = set()
 
@@ -47,3 +52,7 @@ class IdempotencyKeys:
     def remember(self, provider: str, key: str, used: UsedKey) -> None:
         """Record the use of a key."""
         self._remembered[provider, key] = used
+        if len(self._remembered) > self._most:
+            # Many at once: to find the first of a dictionary takes longer, the more were removed before it.
+            for old in [*islice(self._remembered, 1 + self._most // 1_000)]:
+                del self._remembered[old]

@@ -16,8 +16,10 @@ import hashlib
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from copy import copy
 from decimal import Decimal
 from heapq import heappop, heappush
+from itertools import islice
 from typing import overload
 
 from hobbyhorse.contract.request import Order
@@ -62,9 +64,14 @@ class JobIndex:
         job = table.pop()
         if job is None:
             self._emptied.popleft()
+        else:
+            self.remove(*job, table)
+
+    def remove(self, provider: str, job_id: str, table: JobTable) -> None:
+        """Remove a job that its table no longer has."""
         # Worlds with equal seeds have equal ids.
-        elif self._tables[job[0]].get(job[1]) is table:
-            del self._tables[job[0]][job[1]]
+        if self._tables[provider].get(job_id) is table:
+            del self._tables[provider][job_id]
 
 
 class JobTable(Mapping[str, Job]):
@@ -74,8 +81,10 @@ class JobTable(Mapping[str, Job]):
         self.emptied = False
         self._index = index or JobIndex()
         self._jobs: dict[str, Job | bytes] = {}
-        self._ids: list[str] = []
-        self._by_provider: dict[str, list[int]] = defaultdict(list)
+        # The ids by number, from the first number that is kept; None for a job that was forgotten.
+        self._ids: list[str | None] = []
+        self._first_number = 0
+        self._by_provider: dict[str | None, list[int]] = defaultdict(list)
         self._by_end: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         self._packer = Packer()
         self._unpacked: deque[int] = deque()
@@ -84,16 +93,19 @@ class JobTable(Mapping[str, Job]):
         self._planned: list[tuple[float, int]] = []
         self._held: set[int] = set()
         self._orders: dict[bytes, int | Repeats] = {}
+        # The jobs that ended without success, and how many such jobs were forgotten.
         self._lost: set[int] = set()
+        self._lost_before = 0
         self._duplicates = 0
         self._spent = self._reserved = Decimal(0)
 
     def add(self, job: Job) -> None:
         """Add a job that was just submitted, and give it its number."""
-        number = job.number = len(self._ids)
+        number = job.number = self._first_number + len(self._ids)
         self._jobs[job.id] = job
         self._ids.append(job.id)
-        self._by_provider[job.contract.key].append(number)
+        for provider in (None, job.contract.key):
+            self._by_provider[provider].append(number)
         self._index.add(job.contract.key, job.id, self)
         self._open[number] = job
         self._reserved += job.cost
@@ -112,14 +124,62 @@ class JobTable(Mapping[str, Job]):
         self._index.empty(self)
         return JobTable(self._index)
 
+    def snapshot(self) -> JobTable:
+        """Return a copy that another thread may read. Jobs are shared, and none may be added to the copy."""
+        made = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, (dict, list, set, deque)):
+                setattr(made, name, copy(value))
+        for lists in (made._by_provider, made._by_end):
+            lists.update({name: numbers[:] for name, numbers in lists.items()})  # type: ignore[misc]
+        return made
+
     def pop(self) -> tuple[str, str] | None:
         """Remove one job of an emptied table; return its provider and id, or None if there is none left."""
         for provider, numbers in self._by_provider.items():
-            if numbers:
-                job_id = self._ids[numbers.pop()]
+            if provider is not None and numbers:
+                job_id = self._id(numbers.pop())
                 del self._jobs[job_id]
                 return provider, job_id
         return None
+
+    def forget(self, count: int) -> list[Job]:
+        """Forget the oldest jobs that have ended, up to a number of them; return them. The totals stay."""
+        # The newest one stays: it is being submitted.
+        ended = (number for number in self._by_provider[None][:-1] if number not in self._open)
+        forgotten = [self.at(number) for number in islice(ended, count)]
+        gone = {job.number for job in forgotten}
+        for numbers in (*self._by_provider.values(), *self._by_end.values()):
+            numbers[:] = [number for number in numbers if number not in gone]
+        for job in forgotten:
+            self._index.remove(job.contract.key, job.id, self)
+            del self._jobs[job.id]
+            self._forget_order(job)
+            self._ids[job.number - self._first_number] = None
+        kept = next((at for at, name in enumerate(self._ids) if name is not None), len(self._ids))
+        del self._ids[:kept]
+        self._first_number += kept
+        self._unpacked = deque(number for number in self._unpacked if number not in gone)
+        return forgotten
+
+    def _forget_order(self, job: Job) -> None:
+        """Forget the order of a job, so that a later one is no duplicate of it."""
+        if job.number in self._lost:
+            self._lost.discard(job.number)
+            self._lost_before += 1
+            return
+        order = _hash(job.contract.key, job.order)
+        found = self._orders[order]
+        if isinstance(found, Repeats) and found.count > 1:
+            found.forget(job.number, self._lost)
+        else:
+            del self._orders[order]
+
+    def _id(self, number: int) -> str:
+        """Return the id of a job that is kept."""
+        found = self._ids[number - self._first_number]
+        assert found is not None
+        return found
 
     def plan(self, job: Job) -> None:
         """Note that the end of a job has moved."""
@@ -171,7 +231,7 @@ class JobTable(Mapping[str, Job]):
         """Keep a job that ended unpacked, and pack the one that has been so for longest."""
         self._unpacked.append(number)
         if len(self._unpacked) > MOST_UNPACKED:
-            name = self._ids[self._unpacked.popleft()]
+            name = self._id(self._unpacked.popleft())
             job = self._jobs[name]
             packed = self._packer.pack(job) if isinstance(job, Job) else None
             if packed is not None:
@@ -192,10 +252,10 @@ class JobTable(Mapping[str, Job]):
         return self[job_id] if isinstance(found, bytes) else found
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._jobs)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._ids))
+        return iter(tuple(self._jobs))
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._jobs
@@ -206,12 +266,12 @@ class JobTable(Mapping[str, Job]):
 
     def at(self, number: int) -> Job:
         """Return the job with a number. A packed job is a copy: its changes are lost."""
-        found = self._jobs[self._ids[number]]
+        found = self._jobs[self._id(number)]
         return self._packer.unpack(found) if isinstance(found, bytes) else found
 
     def numbers(self, provider: str | None = None) -> Sequence[int]:
         """Return the numbers of the jobs of a provider, or of all, ascending."""
-        return range(len(self._ids)) if provider is None else self._by_provider.get(provider, ())
+        return self._by_provider.get(provider, ())
 
     def ends(self) -> Iterator[tuple[str, str, str, Sequence[int]]]:
         """Yield provider, stage, class of the stage, and the numbers of the jobs that ended so. Call `settle` first."""
@@ -230,7 +290,8 @@ class JobTable(Mapping[str, Job]):
 
     def totals(self) -> Totals:
         """Return the totals of the ledger. Call `settle` first."""
-        return Totals(len(self._ids) - len(self._lost), self._duplicates, self._spent)
+        submitted = self._first_number + len(self._ids)
+        return Totals(submitted - len(self._lost) - self._lost_before, self._duplicates, self._spent)
 
     def entry(self, number: int, now: float) -> LedgerEntry:
         """Return the ledger's entry of a job. Call `settle` first."""
@@ -247,7 +308,7 @@ class JobTable(Mapping[str, Job]):
             job.cost if billed else Decimal(0),
             billed,
             not lost,
-            None if first is None or first == number else self._ids[first],
+            None if first is None or first == number else self._id(first),
         )
 
     def _first(self, job: Job) -> int:
@@ -262,10 +323,10 @@ class _Jobs(ValuesView[Job]):
     _mapping: JobTable
 
     def __iter__(self) -> Iterator[Job]:
-        return map(self._mapping.at, range(len(self._mapping)))
+        return map(self._mapping.at, tuple(self._mapping.numbers()))
 
     def __reversed__(self) -> Iterator[Job]:
-        return map(self._mapping.at, reversed(range(len(self._mapping))))
+        return map(self._mapping.at, tuple(self._mapping.numbers())[::-1])
 
 
 class Repeats:
@@ -284,6 +345,11 @@ class Repeats:
         """Add a later job."""
         self._numbers.append(number)
         self.count += 1
+
+    def forget(self, number: int, lost: set[int]) -> None:
+        """Forget a job that is not lost."""
+        self._numbers.remove(number)
+        self.remove(lost)
 
     def remove(self, lost: set[int]) -> None:
         """Note that one job more is lost; `lost` has all of them."""

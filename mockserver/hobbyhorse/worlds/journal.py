@@ -13,8 +13,10 @@ from urllib.parse import quote
 
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange, RawHeaders
 
-# Exchanges kept per world: far more than one test makes, and at most some 130 MB with two full bodies each.
+# Exchanges kept per world: far more than one test makes.
 MOST_EXCHANGES = 1_000
+# Bytes of bodies kept per world: 16 KiB for each of its exchanges, of which most have less than one.
+MOST_JOURNAL_BYTES = 16 << 20
 # Bytes kept of each body. JSON of a provider fits many times over; a picture sent inline is cut.
 MOST_JOURNAL_BODY_BYTES = 64 * 1024
 
@@ -184,10 +186,11 @@ def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
 
 
 class Journal:
-    """The newest `most` exchanges; `total` counts the dropped ones too."""
+    """The newest `most` exchanges, with at most `most_bytes` of bodies; `total` counts the dropped ones too."""
 
-    def __init__(self, most: int = MOST_EXCHANGES) -> None:
-        self._entries: deque[Entry] = deque(maxlen=most)
+    def __init__(self, most: int = MOST_EXCHANGES, most_bytes: int = MOST_JOURNAL_BYTES) -> None:
+        self._entries: deque[Entry] = deque()
+        self._most, self._most_bytes, self._bytes = most, most_bytes, 0
         self._waiters: set[asyncio.Future[None]] = set()
         self.total = 0
 
@@ -195,6 +198,10 @@ class Journal:
         """Append an exchange and wake the waiters."""
         self.total += 1
         self._entries.append(entry)
+        self._bytes += len(entry.body) + len(entry.note.body)
+        while len(self._entries) > self._most or self._bytes > self._most_bytes:
+            dropped = self._entries.popleft()
+            self._bytes -= len(dropped.body) + len(dropped.note.body)
         if self._waiters:
             # A waiter may belong to another event loop: a test's, while the server runs in a thread.
             for waiter in tuple(self._waiters):
@@ -219,7 +226,12 @@ class Journal:
     def clear(self) -> None:
         """Drop every exchange and restart the count."""
         self._entries.clear()
-        self.total = 0
+        self.total = self._bytes = 0
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a request waits for the next exchange."""
+        return bool(self._waiters)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from hobbyhorse.clock.clock import Clock
@@ -60,8 +60,16 @@ class World:
     """The share of their usual durations that the stages of later jobs take."""
     initial: tuple[str, Limits] | None = None
     """The initial pace and limits, which a full reset restores."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The key that each provider accepts, if the client has one for each; by default, all accept `key`."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
     """Called with each job after a change of its timeline, except at its submission."""
+    keep_jobs: int | None = None
+    """The number of jobs from which the oldest ended ones are forgotten; None for no bound."""
+    on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
+    """Called with the jobs that the world has forgotten."""
+    used: int = field(default_factory=next_number)
+    """The number of the last request of this world; an idle world with the lowest one is forgotten first."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -69,7 +77,23 @@ class World:
 
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
-        return Entry(self.clock.now(), dated=self.clients_now())
+        entry = Entry(self.clock.now(), dated=self.clients_now())
+        self.used = entry.number
+        return entry
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs, and nothing waits."""
+        self.jobs.settle(self.clock.now())
+        return self.clock.idle and not self.journal.awaited and not self.jobs.running
+
+    def _forget_jobs(self) -> None:
+        """Forget the oldest ended jobs beyond the bound."""
+        if self.keep_jobs is None or len(self.jobs) <= self.keep_jobs:
+            return
+        # Many at once, because it takes a look at every number.
+        ended = self.jobs.forget(len(self.jobs) - self.keep_jobs + self.keep_jobs // 1_000)
+        self.on_forget(self, ended)
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on, and plan the jobs that wait for a worker again."""
@@ -111,6 +135,7 @@ class World:
             self._queue(job)
         self.jobs.settle(now)
         self.jobs.add(job)
+        self._forget_jobs()
         return job
 
     def cancel(self, job: Job) -> bool:
@@ -208,6 +233,7 @@ class World:
             self.scenarios.clear()
         if "clock" in what:
             self.clock.close()
+            self.clock.follow()
         if set(what) == set(RESETS) and self.initial is not None:
             self.pace, limits = self.initial
             self.limit(limits)
@@ -216,13 +242,17 @@ class World:
         """Return the ledger of all jobs, or of those with these numbers: costs, and repeated billable orders."""
         now = self.clock.now()
         self.jobs.settle(now)
-        chosen = range(len(self.jobs)) if numbers is None else numbers
+        chosen = self.jobs.numbers() if numbers is None else numbers
         return Ledger(tuple(self.jobs.entry(number, now) for number in chosen))
 
     def totals(self) -> Totals:
         """Return the totals of the ledger of all jobs."""
         self.jobs.settle(self.clock.now())
         return self.jobs.totals()
+
+    def snapshot(self) -> World:
+        """Return a copy that other threads may read: requests add no jobs to it."""
+        return replace(self, jobs=self.jobs.snapshot())
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return a provider's job by id, or None."""
@@ -262,8 +292,14 @@ class Worlds:
         accepted: frozenset[str] = frozenset(),
         limits: Limits | None = None,
         closed: bool = False,
+        keep_worlds: int | None = None,
+        keep_jobs: int | None = None,
     ) -> None:
         self._closed = closed
+        self._keep_worlds, self._keep_jobs = keep_worlds, keep_jobs
+        self.on_full: Callable[[World], None] = self.drop
+        """Called with each world that is forgotten because there are too many; it must drop the world."""
+        self.on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
         self._make_clock = make_clock
         self._pace = pace
         self._seed = seed
@@ -286,8 +322,20 @@ class Worlds:
         return self._opened(key)
 
     def _opened(self, key: str) -> World:
+        self._make_room()
         self._by_key[key] = world = self._open(key)
         return world
+
+    def _make_room(self) -> None:
+        """Forget the idle worlds that were used least recently, if there are as many as may be kept."""
+        most = self._keep_worlds
+        if most is None or len(self._by_key) < most:
+            return
+        # Many at once, because this looks at every world: with 10,000, every 100th new one does.
+        excess = len(self._by_key) - most + 1 + most // 100
+        idle = sorted((world for world in self if world.idle), key=lambda world: world.used)
+        for world in idle[:excess]:
+            self.on_full(world)
 
     def seeded(self, key: str, seed: int) -> World | None:
         """Open a world whose ids and videos are the same as those of any other world with this seed.
@@ -302,6 +350,11 @@ class Worlds:
         world.random = Random(seed)
         return world
 
+    def share(self, world: World, keys: Mapping[str, str]) -> None:
+        """Let each of some providers accept a key of its own in a world, which has one clock for all of them."""
+        world.keys = dict(keys)
+        self._by_key |= dict.fromkeys(keys.values(), world)
+
     def known(self, key: str) -> World | None:
         """Return the existing world of a key, or None."""
         return self._by_key.get(key)
@@ -310,7 +363,8 @@ class Worlds:
         """Forget a world entirely. If its key is used again, it opens a new world."""
         # Cancels sleepers and pending callbacks, which would keep the world alive.
         world.reset(RESETS)
-        self._by_key.pop(world.key, None)
+        for key in {world.key, *world.keys.values()}:
+            self._by_key.pop(key, None)
         self._by_handle.pop(world.handle, None)
 
     def _open(self, key: str) -> World:
@@ -320,6 +374,8 @@ class Worlds:
         handle, table = identity[16:24].hex(), JobTable(self._index)
         world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
         world.initial = (self._pace, self._limits)
+        world.keep_jobs = self._keep_jobs
+        world.on_forget = lambda world, jobs: self.on_forget(world, jobs)
         # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)
         self._by_handle[world.handle] = world
@@ -334,7 +390,8 @@ class Worlds:
         return self._index.has(contract.key, job_id)
 
     def __iter__(self) -> Iterator[World]:
-        return iter(tuple(self._by_key.values()))
+        # Each once: a world may have several keys.
+        return iter({world.handle: world for world in tuple(self._by_key.values())}.values())
 
     def close(self) -> None:
         """Stop every clock."""

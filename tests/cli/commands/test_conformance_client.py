@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ def test_a_broken_rule_is_named_and_reported(run: Run, breaks: tuple[str, str], 
     assert (tmp_path / "report" / "findings" / f"{BREAKS.rule}.scenario.json").is_file()
     for name in ("index.html", "junit.xml"):
         assert BREAKS.rule in (tmp_path / "report" / name).read_text()
+
+
+def test_faults_and_variations_for_which_no_run_was_left_are_listed(run: Run, tmp_path: Path) -> None:
+    done = run(*client(*KEEPS, "--parallel", "1", "--runs", "12", "--report", "report"))
+    faults = json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["deviations"]
+    untried = faults["untried"]
+    assert faults["met"] + len(faults["unmet"]) + len(untried) == faults["total"] == len(set(untried)) + faults["met"]
+    assert f"{len(untried)} of them were not tried, because the runs were used up" in done.out
+    assert "submit: accept_then_drop" in untried
+    assert "submit: framed; status: framed; media: framed" in untried
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert f"{len(untried)} single faults without a run left for them" in page
+    assert all(f"<code>{escape(name)}</code>" in page for name in untried)
 
 
 def test_the_same_seed_finds_the_same_scenarios(run: Run, breaks: tuple[str, str], tmp_path: Path) -> None:

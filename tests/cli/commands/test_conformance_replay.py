@@ -168,7 +168,7 @@ def test_an_interrupted_or_failed_replay_reports_the_runs_until_then(
                 raise error
             return check(rule, annotated)
 
-        monkeypatch.setattr("hobbyhorse.cli.commands.conformance_replay.check", failing)
+        monkeypatch.setattr("hobbyhorse.conformance.fallback.check", failing)
         done = run("conformance", "replay", "finding.json", *KEEPS)
         assert (done.status, "SUB-01 fixed: broken in 0 of 1 runs" in done.out) == (status, True), done.out
         assert words in done.out

@@ -25,6 +25,8 @@ def test_an_id_in_any_case_explains_one_rule(word: str, run: Run) -> None:
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines()[0] == f"SUB-01 {SUB_01.name}"
     assert f"why       {SUB_01.because}" in done.out
+    assert f"fix       {SUB_01.fix}" in done.out
+    assert "harm      money" in done.out
 
 
 def test_only_a_rule_about_timing_mentions_its_repetitions(run: Run) -> None:
@@ -36,7 +38,7 @@ def test_only_a_rule_about_timing_mentions_its_repetitions(run: Run) -> None:
 def test_a_family_is_listed_as_json(run: Run) -> None:
     found = json.loads(run("rules", "sub", "--json").out)
     assert [one["id"] for one in found] == [rule.id for rule in rules() if rule.family == "SUB"]
-    assert found[0]["why"] == SUB_01.because
+    assert (found[0]["why"], found[0]["fix"], found[0]["harm"]) == (SUB_01.because, SUB_01.fix, "money")
 
 
 def test_an_unknown_rule_is_one_line_and_exit_status_2(run: Run) -> None:

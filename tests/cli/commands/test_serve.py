@@ -55,6 +55,14 @@ def test_limits_are_off_by_default(served: Callable[..., Served]) -> None:
     )
 
 
+def test_worlds_and_jobs_have_bounds_by_default(served: Callable[..., Served]) -> None:
+    options = served().options
+    assert (options.keep_worlds, options.keep_jobs) == (10_000, 100_000)
+    options = served("--keep-worlds", 5, "--keep-jobs", 7).options
+    assert (options.keep_worlds, options.keep_jobs) == (5, 7)
+    assert (Options().keep_worlds, Options().keep_jobs) == (None, None)
+
+
 def test_the_clock_runs_at_a_speed_or_is_manual(served: Callable[..., Served]) -> None:
     assert served().options.make_clock().speed == 1
     assert served("--speed", 60).options.make_clock().speed == 60
@@ -65,6 +73,80 @@ def test_scenarios_and_the_control_key_reach_the_server(served: Callable[..., Se
     found = served("--scenarios", tmp_path, "--control-key", "a secret").options
     assert (found.scenarios, found.control_key) == ((tmp_path,), "a secret")
     assert (served().options.scenarios, served().options.control_key) == ((), None)
+
+
+def test_the_control_key_comes_from_the_environment_or_a_file(
+    served: Callable[..., Served], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"\xef\xbb\xbfof a file\r\n")
+    assert served("--control-key-file", file).options.control_key == "of a file"
+    monkeypatch.setenv("HOBBYHORSE_CONTROL_KEY", "of the environment")
+    assert served().options.control_key == "of the environment"
+    assert served("--control-key", "of the option").options.control_key == "of the option"
+    both = run("serve", "--port", 0, "--control-key-file", file)
+    assert (both.status, "exclude each other" in both.err) == (2, True)
+    monkeypatch.setenv("HOBBYHORSE_CONTROL_KEY", "")
+    assert served().options.control_key is None
+    for content, words in (
+        (None, "cannot be read: No such file"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"\n", "cannot be sent"),
+    ):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        done = run("serve", "--port", 0, "--control-key-file", file)
+        assert (done.status, words in done.err, len(done.err.splitlines())) == (2, True, 1), done.err
+
+
+def test_origins_of_pages_reach_the_server(served: Callable[..., Served], run: Run) -> None:
+    found = served("--allow-origin", "https://App.example", "--allow-origin", "null", "--allow-origin", "*").options
+    assert found.allow_origins == {"https://app.example", "null", "*"}
+    for mistake in ("app.example", "https://app.example/", "ftp://app.example"):
+        done = run("serve", "--port", 0, "--allow-origin", mistake)
+        assert (done.status, f"--allow-origin is {mistake!r}" in done.err) == (2, True)
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a home whose cache cannot be a directory, also for root."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
+    return tmp_path / "file" / "below" / "hobbyhorse"
+
+
+def test_an_unwritable_home_is_one_line_and_another_directory_is_used(
+    served: Callable[..., Served], run: Run, nowhere: Path
+) -> None:
+    found = served()
+    (line,) = [line for line in found.err.splitlines() if "cannot be written to" in line]
+    assert f"{str(nowhere)!r} cannot be written to: Not a directory" in line
+    assert "--cache" in line
+    assert found.options.cache is not None
+    assert found.options.cache.is_dir()
+    done = run("serve", "--port", 0, "--cache", nowhere)
+    assert (done.status, f"--cache: {str(nowhere)!r} cannot be written to" in done.err) == (2, True)
+
+
+def test_without_a_directory_for_temporary_files_there_is_one_line(
+    served: Callable[..., Served], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def refuse() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", refuse)
+    found = served("--cache", tmp_path / "cache")
+    assert "no directory for temporary files can be written to; using the cache" in found.err
+    assert found.options.cache == tmp_path / "cache"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    done = run("serve", "--port", 0)
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
+    assert "no directory can be written to" in done.err
+    assert "set --cache or TMPDIR" in done.err
 
 
 def test_a_scenario_that_fits_no_provider_is_a_warning(served: Callable[..., Served], tmp_path: Path) -> None:

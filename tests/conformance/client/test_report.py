@@ -14,6 +14,7 @@ from hobbyhorse.conformance.client.report import (
     judged,
     junit,
     read_finding,
+    replay_command,
     report_json,
     write_report,
 )
@@ -24,6 +25,7 @@ from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, read_trace
+from tests.judging import named, teller
 from tests.tracing import Teller
 
 SCENARIO = {"moves": {"submit": [{"move": "accept_then_drop"}]}}
@@ -80,7 +82,9 @@ def test_the_report_is_written_and_each_finding_can_be_replayed(contract: Contra
     assert found.case == Case(SCENARIO, KILLED, 2, ORDER)
     trace = read_trace(json.loads((tmp_path / "findings" / f"{first}.trace.json").read_text()))
     assert trace == recorded(contract)
-    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report_json(result(contract))))
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(
+        json.dumps(report_json(result(contract), folder=tmp_path))
+    )
 
 
 def test_junit_counts_broken_rules_as_failures_and_unobserved_rules_as_skipped(contract: Contract) -> None:
@@ -221,3 +225,28 @@ def test_an_error_of_an_earlier_report_is_removed(contract: Contract, tmp_path: 
     assert "Traceback" in (tmp_path / "internal-error.txt").read_text()
     write_report(result(contract), tmp_path)
     assert not (tmp_path / "internal-error.txt").exists()
+
+
+def test_a_finding_has_the_command_that_replays_it_and_with_the_contract_its_cost(contract: Contract) -> None:
+    told = teller(contract).nothing("submit", made="one").submit(job="two").end("success")
+    trace = told.made(job="one").made(job="two").trace()
+    rule = named(rules(), "SUB-01")
+    broken = Verdict(rule, BROKEN, 1, 1, (Finding(rule.id, (Breach("twice"),), trace),))
+    found = replace(result(contract), verdicts=(broken,), options=("--", "node", "my client.mjs"))
+    (written,) = report_json(found, contract, folder=Path("out"))["rules"]
+    assert (written["harm"], written["fix"]) == ("money", rule.fix)
+    assert written["example"]["function"] == "submit"
+    (finding,) = written["findings"]
+    file = "out/findings/SUB-01.scenario.json"
+    assert finding["replay"] == f"hobbyhorse conformance replay {file} -- node 'my client.mjs'"
+    assert (finding["cost"]["jobs"], finding["cost"]["clicks"]) == (2, 1)
+    assert report_json(found, contract)["summary"]["headline"].startswith("2 jobs for 1 click: ")
+    plain = report_json(found)
+    assert "headline" not in plain["summary"]
+    assert "cost" not in plain["rules"][0]["findings"][0]
+
+
+def test_a_command_without_a_known_client_has_a_place_for_it(contract: Contract) -> None:
+    assert replay_command(result(contract), "SUB-01") == (
+        "hobbyhorse conformance replay findings/SUB-01.scenario.json -- COMMAND"
+    )

@@ -17,7 +17,7 @@ from hobbyhorse.conformance.client import rules as package
 from hobbyhorse.conformance.client.report import judged
 from hobbyhorse.conformance.client.rules import FAMILY_ORDER, rules
 from hobbyhorse.conformance.judge import check
-from hobbyhorse.conformance.rule import CHANNELS, SEVERITIES, Judgement, Rule
+from hobbyhorse.conformance.rule import CHANNELS, HARMS, OTHER, SEVERITIES, Judgement, Rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
@@ -46,6 +46,9 @@ def test_each_rule_has_a_sentence_a_reason_and_known_classes(rule: Rule) -> None
     assert rule.family in FAMILY_ORDER
     assert rule.level in ("MUST", "SHOULD")
     assert rule.severity in SEVERITIES
+    # The most severe rules are about money, security or a video.
+    assert (rule.harm in HARMS, rule.harm != OTHER or rule.severity != "S1") == (True, True)
+    assert rule.fix.endswith(".")
     assert rule.channel in CHANNELS
     assert rule.says.endswith(".")
     assert rule.because.endswith(".")

@@ -390,7 +390,7 @@ def test_a_rule_that_fails_is_reported_and_the_others_are_judged(
             raise KeyError("stage")
         return check(rule, annotated)
 
-    monkeypatch.setattr("hobbyhorse.conformance.client.search.check", failing)
+    monkeypatch.setattr("hobbyhorse.conformance.fallback.check", failing)
     found = Search(contract, MadeUp(contract), Plan(60)).run("a client", "m")
     assert found.runs >= 60
     assert [error.doing for error in found.errors] == ["judging SEC-01 with a happy server"]

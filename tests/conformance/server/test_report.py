@@ -1,8 +1,9 @@
-"""The files of a report: JSON, JUnit, HTML, the patch and the trace, without secrets."""
+"""The files of a report: JSON, JUnit, the patch and the trace, without secrets."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -13,12 +14,14 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
-from hobbyhorse.conformance.rule import OBSERVED, Breach, Observed, Rule
+from hobbyhorse.conformance.impact import Amount
+from hobbyhorse.conformance.rule import MONEY, OBSERVED, VIDEO, Breach, Observed, Rule
 from hobbyhorse.conformance.server.report import (
-    MOST_TRACE_LINES,
+    again,
     lessons_patch,
+    server_amounts,
+    server_headline,
     server_junit,
-    server_page,
     server_report_json,
     write_server_report,
 )
@@ -63,7 +66,7 @@ def test_the_report_has_the_verdicts_the_ledger_and_the_trace(
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
     assert suite.get("tests") == str(len(report["rules"]))
     assert suite.get("failures") == "0"
-    assert "<svg" in (tmp_path / "index.html").read_text()
+    assert 'class="timeline"' in (tmp_path / "index.html").read_text()
 
 
 def rule(name: str, *evidence: Observed | Breach) -> Rule:
@@ -147,21 +150,40 @@ def test_junit_fails_for_a_stale_entry_and_has_an_error_where_nothing_was_judged
     assert (unjudged.get("tests"), unjudged.get("errors")) == ("1", "1")
 
 
-def test_the_page_escapes_what_the_endpoint_sent_and_bounds_the_findings() -> None:
-    many = rule("SHA-90", *(Breach(f"request {number} is <wrong>") for number in range(MOST_TRACE_LINES + 5)))
-    page = server_page(result(many, rule("SHA-93", LEARNED)), CONTRACT)
-    assert "<wrong>" not in page
-    assert page.count("is &lt;wrong&gt;") == MOST_TRACE_LINES
-    assert "the form differs" in page
-    assert "<always>" not in page
-
-
 def test_every_file_is_written_and_the_trace_has_no_secret(tmp_path: Path) -> None:
     found = result(*EACH_KIND)
     found = replace(found, trace=replace(found.trace, secret="whsec-top"))
-    write_server_report(found, CONTRACT, tmp_path / "new" / "folder")
+    write_server_report(found, tmp_path / "new" / "folder")
     written = {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()}
-    assert set(written) == {"report.json", "junit.xml", "index.html", "lessons.patch.json", "trace.json"}
+    assert set(written) == {"report.json", "junit.xml", "lessons.patch.json", "trace.json"}
     assert not [name for name, text in written.items() if "whsec-top" in text]
     assert json.loads(written["lessons.patch.json"]) == list(PATCH)
     assert read_trace(json.loads(written["trace.json"])).secret is None
+
+
+def paying(harm: str) -> ServerResult:
+    """Return a result in which the first of two requests broke a rule, and was billed."""
+    entry = BudgetEntry("job", Decimal("0.42"), True, 200, "job-1")
+    return result(made_up("SHA-90", BREACH, harm=harm), ledger=(entry, replace(entry, billed=False)))
+
+
+def test_the_first_line_has_the_price_of_the_requests_that_broke_a_rule_about_money() -> None:
+    found = paying(MONEY)
+    assert server_amounts(found) == {"SHA-90": Amount("up to 0.42 USD billed for 1 request", Decimal("0.42"))}
+    assert server_amounts(replace(found, accepted={"SHA-90": "known"})) == {}
+    assert server_headline(found) == "up to 0.42 USD billed for 1 request (SHA-90); 1 rule broken: 1 money"
+    assert server_report_json(found)["summary"]["headline"] == server_headline(found)
+    assert server_headline(paying(VIDEO)) == "1 rule broken: 1 lost or wrong video"
+    assert server_headline(result(rule("SHA-90", OBSERVED))) == "no finding"
+
+
+def test_a_broken_rule_has_the_command_that_checks_it_again_without_secrets() -> None:
+    found = result(*EACH_KIND, budget=Decimal("0.5"))
+    expected = ["--provider", CONTRACT.key, "--model", MODEL.id, "--seed", "--budget", "0.50", "--rule", "SHA-90"]
+    assert set(expected) <= set(shlex.split(again(found, found.verdicts[0].rule)))
+    assert KEY not in again(found, found.verdicts[0].rule)
+    given = replace(found, options=("--provider", "p", "--image", "a b.png"))
+    assert again(given, given.verdicts[0].rule).endswith("server --provider p --image 'a b.png' --rule SHA-90")
+    written = server_report_json(given)["rules"]
+    assert written[0]["again"] == again(given, given.verdicts[0].rule)
+    assert "again" not in written[1]

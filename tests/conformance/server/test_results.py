@@ -40,9 +40,9 @@ def test_a_known_finding_is_accepted_and_a_missing_one_is_stale(capsys: pytest.C
     assert stale.stale == ("SHA-99",)
     said = []
     for result in (found, accepted, stale):
-        show_server_result(result, None)
+        show_server_result(result, contract, None)
         said.append(capsys.readouterr().out)
-    assert ("SHA-99 It is broken." in said[0], said[0].endswith("1 rule broken\n")) == (True, True)
+    assert ("  It is broken." in said[0], said[0].endswith("1 rule broken\n")) == (True, True)
     assert ("SHA-99 is accepted: known" in said[1], said[1].endswith("nothing broken\n")) == (True, True)
     assert "It is broken." not in said[1]
     assert ("SHA-99 is stale" in said[2], said[2].endswith("1 stale in the baseline\n")) == (True, True)
@@ -141,7 +141,7 @@ def test_a_suite_that_is_stopped_is_judged_until_then(
         found = examine(contract, model, suite_options(url), (made_up("SHA-98", OBSERVED), made_up("SHA-97")))
     assert (found.status, [one.verdict for one in found.verdicts]) == (status, ["passed", "not-observed"])
     assert found.verdicts[1].why == "the suite was stopped before a probe showed it: run it to its end"
-    show_server_result(found, None)
+    show_server_result(found, contract, None)
     printed = capsys.readouterr().out
     assert ("interrupted: " in printed, "RuntimeError: boom" in printed) == (status == 130, status == 3)
     summary = server_report_json(found)["summary"]

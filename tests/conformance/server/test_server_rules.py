@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SEVERITIES, SHOULD, WIRE, Breach, rules_in
+from hobbyhorse.conformance.rule import HARMS, MUST, OBSERVED, OTHER, SEVERITIES, SHOULD, WIRE, Breach, rules_in
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import concluded
 from hobbyhorse.conformance.server.rules import FAMILIES, family_of, server_rules
+from hobbyhorse.conformance.server_page import write_server_page
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.test_suite import MODELS, session_on
 from tests.judging import assuming, judged, knowing, made_up, teller, verdict
@@ -51,7 +52,8 @@ def test_a_rule_is_found_judged_and_reported_because_its_module_is_there(package
         session.call("status", probe="job", path={"job": "job-1"})
     result = concluded(session, contract, rules_in(package), 1.0)
     assert [(one.rule.id, one.verdict) for one in result.verdicts] == [("XYZ-01", BROKEN)]
-    write_server_report(result, contract, tmp_path / "report")
+    write_server_report(result, tmp_path / "report")
+    write_server_page(result, contract, tmp_path / "report")
     (shown,) = json.loads((tmp_path / "report" / "report.json").read_text())["rules"]
     assert (shown["id"], shown["family"], shown["statement"]) == ("XYZ-01", "XYZ", "No response is a teapot.")
     assert [finding["message"] for finding in shown["findings"]] == ["request 1 gets 418", "request 2 gets 418"]
@@ -112,6 +114,9 @@ def test_each_rule_belongs_to_a_family_and_has_a_sentence_and_a_reason() -> None
         assert rule.because.endswith(".")
         assert rule.level in (MUST, SHOULD)
         assert rule.severity in SEVERITIES
+        assert (rule.harm in HARMS, rule.harm != OTHER or rule.severity != "S1") == (True, True), rule.id
+        assert rule.fix.endswith("."), rule.id
+        assert ". " not in rule.fix, rule.id
         assert rule.channel == WIRE
     assert len({rule.id for rule in server_rules()}) == len(server_rules())
     assert {rule.family for rule in server_rules()} == set(FAMILIES)

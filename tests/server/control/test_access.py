@@ -136,7 +136,10 @@ def test_bound_to_more_than_this_machine_a_key_is_needed_but_for_health() -> Non
     assert found.code == "control_key_needed"
     assert "--control-key" in found.hint
     assert verdict(guard, host="localhost", health=True) is None
-    assert verdict(guard, host="mock.internal", health=True) == "foreign_host"
+    for host in ("mock:8692", "10.244.0.5:8692", "mock.internal"):
+        assert verdict(guard, host=host, health=True) is None, "a health check by a service's name, or by an address"
+        assert verdict(guard, host=host) == "foreign_host"
+    assert verdict(guard, host="mock:8692", health=True, origin="http://evil.example") == "foreign_origin"
 
 
 def test_an_origin_has_a_scheme_a_name_and_a_port() -> None:

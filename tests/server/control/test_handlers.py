@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
+import threading
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,12 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
+from hobbyhorse.worlds.ledger import Ledger
+from hobbyhorse.worlds.world import World
 from tests.conftest import CONTRACTS
 from tests.server.control.plane import (
     SCENARIO,
@@ -493,3 +500,92 @@ async def test_a_stuck_job_that_is_moved_on_sends_its_callback_when_it_ends(
     await plane.ok("POST", "/clock/advance", {"seconds": 86_400})
     assert (await plane.ok("GET", f"/jobs/{job}"))["class"] == "success"
     assert len(receiver.received) == 1
+
+
+SECRET = "sk-acme-0123456789"
+
+
+async def test_the_journal_shows_no_key_wherever_a_client_has_put_it(one: Contract) -> None:
+    plane = Plane([one])
+    where = f"/{one.key}/jobs/{SECRET}?page={SECRET}"
+    packed = gzip.compress(f"the key is {SECRET}".encode())
+    headers = {
+        "x-auth-token": "a-hidden-token",
+        "api-key": "another-one",
+        "x-page": SECRET,
+        "x-session-secret": "a-third",
+    }
+    await plane.mock.send("POST", where, body=packed, headers=headers, key=SECRET)
+    operation, model, _ = documented(one)
+    await plane.mock.call(one, operation.role, path={"model": model.id}, body={"prompt": SECRET}, key=SECRET)
+    found = await plane.ok("GET", "/journal", key=SECRET)
+    text = orjson.dumps(found).decode()
+    for secret in (SECRET, "a-hidden-token", "another-one", "a-third"):
+        assert secret not in text
+    shown = dict(found["exchanges"][0]["headers"])
+    assert (shown["x-auth-token"], shown["x-session-secret"], shown["x-page"]) == ("[redacted]", "[redacted]", "[key]")
+    assert found["exchanges"][1]["body"] == '{"prompt":"[key]"}'
+    assert found["exchanges"][0]["path"] == "/jobs/[key]"
+    assert len(found["exchanges"]) == 2
+
+
+async def test_jobs_and_callbacks_show_no_key(httpserver: HTTPServer) -> None:
+    contract = next(contract for contract in CONTRACTS if contract.callbacks is not None)
+    plane = Plane([contract])
+    operation, model, body = documented(contract)
+    prompt = (*operation.model_parameters.pointer, *model.parameters["prompt"][0])
+    place = operation.bindings["callback_url"].request[0]
+    body = replaced(replaced(body, prompt, f"say {SECRET}"), place.pointer, f"{Receiver(httpserver).url}?key={SECRET}")
+    made = await plane.mock.call(contract, operation.role, path={"model": model.id}, body=body, key=SECRET)
+    assert made.reading is not None
+    job = str(made.reading.values["job"])
+    await plane.mock.clock.advance(86_400)
+    for path in ("/jobs", f"/jobs/{job}", "/jobs?stage=success", "/callbacks"):
+        found = orjson.dumps(await plane.ok("GET", path, key=SECRET)).decode()
+        assert job in found
+        assert "[key]" in found
+        assert SECRET not in found
+
+
+async def test_a_page_of_jobs_looks_at_no_others(one: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = Plane([one])
+    ids = [await plane.mock.submit(one) for _ in range(20)]
+    looked: list[str] = []
+    usual = Job.stage
+
+    def stage(job: Job, now: float) -> Any:
+        looked.append(job.id)
+        return usual(job, now)
+
+    monkeypatch.setattr(Job, "stage", stage)
+    page = await plane.ok("GET", f"/jobs?limit=3&cursor={ids[10]}")
+    assert [job["id"] for job in page["jobs"]] == ids[7:10]
+    assert set(looked) == set(ids[7:10])
+    assert page["older"] == ids[7]
+    assert (await plane.ok("GET", f"/jobs?cursor={ids[0]}"))["jobs"] == []
+
+
+@pytest.mark.parametrize("path", ["/report?provider={}", "/trace?provider={}"])
+async def test_what_looks_at_a_whole_world_leaves_the_event_loop_free(
+    path: str, one: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = Plane([one])
+    await plane.mock.submit(one)
+    threads: list[str] = []
+    usual = World.snapshot
+
+    def ledger(world: World, numbers: object = None) -> Ledger:
+        threads.append(threading.current_thread().name)
+        return Ledger(())
+
+    def stage(job: Job, now: float) -> Any:
+        threads.append(threading.current_thread().name)
+        return job.contract.graph[job.contract.graph.initial]
+
+    monkeypatch.setattr(World, "ledger", ledger)
+    monkeypatch.setattr(Job, "stage", stage)
+    monkeypatch.setattr(World, "snapshot", lambda world: usual(world))
+    plane.mock.fake.options = replace(plane.mock.fake.options, judge=lambda contract, trace: {})
+    await plane.ok("GET", path.format(one.key))
+    assert threads
+    assert all(name.startswith("world") for name in threads)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import hashlib
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -112,6 +117,97 @@ async def test_an_endless_response_is_read_only_up_to_the_bound(httpserver: HTTP
     kind, error = await outcome(mock, contract, await order(mock, contract, model, httpserver.url_for("/pour.png")))
     assert (kind, "bytes" in error) == ("failure", True)
     assert len(sent) < 100
+
+
+async def test_a_redirect_to_a_path_with_a_raw_space_is_followed(httpserver: HTTPServer) -> None:
+    contract, model = FIRST
+    httpserver.expect_request("/my picture.png").respond_with_data(encoded(600, 600), content_type="image/png")
+
+    def point(request: Request) -> Response:
+        response = Response(status=302)
+        response.autocorrect_location_header = False
+        response.headers["location"] = "/my picture.png"
+        return response
+
+    httpserver.expect_request("/a.png").respond_with_handler(point)
+    mock = Mock([contract])
+    kind, error = await outcome(mock, contract, await order(mock, contract, model, httpserver.url_for("/a.png")))
+    assert kind == "success", error
+
+
+async def test_a_compressed_response_is_not_unpacked(httpserver: HTTPServer) -> None:
+    contract, model = FIRST
+    bomb = gzip.compress(bytes(50 << 20))
+    httpserver.expect_request("/a.png").respond_with_data(bomb, headers={"content-encoding": "gzip"})
+    mock = Mock([contract])
+    kind, error = await outcome(mock, contract, await order(mock, contract, model, httpserver.url_for("/a.png")))
+    assert (kind, "Content-Encoding 'gzip'" in error) == ("failure", True)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "kind", "word"),
+    [
+        (("::1", "127.0.0.1"), "success", ""),
+        (("127.0.0.1", "::1"), "success", ""),
+        (("10.0.0.1", "127.0.0.1"), "success", ""),
+        (("10.0.0.1", "169.254.169.254"), "failure", "is at 10.0.0.1, which may not be fetched from"),
+        (("127.0.0.9", "127.0.0.8"), "failure", "cannot be fetched"),
+    ],
+)
+async def test_each_address_of_a_name_is_tried_and_each_against_the_policy(
+    addresses: tuple[str, ...], kind: str, word: str, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract, model = FIRST
+    httpserver.expect_request("/a.png").respond_with_data(encoded(600, 600), content_type="image/png")
+    usual = socket.getaddrinfo
+
+    def resolve(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+        if host != "localhost":
+            return usual(host, port, *rest, **more)
+        families = {True: socket.AF_INET6, False: socket.AF_INET}
+        return [(families[":" in one], socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    mock = Mock([contract])
+    url = f"http://localhost:{httpserver.port}/a.png"
+    found, error = await outcome(mock, contract, await order(mock, contract, model, url))
+    assert found == kind, error
+    assert word in error
+
+
+async def test_a_key_that_fetches_from_a_host_that_hangs_delays_no_other_key(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path, FetchPolicy())
+    goes_on = asyncio.Event()
+    asked: list[str] = []
+
+    async def fetch(url: str, most: int) -> bytes:
+        asked.append(url)
+        if "busy" in url:
+            await goes_on.wait()
+        return encoded(600, 600)
+
+    store._fetch = fetch  # type: ignore[method-assign]
+    fetched = frozenset({Source.FETCH})
+    waiting = [
+        asyncio.ensure_future(store.take(submission(f"http://localhost/busy/{one}"), "", fetched, "busy"))
+        for one in range(20)
+    ]
+    await store.take(submission("http://localhost/other"), "", fetched, "other")
+    assert len(asked) == image_store.MOST_FETCHES_OF_KEY + 1
+    goes_on.set()
+    await asyncio.gather(*waiting)
+
+
+@pytest.mark.parametrize("name", ["%00", "x" * 300, "a%00.png", "..%2f..%2fpyproject.toml"])
+async def test_a_picture_that_no_file_can_be_named_after_is_refused(name: str) -> None:
+    contract, model = FIRST
+    mock = Mock([contract])
+    url = f"http://mock.test/fixtures/images/{name}"
+    if "%2f" not in name:
+        reply = await order(mock, contract, model, url)
+        assert reply.reading is not None
+        assert "invalid_request" in reply.reading.situations, reply.body
+    assert (await mock.send("GET", f"/fixtures/images/{unquote(name)}")).status == 404
 
 
 async def test_no_image_is_left_after_the_close(

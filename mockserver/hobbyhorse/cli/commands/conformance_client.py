@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,8 @@ import typer
 
 from hobbyhorse.cli.client_progress import progress
 from hobbyhorse.cli.client_runner import (
+    DEFAULT_LIMIT,
+    DEFAULT_SPEED,
     ClientOptions,
     CommandArgument,
     LimitOption,
@@ -19,6 +22,7 @@ from hobbyhorse.cli.client_runner import (
     SpeedOption,
     open_runner,
     option_names,
+    replay_options,
     warn_of_misplaced_options,
 )
 from hobbyhorse.cli.client_verdicts import show_result
@@ -26,12 +30,11 @@ from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
     ModelOption,
-    ProviderOption,
+    ProvidersOption,
     ReportOption,
     keep_hypothesis_files_in_cache,
     load_contracts,
-    model_of,
-    one_of,
+    providers_of,
 )
 from hobbyhorse.cli.rule_options import AllowNotObservedOption, chosen_rules
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
@@ -55,15 +58,15 @@ SEARCH = "Search"
 def command(
     context: typer.Context,
     *,
-    provider: ProviderOption,
+    provider: ProvidersOption,
     command: CommandArgument = None,
     model: ModelOption = None,
     contracts: ContractsOption = None,
     python: PythonOption = None,
     resume_command: ResumeOption = None,
     parallel: ParallelOption = None,
-    limit: LimitOption = 30.0,
-    speed: SpeedOption = 1.0,
+    limit: LimitOption = DEFAULT_LIMIT,
+    speed: SpeedOption = DEFAULT_SPEED,
     profile: Annotated[
         str,
         typer.Option(metavar="ci|full", help="The number of runs, unless --runs is given.", rich_help_panel=SEARCH),
@@ -98,37 +101,39 @@ def command(
         accepted = read_baseline(baseline, ids, OPERATIONS) if baseline is not None else {}
     except ReportError as error:
         raise UsageError(str(error)) from None
-    contract = one_of(load_contracts(contracts), provider)
-    chosen = model_of(contract, model)
+    (contract, chosen), second = providers_of(load_contracts(contracts), provider, model)
     most_runs = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
     client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts)
-    with open_runner(contract, chosen, client, most_runs) as runner:
+    with open_runner(contract, chosen, client, most_runs, second) as runner:
         try:
             with progress(runner.name) as show:
                 plan = Plan(most_runs, seed, tuple(rule or ()), runner.kinds)
                 search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
                 search.notes += runner.notes
                 search.fit = runner.fit
+                search.second = None if second is None else second[0]
                 result = search.run(runner.name, chosen.id)
+                if second is not None:
+                    result = replace(result, model=f"{chosen.id},{second[1].id}")
         except CannotRun as error:
             raise UsageError(str(error)) from None
-    result = with_baseline(result, accepted)
+    result = replace(with_baseline(result, accepted), options=replay_options(client))
     if report is not None:  # first, so that a summary is never printed for a report that is not there
-        result = _write(result, contract, report)
-    show_result(result, report)
+        result = _write(result, [contract] if second is None else [contract, second[0]], report)
+    show_result(result, contract, report, None if second is None else second[0])
     raise typer.Exit(result.status(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
-def _write(result: Result, contract: Contract, folder: Path) -> Result:
+def _write(result: Result, contracts: Sequence[Contract], folder: Path) -> Result:
     """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
     try:
-        write_report(result, folder)
+        write_report(result, folder, *contracts)
         try:
-            write_page(result, contract, folder)
+            write_page(result, folder, *contracts)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # The page is the most complex part; the other files are written again, with this error.
             result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
-            write_report(result, folder)
+            write_report(result, folder, *contracts)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
     return result

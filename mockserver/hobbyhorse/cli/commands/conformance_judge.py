@@ -75,7 +75,7 @@ def command(
     if as_json:
         typer.echo(json.dumps({**judged_json(contract, trace, verdicts), "notes": list(notes)}))
     else:
-        show_verdicts(verdicts)
+        show_verdicts(verdicts, contract=contract)
     for note in notes:
         typer.echo(note, err=True)
     for failed in errors:

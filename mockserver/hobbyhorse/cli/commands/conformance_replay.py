@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.client_runner import (
+    DEFAULT_LIMIT,
+    DEFAULT_SPEED,
     ClientOptions,
     ClientRunner,
     CommandArgument,
@@ -21,7 +23,7 @@ from hobbyhorse.cli.client_runner import (
     option_names,
     warn_of_misplaced_options,
 )
-from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, model_of, one_of
+from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, providers_of
 from hobbyhorse.cli.rule_options import AllowNotObservedOption
 from hobbyhorse.cli.usage import UsageError, complain, reports_internal_errors
 from hobbyhorse.cli.verdicts import MOST_MESSAGES
@@ -31,10 +33,12 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.exit_status import exit_status
-from hobbyhorse.conformance.judge import InternalError, check
+from hobbyhorse.conformance.fallback import check_halves
+from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Judgement, Rule
 from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.pair import annotated
 from hobbyhorse.traces.trace import Trace
 
 STILL_BROKEN, FIXED, FLAKY, NOT_REACHED = "still-broken", "fixed", "flaky", "not-reached"
@@ -50,8 +54,8 @@ def command(
     contracts: ContractsOption = None,
     python: PythonOption = None,
     resume_command: ResumeOption = None,
-    limit: LimitOption = 30.0,
-    speed: SpeedOption = 1.0,
+    limit: LimitOption = DEFAULT_LIMIT,
+    speed: SpeedOption = DEFAULT_SPEED,
     allow_not_observed: AllowNotObservedOption = False,
 ) -> None:
     """Run a client against the scenario of a finding: still-broken, fixed, flaky or not-reached.
@@ -67,8 +71,7 @@ def command(
         raise UsageError(str(error)) from None
     if times < 1:
         raise UsageError(f"--times is {times}; allowed: 1 or more")
-    contract = one_of(load_contracts(contracts), found.provider)
-    model = model_of(contract, found.model)
+    (contract, model), second = providers_of(load_contracts(contracts), found.provider, found.model)
     rule = next((one for one in rules() if one.id == found.rule), None)
     if rule is None:
         raise UsageError(f"{finding}: unknown rule {found.rule!r}; `hobbyhorse rules` lists all")
@@ -78,9 +81,10 @@ def command(
     client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.fit)
     replayed = _Replayed(rule)
     try:
-        with open_runner(contract, model, client, times) as runner:
+        read = [contract] if second is None else [contract, second[0]]
+        with open_runner(contract, model, client, times, second) as runner:
             for trace in _traces(runner, found, times):
-                replayed.add(AnnotatedTrace(contract, trace))
+                replayed.add(annotated(read, trace))
     except KeyboardInterrupt:
         replayed.interrupted = True
     except (UsageError, CannotRun) as error:
@@ -122,10 +126,12 @@ class _Replayed:
     interrupted: bool = False
     error: InternalError | None = None
 
-    def add(self, annotated: AnnotatedTrace) -> None:
-        """Judge a run."""
-        self.results.append(check(self.rule, annotated))
-        outcomes = [run.outcome for run in annotated.trace.runs if run.outcome is not None]
+    def add(self, halves: Sequence[AnnotatedTrace]) -> None:
+        """Judge a run, at each of the client's providers."""
+        checked = [half.judgement for half in check_halves(self.rule, halves)]
+        breaches = tuple(breach for one in checked for breach in one.breaches)
+        self.results.append(Judgement(any(one.observed for one in checked), breaches))
+        outcomes = [run.outcome for half in halves for run in half.trace.runs if run.outcome is not None]
         self.unfinished += [outcome.message for outcome in outcomes if outcome.kind == "unfinished"]
 
     @property

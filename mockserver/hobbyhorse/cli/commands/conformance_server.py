@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +31,8 @@ from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local, opened
+from hobbyhorse.conformance.server.suite import TIMEOUT, SuiteOptions, examine, local, opened
+from hobbyhorse.conformance.server_page import write_server_page
 from hobbyhorse.contract.values import Contract, Model
 
 # The port has to be fixed, because a tunnel from the public URL is set up before the suite starts.
@@ -83,7 +86,7 @@ def command(
     ] = None,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Stop the suite after SECONDS.", rich_help_panel=REQUESTS)
-    ] = 300.0,
+    ] = TIMEOUT,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed sends the same requests.", rich_help_panel=REQUESTS)
     ] = 0,
@@ -146,6 +149,9 @@ def command(
         print(f"this may cost at most {greatest:.2f} USD", file=sys.stderr)
         with probing(base_url) as show:
             result = examine(contract, chosen, options, wanted, known=known, on_probe=show)
+        given = {"--model": model, "--contracts": contracts, "--budget": budget, "--image": image}
+        given |= {"--callback-url": callback_url, "--callback-listen": callback_listen}
+        result = replace(result, options=_again(result, options, given))
     except (ReportError, LookupError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
@@ -153,8 +159,18 @@ def command(
         raise UsageError(f"--callback-listen: cannot listen on {where}: {error.strerror or error}") from None
     if report is not None:
         _write(result, contract, report)
-    show_server_result(result, report)
+    show_server_result(result, contract, report)
     raise typer.Exit(result.status_with(frozenset() if allow_not_observed else frozenset(rule or ())))
+
+
+def _again(result: ServerResult, options: SuiteOptions, given: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the options that run the suite again; secrets are variables, as they have to stay out of reports."""
+    words = ["--provider", result.provider, "--base-url", result.base_url]
+    words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    words += ["--seed", str(options.seed)] if options.seed else []
+    words += ["--timeout", f"{options.timeout:g}"] if options.timeout != TIMEOUT else []
+    secrets = {"--other-key": options.other_key, "--callback-secret": options.callback_secret}
+    return (*words, *(word for name, value in secrets.items() if value for word in (name, "SECRET")))
 
 
 def _budget(text: str | None) -> Decimal | None:
@@ -224,6 +240,7 @@ def _confirm(options: SuiteOptions, greatest: Decimal, yes: bool) -> None:
 
 def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
     try:
-        write_server_report(result, contract, folder)
+        write_server_report(result, folder)
+        write_server_page(result, contract, folder)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None

@@ -13,7 +13,7 @@ from rich.padding import Padding
 
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.conformance.rule import CHANNELS, SEVERITIES, Rule
+from hobbyhorse.conformance.rule import CHANNELS, HARMS, SEVERITIES, Rule
 
 
 def command(
@@ -43,6 +43,8 @@ def _rule_json(rule: Rule) -> dict[str, str]:
         "channel": rule.channel,
         "statement": rule.says,
         "why": rule.because,
+        "harm": rule.harm,
+        "fix": rule.fix,
     }
 
 
@@ -66,8 +68,10 @@ def _show_rule(rule: Rule) -> None:
     console.print(f"[bold]{rule.id} {rule.name}[/bold]")
     console.print(escape(rule.says))
     console.print(f"\nwhy       {escape(rule.because)}")
+    console.print(f"fix       {escape(rule.fix)}")
     console.print(f"level     {rule.level}")
     console.print(f"severity  {rule.severity}: {SEVERITIES[rule.severity]}")
+    console.print(f"harm      {HARMS[rule.harm].lower()}")
     console.print(f"channel   {rule.channel}: judged from {CHANNELS[rule.channel]}")
     if rule.timing:
         console.print("timing    a finding counts only if it occurs in three runs out of three")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
+import tempfile
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,6 +21,8 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, misfits
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.control.access import origin_of
+from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.run import serve
 from hobbyhorse.worlds.jobs import PACES
@@ -29,6 +34,10 @@ if TYPE_CHECKING:  # the server does not need traces to start, see _judge
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
 
+# 100,000 worlds took 1.1 GB; a shared server of twelve teams has some hundred keys a day.
+KEEP_WORLDS = 10_000
+# More than a load test makes in an hour; as many take 140 MB.
+KEEP_JOBS = 100_000
 # A clock at this speed passes 30 years per second. The bound excludes inf, for which no time can be computed.
 SPEED_BOUND = 1e9
 
@@ -107,8 +116,25 @@ def command(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Require KEY in X-Mock-Control-Key for the control plane, which is then open to other machines.",
+            envvar="HOBBYHORSE_CONTROL_KEY",
+            show_envvar=False,
+            help="Require KEY in X-Mock-Control-Key for the control plane, which is then open to other machines; "
+            "also HOBBYHORSE_CONTROL_KEY.",
             rich_help_panel=CONTROL,
+        ),
+    ] = None,
+    control_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Read the control key from FILE, such as a mounted secret.", rich_help_panel=CONTROL
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Let web pages of ORIGIN use the providers (repeatable); * allows any page.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     requests_per_second: Annotated[
@@ -125,6 +151,24 @@ def command(
     rivals: Annotated[
         int, typer.Option(metavar="N", help="Simulate N jobs of other customers in the queue.", rich_help_panel=LIMITS)
     ] = 0,
+    keep_worlds: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Keep N worlds; beyond them, idle ones are forgotten, least recently used first.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = KEEP_WORLDS,
+    keep_jobs: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Keep N jobs of a key; beyond them, ended ones are forgotten.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = KEEP_JOBS,
     balance: Annotated[
         str | None,
         typer.Option(metavar="USD", help="Refuse a key's submissions beyond this sum.", rich_help_panel=LIMITS),
@@ -146,11 +190,13 @@ def command(
         raise UsageError(f"--cache: {str(cache)!r} is not a directory")
     if any(not key.strip() for key in api_key or ()):
         raise UsageError("--api-key is blank; allowed: at least one character that is not a space")
+    control_key = _control_key(control_key, control_key_file)
     if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
         # Without the value: the key is a secret, and messages end up in logs.
         raise UsageError(
             "--control-key cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
         )
+    _check_origins(allow_origin or ())
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
@@ -162,6 +208,7 @@ def command(
     if scenarios:
         # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
+    cache = _writable_cache(cache)
     bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
     options = Options(
         pace=pace,
@@ -176,8 +223,11 @@ def command(
         cache_bytes=cache_size << 20,
         scenarios=tuple(scenarios or ()),
         control_key=control_key,
+        allow_origins=frozenset(origin.lower() for origin in allow_origin or ()),
         loopback=is_loopback(bound),
         limits=limits,
+        keep_worlds=keep_worlds,
+        keep_jobs=keep_jobs,
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
         judge=_judge,
     )
@@ -190,6 +240,57 @@ def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
     from hobbyhorse.conformance.client.report import judged  # noqa: PLC0415 - 10 ms at each start
 
     return judged(contract, trace)
+
+
+def _control_key(given: str | None, file: Path | None) -> str | None:
+    """Return the control key of the option, of the environment, or of a file. Raises UsageError."""
+    if file is None:
+        return given
+    if given is not None:
+        raise UsageError("--control-key-file and --control-key (or HOBBYHORSE_CONTROL_KEY) exclude each other")
+    try:
+        # Editors and `echo` end a file with a line break, and some editors begin it with a byte order mark.
+        return file.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"--control-key-file: {str(file)!r} cannot be read: {reason}") from None
+
+
+def _check_origins(origins: Sequence[str]) -> None:
+    """Check the origins of web pages. Raises UsageError."""
+    for origin in origins:
+        if origin not in ("*", "null") and origin_of(origin) is None:
+            raise UsageError(
+                f"--allow-origin is {origin!r}; allowed: *, null, or an origin such as https://example.com"
+            )
+
+
+def _writable_cache(wanted: Path | None) -> Path:
+    """Return a directory for videos that can be written to. Complains if it is another one. Raises UsageError.
+
+    Without any place for temporary files nothing can be made: then the cache is that place, too.
+    """
+    directory = wanted or user_directory()
+    reason = unwritable(directory)
+    if reason is not None and wanted is not None:
+        raise UsageError(f"--cache: {str(directory)!r} cannot be written to: {reason}")
+    try:
+        temporary = Path(tempfile.gettempdir())
+    except OSError:  # no /tmp, a read-only root, or a full disk
+        if reason is not None:
+            raise UsageError(
+                f"no directory can be written to: neither {str(directory)!r} ({reason}) nor one for temporary files; "
+                "set --cache or TMPDIR"
+            ) from None
+        complain(f"no directory for temporary files can be written to; using the cache, {str(directory)!r}")
+        tempfile.tempdir = str(directory)
+        return directory
+    if reason is None:
+        return directory
+    found = Path(tempfile.mkdtemp(prefix="hobbyhorse-cache-", dir=temporary))
+    atexit.register(shutil.rmtree, found, ignore_errors=True)
+    complain(f"{str(directory)!r} cannot be written to: {reason}; videos are kept in {str(found)!r}; set --cache")
+    return found
 
 
 def _usd(text: str | None) -> Decimal | None:

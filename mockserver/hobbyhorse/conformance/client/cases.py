@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ USUAL_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, REC
 CALLABLE_KINDS = (*USUAL_KINDS, *CLOCK_KINDS)
 COMMAND_KINDS = (*USUAL_KINDS, FOLDER)
 RESUMED_KINDS = (*COMMAND_KINDS, KILLED, MOVED)
+# The kinds in which a client of two providers runs: one order after the other, so that each request has one run.
+FALLBACK_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG)
 # Characters of an order that a case in words shows: enough for an ordinary order, and one long line at most.
 SHOWN_CHARACTERS = 240
 
@@ -40,25 +42,27 @@ class Case:
     """A way to run the client, and a scenario: the server's deviation from its documented behaviour.
 
     `point` is the number of the request at which the client is killed. `order` is the body that the client must submit,
-    instead of the plain order that the contract documents.
+    instead of the plain order that the contract documents. `second` is the scenario of the second provider, if there is
+    one.
     """
 
     scenario: Mapping[str, Any] = field(default_factory=dict)
     kind: str = ONCE
     point: int = 0
     order: Mapping[str, Any] | None = None
+    second: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """A text that identifies the case."""
-        ordered = () if self.order is None else (self.order,)
-        return json.dumps([self.kind, self.point, self.scenario, *ordered], sort_keys=True)
+        ordered = () if self.order is None and not self.second else (self.order,)
+        second = (self.second,) if self.second else ()
+        return json.dumps([self.kind, self.point, self.scenario, *ordered, *second], sort_keys=True)
 
     @property
     def moves(self) -> int:
-        """The number of faults in the scenario; its timeline counts as one."""
-        lists = self.scenario.get("moves", {}).values()
-        return sum(len(moves) for moves in lists) + ("timeline" in self.scenario)
+        """The number of faults in the scenarios; a timeline counts as one."""
+        return sum(map(_faults, (self.scenario, self.second)))
 
     @property
     def size(self) -> tuple[int, int, bool, int, str]:
@@ -70,15 +74,14 @@ class Case:
         """Return the case as JSON."""
         fields: dict[str, Any] = {"drill": self.kind, "scenario": self.scenario}
         fields |= {"point": self.point} if self.point else {}
-        return fields | ({} if self.order is None else {"order": self.order})
+        fields |= {} if self.order is None else {"order": self.order}
+        return fields | ({"second": self.second} if self.second else {})
 
     def __str__(self) -> str:
         """Return the case in one line, such as `submit: accept_then_drop; timeline: fail (stage=running)`."""
         words = [] if self.kind == ONCE else [f"{self.kind} at request {self.point}" if self.point else self.kind]
-        for role, moves in self.scenario.get("moves", {}).items():
-            words.append(f"{role}: {', then '.join(_in_words(move) for move in moves)}")
-        if "timeline" in self.scenario:
-            words.append(f"timeline: {_in_words(self.scenario['timeline'])}")
+        words += _scenario_in_words(self.scenario)
+        words += [f"at the second provider, {one}" for one in _scenario_in_words(self.second)]
         if self.order is not None:
             text = json.dumps(self.order, ensure_ascii=False)
             words.append(f"order: {text[:SHOWN_CHARACTERS]}{'...' if len(text) > SHOWN_CHARACTERS else ''}")
@@ -90,7 +93,21 @@ HAPPY = Case()
 
 def case_of(trace: Trace) -> Case:
     """Return the case that a trace was recorded in."""
-    return Case(trace.scenario, trace.drill, trace.point, trace.order)
+    partner = trace.partner
+    first, second = (partner, trace) if partner is not None and trace.rank else (trace, partner)
+    at_second = {} if second is None else second.scenario
+    return Case(first.scenario, first.drill, first.point, first.order, at_second)
+
+
+def _faults(scenario: Mapping[str, Any]) -> int:
+    return sum(len(moves) for moves in scenario.get("moves", {}).values()) + ("timeline" in scenario)
+
+
+def _scenario_in_words(scenario: Mapping[str, Any]) -> Iterator[str]:
+    for role, moves in scenario.get("moves", {}).items():
+        yield f"{role}: {', then '.join(_in_words(move) for move in moves)}"
+    if "timeline" in scenario:
+        yield f"timeline: {_in_words(scenario['timeline'])}"
 
 
 def _in_words(move: Mapping[str, Any]) -> str:

@@ -259,11 +259,12 @@ def _simpler(case: Case, contract: Contract) -> Iterator[Case]:
         yield replace(case, kind=ONCE)
     for order in () if case.order is None else simpler_orders(contract, case.order):
         yield replace(case, order=order)
-    for simpler in _simpler_scenarios(dict(case.scenario)):
+    for simpler in simpler_scenarios(dict(case.scenario)):
         yield replace(case, scenario=simpler)
 
 
-def _simpler_scenarios(scenario: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def simpler_scenarios(scenario: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a scenario without a role's faults, its timeline, a fault, or an option."""
     moves = scenario.get("moves", {})
     if len(moves) > 1:
         for role in moves:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,18 @@ from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.unobserved import explained_for
+from hobbyhorse.conformance.examples import example_for
+from hobbyhorse.conformance.impact import cost_of, costs_of, headline
 from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict, judge
-from hobbyhorse.conformance.report import JUnitSuite, ReportError, counted, dump, read_object, verdict_json
+from hobbyhorse.conformance.report import (
+    JUnitSuite,
+    ReportError,
+    counted,
+    dump,
+    open_verdicts,
+    read_object,
+    verdict_json,
+)
 from hobbyhorse.conformance.report import junit as junit_xml
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -23,8 +34,12 @@ from hobbyhorse.traces.trace import Trace, to_json
 REPORT_FORMAT = 1
 
 
-def report_json(result: Result) -> dict[str, Any]:
-    """Return a result as JSON: a verdict for each rule, and a summary."""
+def report_json(result: Result, *contracts: Contract, folder: Path | None = None) -> dict[str, Any]:
+    """Return a result as JSON: a verdict for each rule, and a summary.
+
+    With the `contracts` of the client's providers, it also has the costs of the findings. `folder` is that of the
+    report, for replay commands.
+    """
     # `deviations` is the older name of single faults; readers of reports depend on it.
     summary = {
         "provider": result.provider,
@@ -49,7 +64,35 @@ def report_json(result: Result) -> dict[str, Any]:
         "unfit": result.unfit,
         "notes": list(result.notes),
     }
-    return {"format": REPORT_FORMAT, "rules": verdicts_json(result.verdicts, result.accepted), "summary": summary}
+    verdicts = verdicts_json(result.verdicts, result.accepted)
+    for one, fields in zip(result.verdicts, verdicts, strict=True):
+        _add_help(result, one, fields, contracts, folder)
+    if contracts:
+        summary["headline"] = headline(
+            open_verdicts(result.verdicts, result.accepted), costs_of(contracts, result.verdicts)
+        )
+    return {"format": REPORT_FORMAT, "rules": verdicts, "summary": summary}
+
+
+def _add_help(
+    result: Result, one: Verdict, fields: dict[str, Any], contracts: Sequence[Contract], folder: Path | None
+) -> None:
+    """Add to a verdict's JSON its example, and to each finding its cost and the command that replays it."""
+    example = example_for(one.rule, contracts[0]) if contracts and one.findings else None
+    if example is not None:
+        fields["example"] = example.to_json()
+    for (name, finding), written in zip(file_names(one), fields["findings"], strict=True):
+        written["replay"] = replay_command(result, name, folder)
+        cost = cost_of(contracts, one.rule, finding)
+        if cost is not None:
+            written["cost"] = cost.to_json()
+
+
+def replay_command(result: Result, name: str, folder: Path | None = None) -> str:
+    """Return the command that replays a finding, given the name of its file without its ending."""
+    file = (folder or Path()) / "findings" / f"{name}.scenario.json"
+    words = shlex.join(["hobbyhorse", "conformance", "replay", str(file), *result.options])
+    return words if result.options else f"{words} -- COMMAND"
 
 
 def verdicts_json(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -118,6 +161,8 @@ def judged_json(contract: Contract, trace: Trace, verdicts: Sequence[Verdict]) -
 
 def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
     """Return a finding as JSON; `read_finding` reads it."""
+    partner = finding.trace.partner
+    first = partner if partner is not None and finding.trace.rank else finding.trace
     return {
         "format": REPORT_FORMAT,
         "rule": finding.rule,
@@ -127,7 +172,7 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
         "messages": list(finding.messages),
         **case_of(finding.trace).to_json(),
         **result.fit.to_json(),
-        **({"patience": finding.trace.patience} if finding.trace.patience is not None else {}),
+        **({"patience": first.patience} if first.patience is not None else {}),
         **_circumstances(finding),
     }
 
@@ -174,7 +219,10 @@ def read_finding(path: Path) -> Replay:
 
 
 def _case(fields: Mapping[str, Any], path: Path) -> Case:
-    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order"))
+    kind, point = fields.get("drill", "once"), int(fields.get("point", 0))
+    case = Case(fields["scenario"], kind, point, fields.get("order"), fields.get("second", {}))
+    if not isinstance(case.second, dict):
+        raise ReportError(f"{path} is not a finding: 'second' is {case.second!r}; it must be an object")
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
     if not isinstance(case.order, dict | None):
@@ -205,17 +253,18 @@ def _unfinished(result: Result) -> str | None:
     return "; ".join(words) or None
 
 
-def write_report(result: Result, folder: Path) -> None:
+def write_report(result: Result, folder: Path, *contracts: Contract) -> None:
     """Write report.json, junit.xml, and a scenario and a trace for each finding into a folder.
 
-    After an internal error, also internal-error.txt with the tracebacks.
+    After an internal error, also internal-error.txt with the tracebacks. With `contracts`, report.json also has the
+    costs of the findings.
     """
     findings = folder / "findings"
     findings.mkdir(parents=True, exist_ok=True)
     # Findings of an earlier run would look like findings of this one.
     for old in findings.glob("*.json"):
         old.unlink()
-    dump(folder / "report.json", report_json(result))
+    dump(folder / "report.json", report_json(result, *contracts, folder=folder))
     (folder / "junit.xml").write_bytes(junit(result))
     for one in result.verdicts:
         for name, finding in file_names(one):

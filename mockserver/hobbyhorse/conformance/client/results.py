@@ -31,7 +31,8 @@ class Result:
     `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
     run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
-    `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client.
+    `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client. `options` are the words
+    that name the client to `conformance replay`, such as `--python client.py:generate`.
     """
 
     provider: str
@@ -50,6 +51,7 @@ class Result:
     operations: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     fit: Fit = field(default_factory=Fit)
+    options: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[Verdict, ...]:

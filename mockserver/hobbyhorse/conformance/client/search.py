@@ -59,7 +59,6 @@ from hobbyhorse.conformance.client.planning import (
     pairs,
     recoveries,
     repeated_roles,
-    simplified,
     singles,
     used_roles,
     varied,
@@ -70,6 +69,7 @@ from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios, varied_scenarios
 from hobbyhorse.conformance.client.unobserved import Evidence, explained
 from hobbyhorse.conformance.client.variations import usual_case, variations
+from hobbyhorse.conformance.fallback import Half, check_halves, second_cases, simpler, turns
 from hobbyhorse.conformance.judge import (
     BROKEN,
     NOT_APPLICABLE,
@@ -78,12 +78,12 @@ from hobbyhorse.conformance.judge import (
     Finding,
     InternalError,
     Verdict,
-    check,
 )
-from hobbyhorse.conformance.rule import Breach, Judgement, Rule
+from hobbyhorse.conformance.rule import PROVIDERS, Breach, Rule
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.pair import annotated
 from hobbyhorse.traces.trace import Outcome, Trace
 
 # Runs that must all show a finding about timing: three rule out the occasional pause of a busy machine.
@@ -175,9 +175,10 @@ class Tally:
         """The smallest case that broke the rule, and its finding."""
         return next(((group.case, group.finding) for group in self.smallest_first), None)
 
-    def verdict(self, contract: Contract) -> Verdict:
-        """Return the verdict on the rule."""
-        if not self.rule.applies(contract):
+    def verdict(self, *contracts: Contract) -> Verdict:
+        """Return the verdict on the rule. `contracts` are those of the client's providers."""
+        lacks_second = self.rule.channel == PROVIDERS and len(contracts) < 2  # it compares two
+        if lacks_second or not any(map(self.rule.applies, contracts)):
             return Verdict(self.rule, NOT_APPLICABLE)
         found = tuple(group.finding for group in self.smallest_first)
         if self.error is not None and not found:
@@ -221,6 +222,9 @@ class Search:
     """How the runner's test cases are adapted to the client."""
     patience: float | None = None
     """The time in seconds after which the client gives up a job that never ends, if it does."""
+    second: Contract | None = None
+    """The contract of the provider that the client falls back to, if it has two."""
+    second_patience: float | None = None
     broken_forms: set[str] = field(default_factory=set)
     """The forms of variations that the client does not survive alone."""
 
@@ -252,30 +256,61 @@ class Search:
             return
         # A stuck job shows what a client does at its deadline, such as cancel.
         stuck = self._run_one(STUCK_JOB)
-        observed = [AnnotatedTrace(self.contract, trace) for trace in (happy, stuck) if trace is not None]
+        observed = [self._read(trace)[0] for trace in (happy, stuck) if trace is not None]
         roles = self.roles = used_roles(observed)
         stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}
         self.ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
         self._run_all("ways to run", self._ways(observed[0], self.ones))
+        # An order has the form of one provider.
+        model = model if self.second is None else None
+        at_second = self._second_faults()
         self._run_all("orders", order_cases(self.contract, model) if model else ())
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
         self._run_all("single faults", self.ones[:GRAVEST])
+        self._run_all("faults of the second provider", at_second[:GRAVEST])
         varying = varied(self.contract, roles)
         self._run_all("variations", varying)
         self._run_all("single faults", self.ones[GRAVEST:])
-        self.ones += varying
+        self._run_all("faults of the second provider", at_second[GRAVEST:])
+        self.ones += [*varying, *at_second]
         self._run_pairs(roles)
         self._run_random(drawn_orders(self.contract, model, self.left, self.plan.seed) if model and self.left else [])
         self._shrink()
         self._confirm()
 
+    @property
+    def contracts(self) -> list[Contract]:
+        """The contracts of the client's providers."""
+        return [self.contract] if self.second is None else [self.contract, self.second]
+
+    def _read(self, trace: Trace) -> tuple[AnnotatedTrace, ...]:
+        """Read a trace, and that of the second provider, each through its contract."""
+        return annotated(self.contracts, trace)
+
+    def _second_faults(self) -> list[Case]:
+        """Return the single faults of the second provider, in a case in which the client turns to it."""
+        if self.second is None:
+            return []
+        for turn in turns(self.contract):
+            trace = self._run_one(turn)
+            if trace is None:
+                return []
+            partner = self._read(trace)[-1]
+            if partner.accepted is not None:
+                stuck = self._run_one(replace(turn, second=STUCK_JOB.scenario))
+                self.second_patience = own_deadline(self._read(stuck)[-1]) if stuck is not None else None
+                return second_cases(turn, self.second, used_roles([partner]), repeated_roles(partner))
+        why = "neither after a failed job nor after a refusal"
+        self.notes.append(f"the client never submitted to the second provider, {self.second.key}, {why} by the first")
+        return []
+
     def _result(self, client: str, model: str, seconds: float) -> Result:
         coverage = self._coverage(self.ones)
         stopped = self.interrupted or bool(self.errors) or self.unfit is not None
         evidence = Evidence(self.roles, self.plan.kinds, len(coverage.untried), stopped)
-        verdicts = explained((tally.verdict(self.contract) for tally in self.tallies), evidence)
+        verdicts = explained((tally.verdict(*self.contracts) for tally in self.tallies), evidence)
         return Result(
-            provider=self.contract.key,
+            provider=",".join(one.key for one in self.contracts),
             model=model,
             client=client,
             seed=self.plan.seed,
@@ -311,14 +346,14 @@ class Search:
         trace = self._run_one(HAPPY)
         if trace is None:
             raise CannotRun("0 runs are allowed; allow at least one")
-        annotated = AnnotatedTrace(self.contract, trace)
-        reason = without_video(annotated)
+        first = self._read(trace)[0]
+        reason = without_video(first)
         if reason is None:
             return trace
         # A request that the server refuses is a finding in itself, but the other rules cannot be judged.
-        if not (refused(annotated) and self.broken):
+        if not (refused(first) and self.broken):
             raise CannotRun(reason)
-        self.roles, self.unfit = used_roles([annotated]), reason
+        self.roles, self.unfit = used_roles([first]), reason
         return trace
 
     def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
@@ -371,19 +406,19 @@ class Search:
         """Check a trace against every rule, and add the evidence to the tallies."""
         varying = variations(case.scenario)
         # The same variation is armed for every role, and a client may use some of them only at its deadline.
-        if len(trace.unmet) < case.moves if varying else not trace.unmet:
+        unmet = trace.unmet if trace.partner is None else (*trace.unmet, *trace.partner.unmet)
+        if len(unmet) < case.moves if varying else not unmet:
             self.met.add(case.key)
         if trace.runs:
             self.endings.setdefault(case.key, trace.runs[-1].outcome)
         if case == STUCK_JOB:
-            self.patience = own_deadline(AnnotatedTrace(self.contract, trace))
-        trace = self._compared(case, trace)
-        annotated = AnnotatedTrace(self.contract, trace)
+            self.patience = own_deadline(self._read(trace)[0])
+        halves = self._read(self._compared(case, trace))
         broken: set[str] = set()
         for tally in self.tallies:
-            judgement = self._check(tally, annotated)
-            tally.observed += judgement.observed
-            found = _grouped(tally.rule, judgement.breaches, trace)
+            checked = self._check(tally, halves)
+            tally.observed += any(half.judgement.observed for half in checked)
+            found = _grouped(tally.rule, checked)
             if found and tally.rule.timing:
                 found = self._confirmed(tally, case, found)
             tally.broken += bool(found)
@@ -399,7 +434,8 @@ class Search:
 
         The latter may take a run.
         """
-        trace = replace(trace, patience=self.patience)
+        partner = None if trace.partner is None else replace(trace.partner, patience=self.second_patience)
+        trace = replace(trace, patience=self.patience, partner=partner)
         usual = usual_case(case)
         if usual is None:
             return trace
@@ -411,15 +447,15 @@ class Search:
                 self._judge(usual, one)
         return replace(trace, plain=self.endings[usual.key])
 
-    def _check(self, tally: Tally, annotated: AnnotatedTrace) -> Judgement:
+    def _check(self, tally: Tally, halves: Sequence[AnnotatedTrace]) -> list[Half]:
         """Return the evidence of a trace about a rule; none if the rule fails."""
         try:
-            return check(tally.rule, annotated)
+            return check_halves(tally.rule, halves)
         except Exception as error:
             # The other rules can be judged. One error for each rule, because the next trace will show it again.
-            doing = f"judging {tally.rule.id} with {case_of(annotated.trace)}"
+            doing = f"judging {tally.rule.id} with {case_of(halves[0].trace)}"
             tally.error = tally.error or self._note(doing, error)
-            return Judgement(observed=False)
+            return []
 
     def _keep(self, tally: Tally, name: str, case: Case, finding: Finding) -> None:
         """Keep a finding if it is the first or the smallest of its group."""
@@ -440,8 +476,7 @@ class Search:
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
             self.ran.append(case)
-            trace = self._compared(case, trace)
-            again = _grouped(tally.rule, self._check(tally, AnnotatedTrace(self.contract, trace)).breaches, trace)
+            again = _grouped(tally.rule, self._check(tally, self._read(self._compared(case, trace))))
             left = {name: finding for name, finding in left.items() if name in again}
             if not left:
                 break
@@ -475,10 +510,14 @@ class Search:
         )
         @given(
             st.one_of(scenarios(self.contract), varied_scenarios(self.contract, self.broken_forms)),
-            st.none() | st.sampled_from(orders) if orders else st.none(),
+            self._additions(orders),
         )
-        def generated(scenario: dict[str, Any], order: dict[str, Any] | None) -> None:
-            case = Case(believable(scenario, self.contract), order=order)
+        def generated(scenario: dict[str, Any], addition: dict[str, Any] | None) -> None:
+            case = Case(believable(scenario, self.contract))
+            if self.second is None:
+                case = replace(case, order=addition)
+            else:
+                case = replace(case, second=believable(addition or {}, self.second))
             if case.key in self.seen or not self.left:
                 return  # not reject(): Hypothesis reports a repeated example that ends differently as flaky
             for trace in self._run_batch([case]):
@@ -487,6 +526,12 @@ class Search:
 
         with suppress(Unsatisfiable):
             generated()
+
+    def _additions(self, orders: Sequence[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any] | None]:
+        """Return what a drawn scenario comes with: an order, or faults of the second provider, or nothing."""
+        if self.second is not None:
+            return st.none() | scenarios(self.second)
+        return st.none() | st.sampled_from(orders) if orders else st.none()
 
     def _shrink(self) -> None:
         """Replace the case of each finding by the simplest one that shows the same."""
@@ -504,11 +549,11 @@ class Search:
 
         `_judge` has then made it the group's smallest case.
         """
-        for simpler in simplified(case, self.contract):
-            if simpler.key not in self.seen and self.spare:
+        for neighbour in simpler(case, self.contracts):
+            if neighbour.key not in self.seen and self.spare:
                 self.spare -= 1
-                self._run_and_judge([simpler])
-            if group.finding.name in self.seen.get(simpler.key, frozenset()):
+                self._run_and_judge([neighbour])
+            if group.finding.name in self.seen.get(neighbour.key, frozenset()):
                 return group.case.size < case.size
         return False
 
@@ -538,12 +583,11 @@ class Search:
     def _same_finding(self, finding: Finding, trace: Trace) -> Finding | None:
         """Return what a trace shows of the same rule and operation as a finding."""
         tally = next(one for one in self.tallies if one.rule.id == finding.rule)
-        trace = self._compared(case_of(trace), trace)
-        judgement = self._check(tally, AnnotatedTrace(self.contract, trace))
-        return _grouped(tally.rule, judgement.breaches, trace).get(finding.during or "")
+        halves = self._read(self._compared(case_of(trace), trace))
+        return _grouped(tally.rule, self._check(tally, halves)).get(finding.during or "")
 
     def _simpler(self, case: Case) -> Iterator[Case]:
-        return simplified(case, self.contract)
+        return simpler(case, self.contracts)
 
     def _coverage(self, ones: list[Case]) -> Coverage:
         """Return how many of the individual faults the client hit, whether once or always."""
@@ -557,9 +601,13 @@ class Search:
         return Coverage(len(met), len(names), tuple(unmet), tuple(untried))
 
 
-def _grouped(rule: Rule, breaches: Iterable[Breach], trace: Trace) -> dict[str, Finding]:
-    """Return the findings of a trace by what the client was doing."""
-    groups: dict[str, list[Breach]] = {}
-    for breach in breaches:
-        groups.setdefault(during(breach, trace), []).append(breach)
-    return {name: Finding(rule.id, tuple(found), trace, name) for name, found in groups.items()}
+def _grouped(rule: Rule, halves: Iterable[Half]) -> dict[str, Finding]:
+    """Return the findings of a trace by what the client was doing. Of two providers, the first one's count."""
+    found: dict[str, Finding] = {}
+    for half in halves:
+        trace, groups = half.trace.trace, dict[str, list[Breach]]()
+        for breach in half.judgement.breaches:
+            groups.setdefault(during(breach, trace), []).append(breach)
+        made = {name: Finding(rule.id, tuple(breaches), trace, name) for name, breaches in groups.items()}
+        found = made | found
+    return found

@@ -199,7 +199,7 @@ def _queries(contract: Contract) -> Iterator[Probe]:
     for role, operation in contract.operations.items():
         if operation.method == "GET" and any(one.part == "query" for one in operation.parameters):
             summary = f"the queries of {role}, at the documented bounds and beyond"
-            yield Probe(f"query:{role}", "negatives", _free, summary, partial(_ask, role))
+            yield Probe(f"query:{role}", "queries", _free, summary, partial(_ask, role))
 
 
 def _ask(role: str, session: Session) -> None:

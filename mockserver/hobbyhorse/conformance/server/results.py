@@ -30,7 +30,8 @@ class ServerResult:
     A suite that did not finish is `interrupted`, or has `errors`.
 
     `unjudged` is a sentence that explains why nothing could be judged, or None. `accepted` maps broken rules of the
-    baseline to their reasons; `stale` lists rules of the baseline that are not broken.
+    baseline to their reasons; `stale` lists rules of the baseline that are not broken. `options` are the words of the
+    command that ran the suite, without secrets.
     """
 
     provider: str
@@ -49,6 +50,7 @@ class ServerResult:
     stale: tuple[str, ...] = ()
     interrupted: bool = False
     errors: tuple[InternalError, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def lessons(self) -> tuple[Lesson, ...]:

@@ -150,7 +150,7 @@ class Source:
 def read_source(path: Path) -> Source:
     """Read an OpenAPI document in JSON or YAML. Raises SourceError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read: {error}") from None
     try:

@@ -50,7 +50,9 @@ class AccessCheck:
         hosts = [value.decode("latin-1") for name, value in given if name == b"host"]
         origins = [value.decode("latin-1") for name, value in given if name == b"origin"]
         # Two Host headers are refused too: a proxy and this server may each believe another one.
-        if self.key is None and not (len(hosts) == 1 and self._is_ours(hosts[0])):
+        # A health check comes from another container by the service's name, or by an address, and learns nothing.
+        named = health and not self.loopback
+        if self.key is None and not named and not (len(hosts) == 1 and self._is_ours(hosts[0])):
             return Forbidden(
                 "foreign_host",
                 f"Host {', '.join(hosts)[:200]!r} is not this machine",
@@ -94,11 +96,7 @@ class AccessCheck:
         if found is None:
             return False
         name, public = found[1], self._public
-        return (
-            name in ("localhost", "[::1]", IN_PROCESS_HOST)
-            or _is_loopback(name)
-            or (public is not None and name == public[1])
-        )
+        return name == IN_PROCESS_HOST or is_local(name) or (public is not None and name == public[1])
 
 
 def origin_of(text: str, whole: bool = True) -> Origin | None:
@@ -113,7 +111,10 @@ def origin_of(text: str, whole: bool = True) -> Origin | None:
     return parts.scheme, found[1], found[2] or _PORTS[parts.scheme]
 
 
-def _is_loopback(name: str) -> bool:
+def is_local(name: str) -> bool:
+    """Whether a host in a URL or a Host header, in lower case, is this machine by its spelling."""
+    if name in ("localhost", "[::1]"):
+        return True
     try:
         return IPv4Address(name).is_loopback
     except ValueError:

@@ -26,6 +26,7 @@ from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.server.control.access import AccessCheck
 from hobbyhorse.server.control.handlers import HANDLERS, ControlContext, ControlError, ControlRequest
 from hobbyhorse.server.request import api_key, first_headers, header
+from hobbyhorse.worlds.journal import next_number
 from hobbyhorse.worlds.world import World
 
 __all__ = ["AccessCheck", "ControlContext", "ControlPlane", "read_document", "read_operations"]
@@ -159,6 +160,7 @@ class ControlPlane:
             raise ControlError(
                 403, "key_refused", "the server does not accept this key", "start it with --api-key KEY to accept it"
             )
+        world.used = next_number()
         return world
 
     def _query(self, operation: ControlOperation, scope: Scope) -> dict[str, Any]:

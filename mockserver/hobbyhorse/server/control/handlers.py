@@ -6,7 +6,8 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,9 @@ from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.request import header
-from hobbyhorse.traces.exchange import Exchange
+from hobbyhorse.server.worker.threads import WorldThreads
+from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
+from hobbyhorse.traces.redaction import Redactor
 from hobbyhorse.traces.trace import Trace, to_json
 from hobbyhorse.worlds.job_table import count_before
 from hobbyhorse.worlds.jobs import Job
@@ -44,6 +47,7 @@ MOST_ENTRIES = 1_000
 
 
 Entry = TypeVar("Entry")
+Value = TypeVar("Value")
 
 
 class ControlError(Exception):
@@ -66,6 +70,7 @@ class ControlContext:
     reset: Callable[[World, Collection[str]], None]
     trace: Callable[[World, Contract, str], Trace]
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    threads: WorldThreads = field(default_factory=WorldThreads)
 
     def contract(self, key: str | None) -> Contract | None:
         """Return the contract of a served provider, or None for None. Raises ControlError."""
@@ -86,6 +91,11 @@ class ControlRequest:
     names: Mapping[str, str]
     query: Mapping[str, Any]
     body: Mapping[str, Any]
+
+    async def compute(self, work: Callable[[World], Value]) -> Value:
+        """Return the value of a computation over a snapshot of the world, which does not block the event loop."""
+        world = self.world.snapshot()
+        return await self.context.threads.run(world.handle, partial(work, world))
 
     def job(self, name: str) -> Job:
         """Return the job that the path names. Raises ControlError."""
@@ -163,13 +173,18 @@ async def list_jobs(request: ControlRequest) -> Any:
     _check_known("stage", wanted, stages)
     found = _numbers(request.world, provider, wanted)
     shown, more = _newest(found, _job_number(request), request.query.get("limit", DEFAULT_LIMIT))
-    jobs = [request.world.jobs.at(number) for number in shown]
+    jobs, redactor = [request.world.jobs.at(number) for number in shown], _redactor(request)
     return {
         "now": now,
         "total": len(found),
-        "jobs": [_job(job, now) for job in jobs],
+        "jobs": [redactor.values(_job(job, now)) for job in jobs],
         "older": jobs[0].id if more else None,
     }
+
+
+def _redactor(request: ControlRequest) -> Redactor:
+    """Return the redactor of the world's own key."""
+    return Redactor(request.context.contracts[0], (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
 
 
 def _numbers(world: World, provider: str | None, wanted: str | None) -> Sequence[int]:
@@ -227,7 +242,8 @@ def _unknown_cursor(cursor: str) -> ControlError:
 
 async def get_job(request: ControlRequest) -> Any:
     """Show a job."""
-    return _job(request.job("id"), request.world.clock.now())
+    shown: dict[str, Any] = _redactor(request).values(_job(request.job("id"), request.world.clock.now()))
+    return shown
 
 
 async def end_next_job(request: ControlRequest) -> Any:
@@ -298,12 +314,9 @@ def _short(text: str) -> str:
 
 async def list_exchanges(request: ControlRequest) -> Any:
     """List the exchanges."""
-    return _journal(
-        request,
-        _matching(request, request.query),
-        request.query.get("limit", DEFAULT_LIMIT),
-        _journal_position(request),
-    )
+    found, limit = _matching(request, request.query), request.query.get("limit", DEFAULT_LIMIT)
+    before = _journal_position(request)
+    return await request.compute(lambda world: _journal(request, found, limit, before))
 
 
 def _journal_position(request: ControlRequest) -> int | None:
@@ -329,7 +342,7 @@ async def await_exchanges(request: ControlRequest) -> Any:
             raise _timed_out(request, len(found), count, timeout) from None
         except asyncio.CancelledError:
             raise ControlError(503, "server_stops", "the server stopped during the wait", "start it again") from None
-    return _journal(request, found, count)
+    return await request.compute(lambda world: _journal(request, found, count))
 
 
 def _timed_out(request: ControlRequest, found: int, count: int, timeout: float) -> ControlError:
@@ -372,17 +385,23 @@ def _journal(
 ) -> dict[str, Any]:
     journal = request.world.journal
     shown, more = _page(found, before, limit)
+    redactors = {
+        contract.key: Redactor(contract, (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
+        for contract in request.context.contracts
+    }
     return {
         "total": journal.total,
         "kept": len(journal),
         "matching": len(found),
-        "exchanges": [_exchange(request, one) for _, one in shown],
+        "exchanges": [_exchange(request, one, redactors) for _, one in shown],
         "older": str(shown[0][0]) if more else None,
     }
 
 
-def _exchange(request: ControlRequest, exchange: Exchange) -> dict[str, Any]:
+def _exchange(request: ControlRequest, exchange: Exchange, redactors: Mapping[str, Redactor]) -> dict[str, Any]:
     contract = request.context.contract(exchange.provider)
+    # A request to no provider has the secrets of any.
+    redactor = redactors[exchange.provider or request.context.contracts[0].key]
     query, headers = redacted(contract, exchange)
     return {
         "moment": exchange.moment,
@@ -391,15 +410,18 @@ def _exchange(request: ControlRequest, exchange: Exchange) -> dict[str, Any]:
         "situation": exchange.situation,
         "job": exchange.job,
         "method": exchange.method,
-        "path": exchange.path,
-        "query": query,
-        "headers": headers,
-        "body": exchange.body.decode("utf-8", "replace"),
+        "path": redactor.text(exchange.path),
+        "query": redactor.text(query),
+        "headers": [
+            (name, value if name in SECRET_HEADERS else shown)
+            for (name, value), (_, shown) in zip(headers, redactor.headers(headers), strict=True)
+        ],
+        "body": redactor.content(exchange.body).decode("utf-8", "replace"),
         "status": exchange.status,
-        "answer": exchange.answer.decode("utf-8", "replace"),
-        "notes": list(exchange.notes),
+        "answer": redactor.content(exchange.answer).decode("utf-8", "replace"),
+        "notes": [redactor.text(note) for note in exchange.notes],
         "move": exchange.move,
-        "nearest": nearest_operation(contract, exchange) if contract else None,
+        "nearest": redactor.values(nearest_operation(contract, exchange) if contract else None),
         "made": exchange.made,
     }
 
@@ -527,7 +549,8 @@ async def list_attempts(request: ControlRequest) -> Any:
     """List the attempts to deliver callbacks."""
     attempts = request.context.callback_dispatcher().of(request.world)
     shown, _ = _page(list(enumerate(attempts)), None, request.query.get("limit"))
-    return {"attempts": [_attempt(attempt) for _, attempt in shown]}
+    redactor = _redactor(request)
+    return {"attempts": [redactor.values(_attempt(attempt)) for _, attempt in shown]}
 
 
 def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
@@ -592,26 +615,27 @@ async def get_ledger(request: ControlRequest) -> Any:
 
 async def get_trace(request: ControlRequest) -> Any:
     """Show the trace between a provider and the client."""
-    return to_json(_trace(request)[1])
+    contract, base = _traced(request)
+    return await request.compute(lambda world: to_json(request.context.trace(world, contract, base)))
 
 
 async def get_report(request: ControlRequest) -> Any:
     """Judge the client by its trace."""
-    contract, trace = _trace(request)
-    if request.context.judge is None:
+    contract, base = _traced(request)
+    judge = request.context.judge
+    if judge is None:
         hint = "start it with `hobbyhorse serve`, or as MockServer(judge=...); GET /_mock/trace shows the trace itself"
         raise ControlError(501, "no_judge", "the server was started without a judge", hint)
-    return request.context.judge(contract, trace)
+    return await request.compute(lambda world: judge(contract, request.context.trace(world, contract, base)))
 
 
-def _trace(request: ControlRequest) -> tuple[Contract, Trace]:
+def _traced(request: ControlRequest) -> tuple[Contract, str]:
+    """Return the provider that the query names, and its base URL. Raises ControlError."""
     contract = request.context.contract(request.query.get("provider"))
     if contract is None:
         known = ", ".join(contract.key for contract in request.context.contracts)
         raise ControlError(422, "invalid_query", "the provider is missing", f"add ?provider=P; allowed: {known}")
-    return contract, request.context.trace(
-        request.world, contract, f"{request.context.origin(request.scope)}/{contract.key}"
-    )
+    return contract, f"{request.context.origin(request.scope)}/{contract.key}"
 
 
 async def get_settings(request: ControlRequest) -> Any:

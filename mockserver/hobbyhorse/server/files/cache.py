@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,6 +63,22 @@ class Cache:
                 continue
             if abandoned:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def unwritable(directory: Path) -> str | None:
+    """Return why nothing can be written to a directory, in a few words, or None. Makes it if it is missing."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # Tried, not asked for: the answer to `access` is wrong for root, and it knows no full disk.
+        handle, name = tempfile.mkstemp(prefix=".hobbyhorse-", dir=directory)
+        try:
+            os.write(handle, b"x")
+        finally:
+            os.close(handle)
+            os.unlink(name)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
 
 
 def user_directory() -> Path:

@@ -19,11 +19,11 @@ VIDEO, FIRST_FRAME = "video.mp4", "first_frame.jpg"
 MEDIA_TYPES = {VIDEO: "video/mp4", FIRST_FRAME: "image/jpeg"}
 
 
-async def serve(renderer: Renderer, job: Job, name: str, request: Request) -> Response:
-    """Serve a job's file, rendering it on first use; respond 503 if rendering fails."""
+async def serve(renderer: Renderer, job: Job, name: str, request: Request, owner: str = "") -> Response:
+    """Serve a job's file, rendering it on first use in a turn of its owner; respond 503 if rendering fails."""
     if name not in MEDIA_TYPES:
         return refusal(NOT_FOUND)
-    found = await (renderer.try_video(job) if name == VIDEO else renderer.try_first_frame(job))
+    found = await (renderer.try_video(job, owner) if name == VIDEO else renderer.try_first_frame(job, owner))
     if not isinstance(found, Path):
         response = refusal(FileRefusal(503, "SlowDown", f"The file could not be made this time: {found}"))
         response.headers["Retry-After"] = SOON

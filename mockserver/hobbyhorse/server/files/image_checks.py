@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hobbyhorse.contract.request import Order, Refusal, ValidRequest
 from hobbyhorse.server.files.image_sources import Source, classify
-from hobbyhorse.server.request import OperationRequest
+from hobbyhorse.server.request import RENDERER_MODULE, OperationRequest, load
 from hobbyhorse.worlds.jobs import Job
 
 if TYPE_CHECKING:
@@ -90,9 +90,13 @@ async def fetch_images(call: OperationRequest, job: Job, checked: CheckedOrder) 
 
 async def render_video(call: OperationRequest, job: Job) -> bool:
     """Render a job's video before anyone requests the file; return whether that succeeded."""
-    return isinstance(await call.services.renderer().try_video(job), Path)
+    await load(RENDERER_MODULE)
+    return isinstance(await call.services.renderer().try_video(job, call.world.handle), Path)
 
 
 async def _store(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
     """Return the order with its images from the given sources stored, or the error of the first unusable image."""
-    return await call.services.renderer().image_store.try_take(order, call.origin, sources)
+    await load(RENDERER_MODULE)
+    return await call.services.renderer().image_store.try_take(
+        order, call.origin, sources, call.world.handle, spooled=call.spooled
+    )

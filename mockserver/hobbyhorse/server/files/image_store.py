@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import socket
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import httpx
 
-from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.contract.request import Order
-from hobbyhorse.media.picture import PictureError, check_picture, data_uri, read_header, read_picture
+from hobbyhorse.media.picture import MOST_PIXELS, OURS, PictureError
+from hobbyhorse.server.files.decoding import DECODE_SECONDS, LARGE, LARGE_PIXELS, Checked, check_and_store
+from hobbyhorse.server.files.fixtures import fixture_image, fixture_images
 from hobbyhorse.server.files.image_sources import (
     STORED_PREFIX,
     FetchPolicy,
@@ -27,6 +29,10 @@ from hobbyhorse.server.files.image_sources import (
     host_of,
     split,
 )
+from hobbyhorse.server.files.large_bodies import spooled_name
+from hobbyhorse.server.worker.error import WorkerError
+from hobbyhorse.server.worker.pool import WorkerPool
+from hobbyhorse.server.worker.turns import Turns
 
 # For a model that documents no limit: as much as a request body, so that links and inline images have the same bound.
 MOST_PICTURE_BYTES = 64 * 1024 * 1024
@@ -34,22 +40,43 @@ MOST_PICTURE_BYTES = 64 * 1024 * 1024
 SECONDS = 10.0
 # A CDN redirects once or twice; a loop must end.
 MOST_REDIRECTS = 5
+# Fetches of one key at a time; each may hold a whole picture in memory.
+MOST_FETCHES_OF_KEY = 4
+# Addresses of one host that are tried: two are usual, and they share the time of the fetch.
+MOST_ADDRESSES = 4
+# All that may stand in a URL; everything else in a redirect is encoded.
+URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%-._~"
 
 
 class ImageStore:
     """The stored images of one server, by the hash of their bytes."""
 
-    def __init__(self, directory: Path, policy: FetchPolicy) -> None:
+    def __init__(self, directory: Path, policy: FetchPolicy, workers: WorkerPool | None = None) -> None:
         self._directory = directory
         self._policy = policy
+        self._workers = workers or WorkerPool()
+        self._turns = Turns()
 
-    async def take(self, order: Order, origin: str, sources: frozenset[Source]) -> Order:
+    async def take(
+        self,
+        order: Order,
+        origin: str,
+        sources: frozenset[Source],
+        owner: str = "",
+        *,
+        spooled: Mapping[str, Path] | None = None,
+    ) -> Order:
         """Store the order's images from the given sources, and return the order with their stored names.
 
-        Raises PictureError for the first image that is not usable.
+        `owner` is the handle of the order's world, whose images are decoded one after another. `spooled` has the
+        files of its long data URIs. Raises PictureError for the first image that is not usable.
         """
         urls = [url for url in (order.first_frame, *order.references) if url]
-        stored = {url: await self._take(url, order, origin) for url in urls if self._classify(url, origin) in sources}
+        wanted = [url for url in urls if self._classify(url, origin) in sources]
+        stored: dict[str, str] = {}
+        for url in wanted:
+            file = (spooled or {}).get(spooled_name(url) or "")
+            stored[url] = await self._take(url, order, origin, owner, file)
         first = order.first_frame
         return replace(
             order,
@@ -57,10 +84,18 @@ class ImageStore:
             references=tuple(stored.get(url, url) for url in order.references),
         )
 
-    async def try_take(self, order: Order, origin: str, sources: frozenset[Source]) -> Order | PictureError:
+    async def try_take(
+        self,
+        order: Order,
+        origin: str,
+        sources: frozenset[Source],
+        owner: str = "",
+        *,
+        spooled: Mapping[str, Path] | None = None,
+    ) -> Order | PictureError:
         """Do as `take`, but return the error, because a caller that names its class would import Pillow."""
         try:
-            return await self.take(order, origin, sources)
+            return await self.take(order, origin, sources, owner, spooled=spooled)
         except PictureError as error:
             return error
 
@@ -76,31 +111,34 @@ class ImageStore:
     def _classify(self, url: str, origin: str) -> Source:
         return classify(url, self._policy, origin)
 
-    async def _take(self, url: str, order: Order, origin: str) -> str:
+    async def _take(self, url: str, order: Order, origin: str, owner: str, file: Path | None) -> str:
         source, limits = self._classify(url, origin), order.model.images
         most = limits.most_bytes if limits and limits.most_bytes else MOST_PICTURE_BYTES
-        if source is Source.INLINE:
-            data = await asyncio.to_thread(data_uri, url)
-        elif source is Source.FIXTURE:
-            data = await asyncio.to_thread(_fixture, fixture_name(url, origin) or "")
-        else:
-            data = await self._fetch(url, most)
-        return await asyncio.to_thread(self._store, data, limits)
+        given: str | bytes | Path = url if file is None else file
+        if source is Source.FIXTURE:
+            given = await asyncio.to_thread(_fixture, fixture_name(url, origin) or "")
+        elif source is not Source.INLINE:
+            async with self._turns.of(("fetch", owner), MOST_FETCHES_OF_KEY):
+                given = await self._fetch(url, most)
+        checked = await self._check(given, limits, owner, LARGE_PIXELS)
+        if checked.code == LARGE:
+            async with self._turns.of(LARGE, 1):
+                checked = await self._check(given, limits, owner, MOST_PIXELS)
+        if checked.code:
+            raise PictureError(checked.code, checked.message)
+        return STORED_PREFIX + checked.name
 
-    def _store(self, data: bytes, limits: PictureLimits | None) -> str:
-        """Check an image and write it to the store; return its stored name."""
-        # The declared size is checked before the image is decoded: a few kilobytes can decode to gigabytes.
-        if limits is not None:
-            check_picture(read_header(data), limits)
-        read_picture(data)
-        name = hashlib.sha256(data).hexdigest()
-        path = self._directory / name
-        if not path.exists():
-            # Written aside and renamed: a concurrent request never reads half a file. The id keeps two writers apart.
-            aside = path.with_suffix(f".{id(data):x}")
-            aside.write_bytes(data)
-            aside.replace(path)
-        return STORED_PREFIX + name
+    async def _check(
+        self, given: str | bytes | Path, limits: PictureLimits | None, owner: str, most_pixels: int
+    ) -> Checked:
+        """Have a worker process check a picture and store it. Raises PictureError if that costs too much."""
+        work = (check_and_store, given, limits, self._directory, most_pixels)
+        try:
+            found: Checked = await self._workers.run(owner, *work, seconds=DECODE_SECONDS)
+        except WorkerError as error:
+            ours = f" ({OURS})" if error.code in ("time", "memory") else ""
+            raise PictureError("decoding", f"the picture cannot be decoded: {error}{ours}") from None
+        return found
 
     async def _fetch(self, url: str, most: int) -> bytes:
         try:
@@ -113,11 +151,12 @@ class ImageStore:
 
     async def _follow(self, url: str, most: int) -> bytes:
         """Fetch a URL and follow its redirects, checking each against the policy."""
-        async with httpx.AsyncClient(trust_env=False, timeout=SECONDS) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=SECONDS, verify=_tls()) as client:
             for _ in range(MOST_REDIRECTS + 1):
                 async with self._stream(client, url) as response:
                     if response.has_redirect_location:
-                        url = urljoin(url, response.headers["location"])
+                        # A browser and curl encode a space, or an umlaut, that stands there raw.
+                        url = urljoin(url, quote(response.headers["location"].strip(), safe=URL_CHARACTERS))
                         continue
                     if response.status_code != 200:
                         raise PictureError(
@@ -135,19 +174,35 @@ class ImageStore:
         host = host_of(parts)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(entry[4][0]) for entry in found]
+        # Each address once, in the order of the system; localhost has two, and a server may listen on the second.
+        every = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = [address for address in every if self._policy.allows_address(host, address)][:MOST_ADDRESSES]
+        if not addresses:
+            raise PictureError("not_allowed", f"{_short(url)} is at {every[0]}, which may not be fetched from")
+        # Raw bytes, because a compressed body could unpack to gigabytes.
+        headers = {"host": parts.netloc.rpartition("@")[2], "accept-encoding": "identity"}
         for address in addresses:
-            if not self._policy.allows_address(host, address):
-                raise PictureError("not_allowed", f"{_short(url)} is at {address}, which may not be fetched from")
-        pinned = httpx.URL(url).copy_with(host=addresses[0])
-        headers = {"host": parts.netloc.rpartition("@")[2]}
-        async with client.stream("GET", pinned, headers=headers, extensions={"sni_hostname": host}) as response:
-            yield response
+            pinned = httpx.URL(url).copy_with(host=address)
+            request = client.build_request("GET", pinned, headers=headers, extensions={"sni_hostname": host})
+            request.extensions["timeout"]["connect"] = SECONDS / len(addresses)
+            try:
+                response = await client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if address == addresses[-1]:
+                    raise
+                continue
+            try:
+                yield response
+            finally:
+                await response.aclose()
+            return
 
 
 async def _read(response: httpx.Response, url: str, most: int) -> bytes:
+    if (coding := response.headers.get("content-encoding", "identity")) != "identity":
+        raise PictureError("coding", f"{_short(url)} responds with Content-Encoding {coding!r}; requested: identity")
     received = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         received += chunk
         if len(received) > most:
             raise PictureError("bytes", f"{_short(url)} is too large; allowed: at most {most} bytes")
@@ -155,12 +210,16 @@ async def _read(response: httpx.Response, url: str, most: int) -> bytes:
 
 
 def _fixture(name: str) -> bytes:
-    path = data_directory("fixtures") / "images" / name
-    try:
-        return path.read_bytes()
-    except OSError:
-        known = ", ".join(sorted(found.name for found in path.parent.glob("*.*")))
-        raise PictureError("not_found", f"unknown picture {name!r}; known: {known}") from None
+    path = fixture_image(name)
+    if path is None:
+        raise PictureError("not_found", f"unknown picture {name[:100]!r}; known: {', '.join(fixture_images())}")
+    return path.read_bytes()
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    """Return the TLS context of all fetches; making one takes 20 ms."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _short(url: str) -> str:

@@ -15,7 +15,6 @@ import asyncio
 import hashlib
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,15 +25,22 @@ from typing import TypeVar
 
 from hobbyhorse.contract.request import Order
 from hobbyhorse.media.scenery import placeholder
-from hobbyhorse.media.video import VideoError, VideoSpec, digest, film, first_frame_jpeg
+from hobbyhorse.media.video import WORK_FOLDER, VideoError, VideoSpec, digest, film, first_frame_jpeg
 from hobbyhorse.server.files.cache import Cache
+from hobbyhorse.server.files.decoding import COMPOSE_SECONDS, compose_still
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.files.image_store import ImageStore
+from hobbyhorse.server.files.large_bodies import BODY_SECONDS, ReadBody, read_large_body
+from hobbyhorse.server.files.scratch import ScratchDirectory
+from hobbyhorse.server.worker.error import WorkerError
+from hobbyhorse.server.worker.pool import WorkerPool
+from hobbyhorse.server.worker.turns import Turns
 from hobbyhorse.worlds.jobs import Job
 
 __all__ = ["Renderer", "VideoError"]
 
 Rendered = TypeVar("Rendered")
+Make = Callable[[VideoSpec, Path], object]
 
 # File names that are kept so that a further request for a job's file need not prepare its images again.
 MOST_NAMES = 10_000
@@ -44,36 +50,44 @@ class Renderer:
     """Renders the files of jobs on at most one thread per core, and stores the input images until it is closed."""
 
     def __init__(self, cache: Cache, policy: FetchPolicy, plain: bool = False) -> None:
-        self._image_directory = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
-        self.image_store = ImageStore(Path(self._image_directory.name), policy)
+        self._image_directory = ScratchDirectory()
+        self.workers = WorkerPool()
+        self.image_store = ImageStore(self._image_directory.path, policy, self.workers)
+        self._turns = Turns()
         self._cache, self._plain = cache, plain
-        # Threads, not processes: ffmpeg does the work in processes of its own.
+        # Threads, not processes: ffmpeg does the work in processes of its own, and worker processes decode pictures.
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
         self._rendering: dict[object, asyncio.Task[Path]] = {}
         self._names: dict[object, str] = {}
 
-    async def video(self, job: Job) -> Path:
-        """Return the job's MP4, rendering it on first use. Raises VideoError."""
-        found = await self._once(job, "mp4", film)
+    async def video(self, job: Job, owner: str = "") -> Path:
+        """Return the job's MP4, rendering it on first use, in a turn of its owner. Raises VideoError."""
+        found = await self._once(job, "mp4", film, owner)
         return await self._run(partial(self._marked, found, job)) if self._plain else found
 
-    async def first_frame(self, job: Job) -> Path:
+    async def first_frame(self, job: Job, owner: str = "") -> Path:
         """Return the first frame of the job's video as a JPEG, rendering it on first use. Raises VideoError."""
-        return await self._once(job, "jpg", _still)
+        return await self._once(job, "jpg", _still, owner)
 
-    async def try_video(self, job: Job) -> Path | VideoError:
+    async def try_video(self, job: Job, owner: str = "") -> Path | VideoError:
         """Do as `video`, but return the error, because a caller that names its class would import Pillow."""
         try:
-            return await self.video(job)
+            return await self.video(job, owner)
         except VideoError as error:
             return error
 
-    async def try_first_frame(self, job: Job) -> Path | VideoError:
+    async def try_first_frame(self, job: Job, owner: str = "") -> Path | VideoError:
         """Do as `first_frame`, but return the error."""
         try:
-            return await self.first_frame(job)
+            return await self.first_frame(job, owner)
         except VideoError as error:
             return error
+
+    async def read_body(self, owner: str, content_type: str | None, body: bytes) -> ReadBody:
+        """Have a worker process read a large body, and keep its pictures with the images. Raises WorkerError."""
+        work = (read_large_body, content_type, body, self._image_directory.path)
+        found: ReadBody = await self.workers.run(owner, *work, seconds=BODY_SECONDS)
+        return found
 
     def made(self, job: Job) -> Path | None:
         """Return the job's MP4 if it has been rendered and is still cached, or None."""
@@ -87,20 +101,30 @@ class Renderer:
             for kind in ("mp4", "jpg"):
                 self._names.pop(_key(job, kind), None)
 
-    async def _once(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
+    async def _once(self, job: Job, kind: str, make: Make, owner: str) -> Path:
         """Return a file of a job. Concurrent calls share one rendering."""
         key = _key(job, kind)
         name = self._names.get(key)
         if name is not None and (path := self._cache.find(name)) is not None:
             return path
         if (task := self._rendering.get(key)) is None:
-            task = asyncio.get_running_loop().create_task(self._find_or_render(job, kind, make))
+            task = asyncio.get_running_loop().create_task(self._find_or_render(job, kind, make, owner))
             self._rendering[key] = task
             task.add_done_callback(lambda _: self._rendering.pop(key, None))
         # Shielded: a client that disconnects must not cancel the rendering for the others.
         return await asyncio.shield(task)
 
-    async def _find_or_render(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
+    async def _find_or_render(self, job: Job, kind: str, make: Make, owner: str) -> Path:
+        try:
+            # As many turns as there are threads: another key's video waits for one rendering, not for a hundred.
+            async with self._turns.of(owner, os.cpu_count() or 1):
+                return await self._find_or_render_now(job, kind, make, owner)
+        except OSError as error:
+            # A full disk, for one. The message is a line: it ends up in the response.
+            where = f"{error.filename}: " if error.filename else ""
+            raise VideoError(f"{where}{error.strerror or error}") from error
+
+    async def _find_or_render_now(self, job: Job, kind: str, make: Make, owner: str) -> Path:
         spec, name = await self._run(partial(self._prepare, job, kind))
         if len(self._names) >= MOST_NAMES:
             del self._names[next(iter(self._names))]
@@ -110,15 +134,40 @@ class Renderer:
             await asyncio.shield(task)
         if (path := self._cache.find(name)) is not None:
             return path
-        self._rendering[name] = task = asyncio.get_running_loop().create_task(self._render(spec, name, make))
+        work = self._render(spec, name, make, owner if self._is_stored(job.order) else None)
+        self._rendering[name] = task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(lambda _: self._rendering.pop(name, None))
         return await task
 
-    async def _render(self, spec: VideoSpec, name: str, make: Callable[[VideoSpec, Path], object]) -> Path:
+    async def _render(self, spec: VideoSpec, name: str, make: Make, owner: str | None) -> Path:
+        """Render a file; with an owner, its pictures come from a client, and a worker process decodes them."""
         path = self._cache.path(name)
-        await self._run(partial(make, spec, path))
+        if owner is not None:
+            spec = await self._composed(spec, owner)
+        await self._run(partial(self._make, make, spec, path))
         await self._run(self._cache.trim)
         return path
+
+    def _make(self, make: Make, spec: VideoSpec, path: Path) -> None:
+        # The context of this thread; work of another server in this program has another one.
+        token = WORK_FOLDER.set(self._image_directory.path)
+        try:
+            make(spec, path)
+        finally:
+            WORK_FOLDER.reset(token)
+
+    async def _composed(self, spec: VideoSpec, owner: str) -> VideoSpec:
+        """Return the specification with its first frame composed. Raises VideoError."""
+        try:
+            still = await self.workers.run(owner, compose_still, spec, seconds=COMPOSE_SECONDS)
+        except WorkerError as error:
+            raise VideoError(f"the pictures cannot be decoded: {error}") from None
+        if isinstance(still, str):
+            raise VideoError(still)
+        return replace(spec, first_frame=None, references=(), still=still)
+
+    def _is_stored(self, order: Order) -> bool:
+        return any(self.image_store.has(name) for name in (order.first_frame or "", *order.references))
 
     def _prepare(self, job: Job, kind: str) -> tuple[VideoSpec, str]:
         """Return the specification of a job's video, with its images, and the file name in the cache."""
@@ -142,7 +191,7 @@ class Renderer:
     def _marked(self, video: Path, job: Job) -> Path:
         """Return a copy of a video that ends with the job's id, making it on first use."""
         mark = job.id.encode()
-        path = Path(self._image_directory.name) / f"{hashlib.sha256(mark).hexdigest()}-{video.name}"
+        path = self._image_directory.path / f"{hashlib.sha256(mark).hexdigest()}-{video.name}"
         if not path.exists():
             # A `free` box: players ignore it (ISO/IEC 14496-12, 8.1.2).
             _write(path, video.read_bytes() + (8 + len(mark)).to_bytes(4, "big") + b"free" + mark)
@@ -156,7 +205,8 @@ class Renderer:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
-        """Cancel pending renderings and remove the stored images."""
+        """Cancel pending renderings, abandon the work on pictures, and remove the stored images."""
+        self.workers.close()
         # Without waiting: a rendering takes seconds, and nothing will read its file.
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._image_directory.cleanup()

@@ -10,9 +10,10 @@ import pytest
 from hobbyhorse.conformance.client.rules import submitting as rules
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.pair import annotated
 from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import messages
-from tests.tracing import Teller
+from tests.tracing import JOB, Teller
 
 BY_KEY = {contract.key: contract for contract in CONTRACTS}
 keyed = contracts_that(lambda contract: contract.idempotency.mode == "replay")
@@ -223,3 +224,122 @@ def test_a_cancelled_job_is_not_under_way(contract: Contract) -> None:
     told = Teller(contract).submit().wait(10).status(running(contract)).call("cancel", "cancelled").submit(job="job-2")
     assert messages(rules.no_resubmit_on_own_timeout, told.story()) == []
     assert messages(rules.no_resubmit_on_failed, told.story()) != []
+
+
+# ---- two providers
+
+
+def both(first: Teller, second: Teller) -> list[str] | None:
+    """Return the breaches of SUB-08 at the second provider."""
+    trace = replace(first.trace(), partner=replace(second.trace(), rank=1))
+    return messages(rules.one_purchase, annotated([first.contract, second.contract], trace)[1])
+
+
+def second_after(first: Teller, seconds: float = 1.0) -> Teller:
+    """Return a trace at another provider that goes on when the first one's has ended."""
+    other = next(contract for contract in CONTRACTS if contract.key != first.contract.key)
+    told = Teller(other)
+    told.now = first.now + seconds
+    return told
+
+
+def test_a_single_provider_shows_nothing_about_a_second_purchase(contract: Contract) -> None:
+    assert messages(rules.one_purchase, Teller(contract).submit().story()) is None
+    told = Teller(contract).submit()
+    assert both(told, second_after(told)) is None, "nothing was submitted to the second provider"
+    assert both(Teller(contract), Teller(contract).submit()) is None, "nor to the first one"
+
+
+def test_a_purchase_after_a_certain_refusal_is_right(contract: Contract) -> None:
+    for status in (400, 401, 422, 429, 503):
+        told = Teller(contract).submit(None, status=status, job=None)
+        assert both(told, second_after(told).submit()) == []
+
+
+@pytest.mark.parametrize("status", [0, 500, 502, 504, 408])
+def test_a_purchase_after_an_unknown_outcome_is_found(contract: Contract, status: int) -> None:
+    told = Teller(contract).submit(None, status=status, answered=None if status == 0 else 1.0, job=None)
+    (found,) = both(told, second_after(told).submit()) or [""]
+    assert found.startswith("one click, two billed jobs at two providers: request 1 submits to ")
+    assert (
+        f"request 1 to {contract.key} may have created a job ({f'status {status}' if status else 'no response'})"
+        in found
+    )
+    # A submission that is refused buys nothing.
+    assert both(told, second_after(told).submit(None, status=400, job=None)) is None
+
+
+def test_a_purchase_is_right_only_once_the_client_has_seen_the_failed_job(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    (found,) = both(told, second_after(told).submit()) or [""]
+    assert f"although job {JOB} at {contract.key} had neither failed nor been cancelled" in found
+    told.status(running(contract))
+    assert both(told, second_after(told).submit()) != []
+    (told.result if "result" in contract.operations else told.status)(failed(contract))
+    assert both(told, second_after(told).submit()) == []
+    assert both(told, second_after(told, -0.003).submit()) != [], "it was submitted before the failure was shown"
+    told.exchanges[-1] = replace(told.exchanges[-1], answered=told.now + 10)
+    assert both(told, second_after(told).submit()) != [], "it was submitted before the response had arrived"
+
+
+def test_a_failure_of_another_job_excuses_no_purchase(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    (told.result if "result" in contract.operations else told.status)(failed(contract), job="another")
+    assert both(told, second_after(told).submit()) != []
+
+
+@contracts_that(lambda contract: "cancel" in contract.operations)
+def test_only_a_confirmed_cancellation_excuses_a_purchase(contract: Contract) -> None:
+    for situation, how, is_right in (
+        ("cancelled", {}, True),
+        ("cancelled", {"status": 500}, False),
+        ("cancelled", {"whole": False}, False),
+        ("completed", {}, False),
+    ):
+        told = Teller(contract).submit().call("cancel", situation, **how)
+        assert (both(told, second_after(told).submit()) == []) is is_right, situation
+
+
+def test_two_submissions_of_one_moment_are_found(contract: Contract) -> None:
+    told = Teller(contract).submit(None, status=400, job=None)
+    other = second_after(told, -0.002).submit(number=2)
+    told.exchanges[0] = replace(told.exchanges[0], number=1)
+    (found,) = both(told, other) or [""]
+    assert f"before {contract.key} has answered request 1" in found
+
+
+@keyed
+def test_a_repeated_key_shows_what_became_of_a_lost_submission(contract: Contract) -> None:
+    told = Teller(contract).submit(None, status=0, answered=None, made=JOB).wait(1).submit()
+    assert both(told, second_after(told).submit()) != [], "its job goes on"
+    told.status(failed(contract))
+    assert both(told, second_after(told).submit()) == []
+    refused = Teller(contract).submit(None, status=0, answered=None, job=None).wait(1)
+    assert both(refused.submit(None, status=400, job=None), second_after(refused).submit()) == []
+    accepted = Teller(contract).submit().wait(1).submit(None, status=400, job=None)
+    assert both(accepted, second_after(accepted).submit()) != [], "the first submission was accepted"
+    other = Teller(contract).submit(None, status=0, answered=None, job=None).wait(1)
+    assert both(other.submit(None, status=400, job=None, key="another"), second_after(other).submit()) != []
+
+
+@contracts_that(lambda contract: contract.callbacks is not None)
+def test_a_callback_about_the_failure_excuses_a_purchase(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    told.callback(failed(contract), job="another")
+    assert both(told, second_after(told).submit()) != []
+    assert contract.callbacks is not None
+    names = [stage.name for stage in contract.graph if stage.kind == "success"]
+    told.callback(next(name for name in names if name in contract.callbacks.situations))
+    assert both(told, second_after(told).submit()) != []
+    told.callback(failed(contract))
+    assert both(told, second_after(told).submit()) == []
+    assert both(told, second_after(told, -0.003).submit()) != [], "it was submitted before the callback"
+
+
+def test_each_run_has_orders_of_its_own(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    other = second_after(told)
+    run = replace(told.runs[0], started=other.now)
+    told.runs.append(run)
+    other.runs.append(run)
+    assert both(told, other.submit()) is None

@@ -23,7 +23,8 @@ from tests.judging import (
 )
 from tests.tracing import Teller
 
-GRANTED, REFUSED = RULES = family("NEG")[3:]
+RULES = family("QRY")
+GRANTED, REFUSED = RULES
 
 
 def listing(contract: Contract) -> Operation:

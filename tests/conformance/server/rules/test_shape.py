@@ -20,7 +20,9 @@ from tests.json_patch import after
 from tests.judging import family
 from tests.tracing import JSON, START, Teller
 
-MINE = tuple(one for letters in ("SHA", "LIF", "IDN", "AUT", "NEG") for one in family(letters))
+FAMILIES = tuple(one for letters in ("SHA", "LIF", "IDN", "AUT", "NEG") for one in family(letters))
+# The responses of these traces are the contract's examples, which repeat another submission.
+MINE = tuple(one for one in FAMILIES if one.id != "SHA-05")
 HTML: dict[str, Any] = {"answer": b"<html>Bad Gateway</html>", "answer_headers": (("content-type", "text/html"),)}
 
 

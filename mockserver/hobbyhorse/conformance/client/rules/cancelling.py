@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hobbyhorse.conformance.client.grouping import stopped_waiting, submitted_again
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import GAVE_UP, READS, AnnotatedTrace, Step
 
@@ -27,10 +27,13 @@ def _cancels(contract: Contract) -> bool:
     "cancel-on-abort",
     level=SHOULD,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     applies=_cancels,
     says="A client that stops waiting for a job cancels it, if the provider supports cancellation.",
     because="The video is no longer wanted, but is still rendered and billed: juspay/neurolink#1548.",
+    fix="When the wait ends at the deadline or is interrupted, send the cancel request before raising the error.",
+    example="wait_or_cancel",
 )
 @each_order
 def cancel_on_abort(trace: AnnotatedTrace) -> Evidence:
@@ -58,12 +61,16 @@ def _last_shown_under_way(trace: AnnotatedTrace) -> bool:
     "cancel-race",
     level=MUST,
     severity="S2",
+    harm=MONEY,
     channel=OUTCOME,
     applies=_cancels,
     says="If a cancellation arrives too late or is refused, take the video or report the job's id; do not submit "
     "again, and do not repeat the cancellation without a bound.",
     because="A refund that assumes a successful cancellation costs twice, because the provider still bills: "
     "elizaOS/eliza#11920.",
+    fix="If the cancellation is refused or reports a completed job, read the result once and return the video; "
+    "otherwise raise an error with the job's id.",
+    example="wait_or_cancel",
 )
 @each_order
 def cancel_race(trace: AnnotatedTrace) -> Evidence:

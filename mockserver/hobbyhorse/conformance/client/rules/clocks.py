@@ -22,6 +22,8 @@ LONG_SILENCE = 1_200.0
     says="Measure waits and deadlines with a monotonic clock: the wall clock may be set while a job runs.",
     because="A deadline by the wall clock ends a wait at once, or an hour late, if the machine's clock is corrected: "
     "AzureAD/microsoft-authentication-library-for-js#3070.",
+    fix="Replace time.time() and datetime.now() by time.monotonic() wherever a wait or a deadline is computed.",
+    example="pause",
 )
 def steady_clock(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome

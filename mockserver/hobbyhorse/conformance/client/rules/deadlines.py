@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hobbyhorse.conformance.client.grouping import allowed_wait, misleading_date, stopped_waiting
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, VIDEO, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.scenarios.fault import HOLDS
 from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
@@ -31,6 +31,9 @@ DEADLINE_SHOWN_SHARE = 0.9
     says="By default, stop waiting for a job that never ends: at a deadline that nothing but the caller extends.",
     because="A job that hangs at the provider hangs its client forever: fal-ai/fal-java#9, mindroom-ai/mindroom#1996, "
     "ATH-MaaS/Pixelle-Video#48.",
+    fix="Compute one deadline at the start, pass it to every wait and every retry, and raise a timeout error when it "
+    "has passed.",
+    example="pause",
 )
 @each_order
 def has_deadline(trace: AnnotatedTrace) -> Evidence:
@@ -86,6 +89,8 @@ def _gave_up(trace: AnnotatedTrace, stayed: bool, longest: float) -> bool:
     channel=OUTCOME,
     says="A response that never comes does not hold the client: each request has a timeout.",
     because="requests waits forever by default, and so did its caller: scrapinghub/python-scrapinghub#19.",
+    fix="Give each request a timeout for the connection, for each read, and for the whole response.",
+    example="ask",
 )
 def request_timeout(trace: AnnotatedTrace) -> Evidence:
     held = names_used_for(HOLDS)
@@ -109,10 +114,13 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
     "id-in-error",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A client that gives up a job before its end reports the job's id to its caller.",
     because="The job continues and is billed; without its id the video can never be collected: "
     "Comfy-Org/comfy-mcp#238, novitalabs/javascript-sdk#3.",
+    fix="Put the job's id into the message, or into an attribute, of every error that is raised after the submission.",
+    example="Failed",
 )
 @each_order
 def id_in_error(trace: AnnotatedTrace) -> Evidence:
@@ -133,10 +141,14 @@ def id_in_error(trace: AnnotatedTrace) -> Evidence:
     "timeout-not-success",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=OUTCOME,
     says="Report the client's own timeout as a timeout: neither as a success nor as a failure of the provider.",
     because="A timeout was reported as a success, and the advice to try again paid for the video twice: "
     "tinyhumansai/openhuman#5411; the reverse happened in fal-ai/fal#1143.",
+    fix="Raise an error class of its own for the client's deadline, such as a subclass of TimeoutError, and convert "
+    "it neither to a result nor to a failure of the provider.",
+    example="TimedOut",
 )
 @each_order
 def timeout_not_success(trace: AnnotatedTrace) -> Evidence:

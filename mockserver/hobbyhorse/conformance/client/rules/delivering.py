@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hobbyhorse.conformance.client.reasons import beginning_of, mentioned, reasons_of, reasons_of_callback
 from hobbyhorse.conformance.client.rules.retrying import FATAL_ORDER
 from hobbyhorse.conformance.client.variations import variations
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, Breach, Evidence, each_order, rule
 from hobbyhorse.traces.annotated import ENDS, FAILED_OUTCOMES, GAVE_UP, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Outcome
 
@@ -22,10 +22,14 @@ Report = tuple[str, tuple[str, ...], tuple[str, ...]]
     "deliver-the-video",
     level=MUST,
     severity="S1",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A video that was downloaded completely reaches the caller, whatever its order and its prompt are.",
     because="The video is paid for, and then lost by the client's own error: a long prompt was used as a file name "
     "(basujindal/stable-diffusion#2, SkyworkAI/SkyReels-V2#92, neggles/animatediff-cli#18).",
+    fix="Name the file after the job's id instead of the prompt, and write it only after the whole body is in memory "
+    "or in a temporary file.",
+    example="save",
 )
 @each_order
 def deliver_the_video(trace: AnnotatedTrace) -> Evidence:
@@ -73,6 +77,9 @@ def _with(outcome: Outcome) -> str:
     "message, or the response; for a refused order, the HTTP status is enough.",
     because="Without the reason the caller cannot tell a forbidden prompt from an outage, and pays to try again: "
     "nexu-io/open-design#7116, obviyus/SuperSeriousBot#350, ASFHyP3/hyp3-sdk#67.",
+    fix="Copy the provider's code and message from the response into the error; if they are missing, copy the status "
+    "and the beginning of the body.",
+    example="Failed",
 )
 @each_order
 def give_the_reason(trace: AnnotatedTrace) -> Evidence:
@@ -120,11 +127,15 @@ def _refusals(trace: AnnotatedTrace, outcome: Outcome) -> Iterator[Report]:
     "own-video",
     level=MUST,
     severity="S1",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Each run returns the video of the job that it submitted, also if other runs go on at the same time or came "
     "before it.",
     because="One client object kept the current job in a field, so that concurrent orders got each other's videos: "
     "xorbitsai/xagent#1282, pardahlman/PainlessHttp#3, logto-io/js#1124.",
+    fix="Keep the job's id and all other state of a run in local variables or in an object per run, not on the shared "
+    "client.",
+    example="collect",
 )
 def own_video(trace: AnnotatedTrace) -> Evidence:
     jobs = [_jobs_of(trace, number) for number, _ in enumerate(trace.runs)]

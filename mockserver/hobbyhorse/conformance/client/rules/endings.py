@@ -40,6 +40,9 @@ MOST_OF_THE_RUN, UNUSUAL = 0.5, 10.0
     "process.",
     because="A client that hangs reports nothing, and its caller hangs with it: a failed order kept its slot of a "
     "semaphore (bmresearch/Solnet#292, jskeet/DemoCode#131), or its connection (psf/requests#3461).",
+    fix="Release locks, semaphore slots and events in a finally block, give every wait for an event a timeout, and "
+    "never call sys.exit or os._exit in a library.",
+    example="collect",
 )
 def a_run_ends(trace: AnnotatedTrace) -> Evidence:
     for number, run in enumerate(trace.runs):
@@ -122,6 +125,8 @@ def _last(trace: AnnotatedTrace, number: int) -> str:
     says="Each run submits its order, whatever happened in earlier runs: what a run uses, it gives back when it fails.",
     because="Each failure used up a slot or a connection, until no order reached the provider any more: "
     "bmresearch/Solnet#292, jskeet/DemoCode#131, openai/openai-python#763, aio-libs/aiohttp#2217.",
+    fix="Acquire connections and semaphore slots with a context manager, so that a failed run returns them.",
+    example="collect",
 )
 def recovers(trace: AnnotatedTrace) -> Evidence:
     # A client may refuse a second order while one is running, or an order that is too long for it.

@@ -15,7 +15,7 @@ from typing import Any
 
 from hobbyhorse.conformance.client.grouping import undisturbed
 from hobbyhorse.conformance.client.rules.requests import DocumentedSubmission, sent_by
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.contract.request import ValidRequest, read_order
@@ -48,10 +48,13 @@ class Drift:
     "falsy-values",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="A parameter whose value is 0, false or empty arrives as it was given.",
     because="`if seed:` also drops 0, so that a repeatable order becomes a random one; a dropped `false` becomes the "
     "provider's default `true`: huggingface/diffusers#10964, Marak/faker.js#920.",
+    fix="Test parameters with `is not None` instead of their truth, so that 0, false and empty values are sent.",
+    example="new",
 )
 def falsy_values(trace: AnnotatedTrace) -> Evidence:
     for step, sent, given in _first_attempts(trace):
@@ -67,10 +70,14 @@ def falsy_values(trace: AnnotatedTrace) -> Evidence:
     "text-unchanged",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="The text of a prompt arrives unchanged: quotes, line breaks, white space, non-ASCII characters.",
     because="A prompt was put into a JSON template as it was, so that a quotation mark broke the body: "
     "promptfoo/promptfoo#4739, PipedreamHQ/pipedream#2922, langgenius/dify#6135.",
+    fix="Build the body as an object and serialize it with a JSON library; do not insert the prompt into a template, "
+    "strip it, or re-encode it.",
+    example="submit",
 )
 def text_unchanged(trace: AnnotatedTrace) -> Evidence:
     for step, sent, given in _first_attempts(trace):
@@ -86,10 +93,14 @@ def text_unchanged(trace: AnnotatedTrace) -> Evidence:
     "members-unchanged",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="Every given member arrives with its value and its JSON type, also a nested one; 5 and 5.0 are equal.",
     because="Parameters that a client does not know, or replaces by its own defaults, are lost without a word: "
     "fal-ai/fal-js#130, Wei-Shaw/sub2api#4382.",
+    fix="Pass the caller's members through unchanged, including members that the client does not know, and set "
+    "defaults only for members that are absent.",
+    example="new",
 )
 def members_unchanged(trace: AnnotatedTrace) -> Evidence:
     for step, sent, given in _first_attempts(trace):
@@ -107,10 +118,13 @@ def members_unchanged(trace: AnnotatedTrace) -> Evidence:
     "same-order-again",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="Every attempt to submit an order sends the same order: no retry drops, adds or changes a parameter.",
     because="The retry rebuilt the request and lost its parameters, so that the video was not the ordered one: "
     "seandong/lark-ruby-sdk#21, mattn/go-mastodon#219.",
+    fix="Build the body once, before the first attempt, and send this same object with every attempt.",
+    example="submit",
 )
 def same_order_again(trace: AnnotatedTrace) -> Evidence:
     if not _in_sequence(trace):
@@ -138,6 +152,9 @@ def same_order_again(trace: AnnotatedTrace) -> Evidence:
     says="An order that the documentation allows is submitted, whatever its text is and whichever parameters it has.",
     because="The client failed before it sent anything, on characters that its encoding lacks: Azure/azure-cli#30366, "
     "sigma67/ytmusicapi#5.",
+    fix="Serialize the body as UTF-8 JSON, and leave the validation of parameters to the provider, or derive it from "
+    "the documented schema.",
+    example="submit",
 )
 def valid_order_sent(trace: AnnotatedTrace) -> Evidence:
     # Only the first run: a later one may fail because of an earlier one.
@@ -160,10 +177,14 @@ def valid_order_sent(trace: AnnotatedTrace) -> Evidence:
     "one-job-for-each-order",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Each order makes a job of its own, even if it equals an earlier one: the user submitted twice.",
     because="A key or a cache entry that is derived from the order alone returns the first job or video again: "
     "KanishJebaMathewM/Truxify#11434, vercel/ai#18384.",
+    fix="Generate the idempotency key at random for each call, and do not cache jobs or videos by the content of the "
+    "order.",
+    example="new",
 )
 def one_job_for_each_order(trace: AnnotatedTrace) -> Evidence:
     begun = [number for number, run in enumerate(trace.runs) if not run.resumed]

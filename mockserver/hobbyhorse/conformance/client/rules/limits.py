@@ -40,6 +40,9 @@ LONGEST_ORDER_WAIT = 60.0
     "retries, with pauses, but at least one before it gives up the submission.",
     because="Without a queue of its own, a client hits the limit repeatedly, and loses the submissions that it gives "
     "up: ArcReel/ArcReel#1822.",
+    fix="Limit the concurrent submissions with a semaphore, and after a 429 wait for the Retry-After, or for a "
+    "growing pause, before the next attempt.",
+    example="submit",
 )
 def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
     orders = _orders(trace)

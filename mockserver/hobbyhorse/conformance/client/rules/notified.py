@@ -14,7 +14,21 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Check, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import (
+    MONEY,
+    MUST,
+    OBSERVED,
+    OUTCOME,
+    SECURITY,
+    SHOULD,
+    VIDEO,
+    WIRE,
+    Breach,
+    Check,
+    Evidence,
+    each_order,
+    rule,
+)
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.forms.signatures import verify
 from hobbyhorse.contract.reading import message_of, read_callback
@@ -83,6 +97,9 @@ def each_unbroken_order(check: Check) -> Check:
     says="Acknowledge a callback with 2xx within the provider's deadline, and do the work afterwards.",
     because="An unacknowledged callback is delivered again and then given up; the Standard Webhooks specification "
     "requires the response before the work, and muxinc/mux-node-sdk#83 is about duplicate deliveries.",
+    fix="Send the 2xx as soon as the signature is verified, put the job's id into a queue, and do the work in another "
+    "thread or task.",
+    example="callbacks.listening",
 )
 @each_unbroken_order
 def ack_fast(trace: AnnotatedTrace) -> Evidence:
@@ -101,12 +118,16 @@ def ack_fast(trace: AnnotatedTrace) -> Evidence:
     "dedupe",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     applies=_calls_back,
     says="The same callback twice, in sequence or concurrently, has one effect and is acknowledged twice.",
     because="Deliveries are repeated, even within one second: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464, "
     "wasp-lang/open-saas#688, kortix-ai/suna#1595, huggingface/hub-docs#2749. A handler that sets a result twice "
     "crashes: spesmilo/electrum#10833, apify/apify-sdk-python#877.",
+    fix="Keep the ids of the handled callbacks or jobs in a set, behind a lock, and acknowledge a repetition without "
+    "acting on it.",
+    example="callbacks.listening",
 )
 @each_unbroken_order
 def dedupe(trace: AnnotatedTrace) -> Evidence:
@@ -133,12 +154,16 @@ def dedupe(trace: AnnotatedTrace) -> Evidence:
     "out-of-order",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     applies=_calls_back,
     says="A callback that follows the first report of a job's terminal stage reopens nothing: no more polls, and the "
     "same outcome.",
     because="A terminated job was started again in lablup/backend.ai#410; late callbacks overwrote newer ones in "
     "vellum-ai/vellum-assistant#5467 and Pulsefy/Soter#263.",
+    fix="Ignore the stage in a callback for a job whose terminal stage is already known; acknowledge the callback and "
+    "do nothing.",
+    example="callbacks.wait",
 )
 @each_unbroken_order
 def out_of_order(trace: AnnotatedTrace) -> Evidence:
@@ -170,12 +195,16 @@ def _reports_of_end(
     "signature",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     applies=_signs,
     says="Refuse a callback that is unsigned or wrongly signed, and do not act on it; do not refuse a genuine "
     "callback.",
     because="One verifier accepted everything, one accepted forgeries, and one was never called: "
     "corsairdev/corsair#969, Skyvern-AI/skyvern#7987, ComposioHQ/composio#2168.",
+    fix="Verify the signature over the received bytes with hmac.compare_digest before parsing the body; respond 401 "
+    "to a callback without a valid signature.",
+    example="callbacks.genuine",
 )
 @each_unbroken_order
 def signature(trace: AnnotatedTrace) -> Evidence:
@@ -196,11 +225,15 @@ def signature(trace: AnnotatedTrace) -> Evidence:
     "no-replay",
     level=SHOULD,
     severity="S2",
+    harm=SECURITY,
     channel=WIRE,
     applies=_limits_age,
     says="Refuse a callback that was signed too long ago, and do not act on it.",
     because="A genuine callback that somebody kept can be sent again, so Standard Webhooks limits the age of its "
     "timestamp; one verifier was never called: ComposioHQ/composio#2168.",
+    fix="Read the timestamp that is part of the signed data, and refuse a callback that is older than the documented "
+    "tolerance.",
+    example="callbacks.genuine",
 )
 @each_unbroken_order
 def no_replay(trace: AnnotatedTrace) -> Evidence:
@@ -215,11 +248,15 @@ def no_replay(trace: AnnotatedTrace) -> Evidence:
     "trust-but-verify",
     level=SHOULD,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     applies=_calls_unsigned,
     says="Before acting on a callback that is not signed, read the job from the provider.",
     because="The provider is not the only one that knows a callback URL; code100x/photo-ai#74 accepted unsigned "
     "callbacks.",
+    fix="Take only the job's id from a callback that is not signed, and read the stage and the video's URL with a "
+    "request to the provider.",
+    example="callbacks.wait",
 )
 @each_unbroken_order
 def trust_but_verify(trace: AnnotatedTrace) -> Evidence:
@@ -239,10 +276,13 @@ def trust_but_verify(trace: AnnotatedTrace) -> Evidence:
     "lost-callback",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     applies=_calls_back,
     says="Do not wait forever for a callback: poll, or fail at the deadline.",
     because="A provider accepted the callback URL and never sent a callback: google-gemini/cookbook#1297.",
+    fix="Poll at a long interval while waiting for the callback, and stop at the overall deadline.",
+    example="callbacks.wait",
 )
 @each_unbroken_order
 def lost_callback(trace: AnnotatedTrace) -> Evidence:
@@ -265,10 +305,13 @@ def lost_callback(trace: AnnotatedTrace) -> Evidence:
     "first-is-not-terminal",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     applies=_reports_progress,
     says="Do not treat a callback that reports progress as the end of the job.",
     because="The first notification may be progress or a challenge: vercel/ai#20561.",
+    fix="Look at the stage in the callback: continue to wait unless it is one of the documented terminal stages.",
+    example="callbacks.wait",
 )
 @each_unbroken_order
 def first_is_not_terminal(trace: AnnotatedTrace) -> Evidence:
@@ -289,11 +332,15 @@ def first_is_not_terminal(trace: AnnotatedTrace) -> Evidence:
     "unknown-job",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     applies=_calls_back,
     says="Respond to a callback for a job that was never submitted, but request and fetch nothing for that job.",
     because="A client that acts on every callback lets any sender start work, even on another customer's job: "
     "code100x/photo-ai#74.",
+    fix="Compare the job's id in a callback with the ids of the client's own submissions, and do nothing for any "
+    "other id.",
+    example="callbacks.listening",
 )
 @each_unbroken_order
 def unknown_job(trace: AnnotatedTrace) -> Evidence:
@@ -315,11 +362,15 @@ def unknown_job(trace: AnnotatedTrace) -> Evidence:
     "callback-and-poll",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     applies=_calls_back,
     says="The terminal stage of a job has one effect, even if both a poll and a callback report it.",
     because="Two independent code paths for the same event cause two effects: muxinc/mux-node-sdk#83, "
     "rmyndharis/OpenWA#464.",
+    fix="Let polls and callbacks feed one place that decides the end of a job, and let only the first report of the "
+    "end pass.",
+    example="callbacks.wait",
 )
 @each_unbroken_order
 def callback_and_poll(trace: AnnotatedTrace) -> Evidence:
@@ -339,10 +390,14 @@ def callback_and_poll(trace: AnnotatedTrace) -> Evidence:
     "null-payload",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     applies=_calls_back,
     says="A callback with a null payload must not crash the client; take the outcome from the job itself.",
     because="The payload is null if the provider could not build it; an error is sent beside it: fal-ai/fal-js#153.",
+    fix="Test each member of the callback for null before reading into it, and poll the job when the payload is "
+    "missing.",
+    example="callbacks.wait",
 )
 @each_unbroken_order
 def null_payload(trace: AnnotatedTrace) -> Evidence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, RESTART, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, RESTART, VIDEO, Breach, Evidence, each_order, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 
 
@@ -13,11 +13,15 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step
     "resume-not-resubmit",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=RESTART,
     says="A client that is killed after submitting resumes the same job and does not submit again; the provider's "
     "replay of the same key and body is not a new submission.",
     because="Otherwise, every deployment pays again for the running jobs: ArcReel/ArcReel#628, ArcReel/ArcReel#2212, "
     "ArcReel/ArcReel#647.",
+    fix="Save a note with the order and its idempotency key before the submission, add the job's id after it, and "
+    "continue from this note after a restart.",
+    example="collect",
 )
 @each_order
 def resume_not_resubmit(trace: AnnotatedTrace) -> Evidence:
@@ -50,11 +54,14 @@ def _fate(step: Step) -> str:
     "right-provider",
     level=MUST,
     severity="S1",
+    harm=VIDEO,
     channel=RESTART,
     says="A client that is restarted with another base URL still requests each job from the provider that created the "
     "job.",
     because="Another provider does not know the id: a paid job counts as lost, or another customer's job is read: "
     "BerriAI/litellm#16753, ArcReel/ArcReel#1822.",
+    fix="Save the base URL with the job's id, and send the requests about a saved job to the saved base URL.",
+    example="new",
 )
 @each_order
 def right_provider(trace: AnnotatedTrace) -> Evidence:

@@ -24,7 +24,7 @@ from hobbyhorse.conformance.client.grouping import (
     usable,
     wait_began,
 )
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, origin, parts
@@ -61,6 +61,8 @@ def _links(contract: Contract) -> bool:
     "is another read for a fresh link.",
     because="A loop that does not exit at the job's terminal stage never ends: gitroomhq/postiz-app#1809 waited for "
     "URLs that never arrived.",
+    fix="Leave the polling loop at the first response whose stage is a success.",
+    example="wait",
 )
 def stop_at_terminal(trace: AnnotatedTrace) -> Evidence:
     yield from _polls_after_end(trace, success=True)
@@ -75,6 +77,8 @@ def stop_at_terminal(trace: AnnotatedTrace) -> Evidence:
     says="Every terminal stage ends the polling: failed, cancelled, expired, partially succeeded.",
     because="A forgotten terminal stage is polled until the deadline: `expired` in ArcReel/ArcReel#651 and "
     "vercel/ai#20561, `rejected` in adcontextprotocol/adcp-client#980, all but one in symfony/ai#2082.",
+    fix="List every documented terminal stage, including the rare ones, and end the wait at each of them.",
+    example="wait",
 )
 def all_terminals(trace: AnnotatedTrace) -> Evidence:
     yield from _polls_after_end(trace, success=False)
@@ -138,9 +142,13 @@ def _unsatisfied(trace: AnnotatedTrace, step: Step) -> bool:
     "stop-after-giving-up",
     level=MUST,
     severity="S2",
+    harm=MONEY,
     channel=OUTCOME,
     says="Once the client has returned, raised an error or given up, it sends no more requests.",
     because="A loop that outlives its caller polls and spends money unseen: juspay/neurolink#1548 (ghost renders).",
+    fix="Poll in the caller's own thread or task, or stop and join the background thread before returning or raising "
+    "an error.",
+    example="wait",
 )
 def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     outcomes = [run.outcome for run in trace.runs]
@@ -170,11 +178,15 @@ def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     "unknown-status",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="An undocumented stage is neither a success nor a crash: keep polling within the deadline, or fail with a "
     "clear error that contains the job's id.",
     because="Providers add stages: `aborted` was polled forever in replicate/replicate-python#460, `THROTTLED` was "
     "taken for an error in majiayu000/litellm-rs#1251.",
+    fix="Treat every stage that is not in the documented terminal ones as under way, and let the overall deadline end "
+    "the wait.",
+    example="wait",
 )
 def unknown_status(trace: AnnotatedTrace) -> Evidence:
     unknown = [step for step in trace.reads if step.delivered and step.unknown_stage]
@@ -208,11 +220,14 @@ def _invented(trace: AnnotatedTrace, seen: str) -> Iterator[Breach]:
     "nonterminal-is-not-done",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A queued or running job has neither succeeded nor failed, even if the stage is in the response to its "
     "submission.",
     because="An output that was still empty was mistaken for the result in replicate/replicate-python#385, and for a "
     "failure in KotlinFoundation/kmp-contest-starter-kit#39.",
+    fix="Decide by the stage alone whether a job is done; an empty or early output means nothing.",
+    example="wait",
 )
 def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
     waiting = [step for step in (*trace.submits, *trace.reads) if _under_way(step)]
@@ -248,10 +263,13 @@ def _under_way(step: Step) -> bool:
     "last-poll-counts",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A terminal stage counts even in the response to the last poll that the deadline allows.",
     because="A loop that checks its counter before the response reports a finished job as a timeout: "
     "modelcontextprotocol/servers#4811.",
+    fix="Evaluate the last response before testing the deadline or the counter of polls.",
+    example="wait",
 )
 def last_poll_counts(trace: AnnotatedTrace) -> Evidence:
     if trace.outcome is None or trace.trace.drill != "once" or len(trace.runs) != 1:
@@ -281,6 +299,9 @@ def last_poll_counts(trace: AnnotatedTrace) -> Evidence:
     timing=True,
     says="Wait at least the provider's minimum interval between two polls of a job.",
     because="Polling every tenth of a second hits every rate limit: fal-ai/fal#1073, replicate/replicate-python#32.",
+    fix="Sleep between two polls for at least the documented minimum interval, also after an error and after a "
+    "callback.",
+    example="pause",
 )
 def cadence(trace: AnnotatedTrace) -> Evidence:
     documented = trace.contract.polling_documented
@@ -308,11 +329,14 @@ def cadence(trace: AnnotatedTrace) -> Evidence:
     "follow-given-urls",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     applies=_links,
     says="If the provider returns the URLs of a job, request exactly these URLs: host, path and query.",
     because="A URL that is built from the id is wrong for some models (fal-ai/fal-java#8), or belongs to another "
     "provider (BerriAI/litellm#16753).",
+    fix="Store the URLs of the response and request exactly these strings; do not build them from the job's id.",
+    example="links",
 )
 def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
     found = []
@@ -403,6 +427,9 @@ def _requests(trace: AnnotatedTrace, step: Step, given: str) -> bool:
     says="An error with status 200 is an error: do not treat it as a success, and do not poll past it beyond the "
     "overall deadline.",
     because="An error envelope was taken for a job under way: openclaw/openclaw#69578.",
+    fix="Test the code inside the envelope after a 200 as well: without a stage in the response, count it as an "
+    "error, and give up after a few.",
+    example="trouble",
 )
 def envelope_is_an_error(trace: AnnotatedTrace) -> Evidence:
     yield from _bounded(trace, lambda step: _envelope(trace, step), "an error with a 2xx status")
@@ -438,11 +465,15 @@ def _reads_as_error(step: Step) -> bool:
     "body-robust",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Treat an unusable body (not JSON, an HTML page, empty, no stage) as transient: poll again, but not beyond "
     "the overall deadline.",
     because="One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; a response without a stage was "
     "polled forever in kdr/overcast#93.",
+    fix="Catch the errors of parsing and of missing members, count the response as a transient failure, and poll "
+    "again until the deadline.",
+    example="Answer.text",
 )
 def body_robust(trace: AnnotatedTrace) -> Evidence:
     bad = [step for step in trace.reads if step.bad_body or _broken_off(step)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.forms.expressions import MISSING, Message, replaced, resolve
 from hobbyhorse.contract.forms.nearest import nearest
 from hobbyhorse.contract.request import Refusal, documented_form, find_model, read_body, read_order, read_parameters
@@ -45,6 +45,9 @@ class DocumentedSubmission:
     says="Every request conforms to the documentation: its URL, its parameters, and each field of its body.",
     because="A value out of bounds was refused, and the refusal was swallowed as an empty response "
     "(anomaliaso/anomalia#68); a client's types lacked documented fields (fal-ai/fal-js#130).",
+    fix="Compare the URL, the headers and the body of the named request with the provider's documentation, and send "
+    "what it documents.",
+    example="submit",
 )
 def request_valid(trace: AnnotatedTrace) -> Evidence:
     for step in trace.steps:
@@ -84,10 +87,14 @@ def _unmatched(trace: AnnotatedTrace, step: Step) -> str:
     "no-silent-truncation",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="Send the requested prompt in full, or send nothing.",
     because="A truncated prompt produces another video, and the records describe a prompt that was never sent: "
     "openstory-so/openstory#1754, ShinChven/remix-studio#15.",
+    fix="Remove the code that cuts the prompt: send it in full, or raise an error if it is longer than the documented "
+    "limit.",
+    example="new",
 )
 def no_silent_truncation(trace: AnnotatedTrace) -> Evidence:
     for step, sent in _read(trace):
@@ -106,10 +113,14 @@ def no_silent_truncation(trace: AnnotatedTrace) -> Evidence:
     "additive-tolerance",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Do not fail because of new fields, or because fields are in another order.",
     because="A provider may add fields at any time; a client that compares responses too strictly loses existing "
     "videos, as with a Content-Type in OpenRouterTeam/python-sdk#175.",
+    fix="Read the needed members by their names and ignore all others: no strict models that forbid extra members, no "
+    "positions.",
+    example="Answer.text",
 )
 def additive_tolerance(trace: AnnotatedTrace) -> Evidence:
     steps, outcome = trace.steps, trace.outcome
@@ -140,6 +151,8 @@ def additive_tolerance(trace: AnnotatedTrace) -> Evidence:
     says="Send every requested number unchanged, as a JSON number.",
     because="A duration that is omitted or changed is billed differently; fal-ai/fal-js#130 is about parameters that "
     "are not passed on.",
+    fix="Send numbers as JSON numbers in the documented unit: no text, no rounding and no conversion.",
+    example="new",
 )
 def numeric_units(trace: AnnotatedTrace) -> Evidence:
     for step, sent in _read(trace):
@@ -162,6 +175,8 @@ def numeric_units(trace: AnnotatedTrace) -> Evidence:
     says="Send the headers that each operation requires: the key in the documented scheme, the Content-Type of the "
     "body, and the operation's own headers.",
     because="A download or a poll without the key is refused although the job exists: BerriAI/litellm#17016.",
+    fix="Set the documented headers in one function that every request of the operation uses.",
+    example="collect",
 )
 def required_headers(trace: AnnotatedTrace) -> Evidence:
     keys = [name for part, name, _ in trace.contract.security if part == "header"]

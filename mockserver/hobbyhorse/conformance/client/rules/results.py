@@ -7,7 +7,19 @@ import math
 from collections.abc import Iterator
 
 from hobbyhorse.conformance.client.grouping import endless, submitted_again
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import (
+    MONEY,
+    MUST,
+    OBSERVED,
+    OUTCOME,
+    SHOULD,
+    VIDEO,
+    WIRE,
+    Breach,
+    Evidence,
+    each_order,
+    rule,
+)
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import RETYPES, SPOILS
@@ -78,10 +90,13 @@ def _hurried(trace: AnnotatedTrace) -> bool:
     "failure-is-failure",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Never report a job that failed, was cancelled or expired as a success or as an empty video.",
     because="The client's report is all that its caller learns: a finished job was reported as possibly still running "
     "(fal-ai/fal#1143).",
+    fix="Raise an error for each terminal stage other than success, before reading the output.",
+    example="wait",
 )
 @each_order
 def failure_is_failure(trace: AnnotatedTrace) -> Evidence:
@@ -128,12 +143,15 @@ def _bare(trace: AnnotatedTrace) -> list[Step]:
     "success-without-media",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Report a success without a video URL as a failure, with the job's id: not as a success, and not after "
     "unbounded reads in the hope of a URL.",
     because="A safety filter leaves a finished job without a video; clients crashed on an empty list, polled until the "
     "deadline, or charged for it: vercel/ai#18929, lidge-jun/opencodex#582, googleapis/python-genai#1560, "
     "DaWe35/image-router#41, GoogleCloudPlatform/vertex-ai-creative-studio#529, QuantumNous/new-api#6858.",
+    fix="If a success has no video URL, read it once or twice more; then raise an error with the job's id.",
+    example="collect",
 )
 @each_order
 def success_without_media(trace: AnnotatedTrace) -> Evidence:
@@ -165,6 +183,9 @@ def _times(bare: list[Step]) -> str:
     "stage, but not minutes.",
     because="A safety filter leaves a finished job without a video, and its caller waits for the client's deadline: "
     "googleapis/python-genai#1560, DaWe35/image-router#41.",
+    fix="Bound the extra reads after a success without a URL by a small number, such as 2, not by the overall "
+    "deadline.",
+    example="collect",
 )
 @each_order
 def few_empty_reads(trace: AnnotatedTrace) -> Evidence:
@@ -180,12 +201,15 @@ def few_empty_reads(trace: AnnotatedTrace) -> Evidence:
     "two-step-result",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     applies=_two_steps,
     says="If the result has a request of its own, a refusal of that request is the job's failure, except for a 404 or "
     "425, which may mean that the result is not ready yet.",
     because="If no status reports the failure of a job, the error appears only in the result, and was lost: "
     "TanStack/ai#396.",
+    fix="Treat 404 and 425 of the result request as not ready, and every other refusal as the failure of the job.",
+    example="trouble",
 )
 @each_order
 def two_step_result(trace: AnnotatedTrace) -> Evidence:
@@ -236,10 +260,14 @@ def _gave_up_too_early(trace: AnnotatedTrace, results: list[Step]) -> Evidence:
     "fetch-before-expiry",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="Fetch the video before its link expires; do not fetch an expired link.",
     because="A stored link is a video that is gone next week: openslop/openslop#405, banodoco/Dough#2, "
     "UllrAI/HeadShots.fun#2, Comfy-Org/docs#1594.",
+    fix="Download the video directly after the success; if the link has expired meanwhile, read the job again for a "
+    "new link.",
+    example="collect",
 )
 @each_order
 def fetch_before_expiry(trace: AnnotatedTrace) -> Evidence:
@@ -312,10 +340,14 @@ def _end(trace: AnnotatedTrace, giver: Step, ended: float) -> float | None:
     "expired-url-refresh",
     level=SHOULD,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     says="If a video link is refused (403, 410), read the job again for a new link; do not submit again, and do not "
     "fetch the same link without a bound.",
     because="The video is paid for and exists under another link: ddcat-ai/open-ai-canvas#492, Comfy-Org/docs#1594.",
+    fix="After a 403 or 410 of the download, read the job once more and fetch the new link; then raise an error with "
+    "the job's id.",
+    example="collect",
 )
 @each_order
 def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
@@ -347,9 +379,13 @@ def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
     "verify-bytes",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Treat a file that is truncated, empty, a web page or not a video as a failure, and leave no file behind.",
     because="JSON and HTML were saved as a video and reported as a success: openclaw/openclaw#117339.",
+    fix="Check the length and the boxes of the MP4 before returning it, and write to a temporary file that is renamed "
+    "only if the check passes.",
+    example="is_mp4",
 )
 @each_order
 def verify_bytes(trace: AnnotatedTrace) -> Evidence:
@@ -377,10 +413,13 @@ def verify_bytes(trace: AnnotatedTrace) -> Evidence:
     "tolerate-content-type",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Also accept a video as application/octet-stream, as binary/octet-stream, and as video/mp4 with parameters.",
     because="An exact comparison refused video/mp4 itself, and the paid video was lost: OpenRouterTeam/python-sdk#175, "
     "OpenRouterTeam/python-sdk#363.",
+    fix="Judge a file by its first bytes instead of its Content-Type.",
+    example="is_mp4",
 )
 @each_order
 def tolerate_content_type(trace: AnnotatedTrace) -> Evidence:
@@ -435,6 +474,8 @@ def _given_cleanly(trace: AnnotatedTrace, fetch: Step) -> bool:
     says="Download a video once per run; an interrupted download may be resumed with a range request.",
     because="A second download gains nothing, costs traffic, and may be too late: a signed link may have one hour "
     "left (Comfy-Org/docs#1594).",
+    fix="Download in one place, and repeat a download only if it failed.",
+    example="fetch",
 )
 @each_order
 def no_double_download(trace: AnnotatedTrace) -> Evidence:

@@ -23,7 +23,7 @@ from hobbyhorse.conformance.client.grouping import (
     undisturbed,
     wait_began,
 )
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
@@ -104,6 +104,9 @@ def _moment(text: str) -> float | None:
     "request of the same kind no sooner, and not much later.",
     because="A client that retries sooner is refused again, and keeps the limit closed for others: "
     "Azure/azure-sdk-for-go#15905, tryAGI/AutoSDK#294.",
+    fix="Parse Retry-After as a number or as an HTTP-date, and sleep for that time before the next request of the "
+    "same kind.",
+    example="seconds",
 )
 def honour_retry_after(trace: AnnotatedTrace) -> Evidence:
     reads = (*request_groups(trace, "status"), *request_groups(trace, "result"))
@@ -181,6 +184,8 @@ def _called_back_at_all(trace: AnnotatedTrace) -> bool:
     "submission that is refused with 402 or 404.",
     because="Clients polled for ten minutes with a wrong key (ArcReel/ArcReel#684), and for two minutes after a 403 "
     "(Axiomatic-AI/ax-mcp#113), while the user waited for an error that was already known (ai-ecoverse/slicc#1326).",
+    fix="Repeat only transient statuses (408, 425, 429, 5xx); raise an error at once for every other 4xx.",
+    example="trouble",
 )
 def fatal_4xx_fast(trace: AnnotatedTrace) -> Evidence:
     # Submissions are known to repeat each other only within one run.
@@ -232,6 +237,8 @@ def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
     says="Pause at least 0.1 s between a failure and the next attempt, and do not shorten the pauses; a wait that "
     "Retry-After requests does not count as a pause, but a wait of zero allows no flood.",
     because="Immediate retries turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
+    fix="Sleep before each retry, starting with at least half a second and doubling the pause each time.",
+    example="pause",
 )
 def backoff(trace: AnnotatedTrace) -> Evidence:
     for group in (*request_groups(trace, "status"), *request_groups(trace, "result"), *request_groups(trace, "media")):
@@ -305,11 +312,15 @@ def _how(step: Step) -> str:
     "one-blip-survives",
     level=MUST,
     severity="S1",
+    harm=VIDEO,
     channel=OUTCOME,
     says="One transient failure of a read or download (no response, 408, 425, 429, 5xx) must not lose the job or "
     "cause another submission.",
     because="The job continues and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
     "shrimbly/node-banana#116.",
+    fix="Catch connection errors, 408, 425, 429 and 5xx around each poll and each download, and try again within the "
+    "deadline.",
+    example="wait",
 )
 def one_blip_survives(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
@@ -349,11 +360,14 @@ def _promptly(trace: AnnotatedTrace, blip: Step) -> bool:
     "404-grace",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     applies=_may_be_missing,
     says="If a job is not found directly after its submission, poll again; if it stays missing, give up.",
     because="The server that reads a job may not know it yet although another server has accepted it: "
     "ddcat-ai/open-ai-canvas#492 allows three 404s; ArcReel/ArcReel#684 polled a job that did not exist.",
+    fix="Tolerate a few 404 responses until the job was seen once, then treat a 404 as final.",
+    example="trouble",
 )
 def missing_has_grace(trace: AnnotatedTrace) -> Evidence:
     missing = [step for step in trace.polls if _missing(step)]
@@ -396,6 +410,9 @@ def _just_ordered(trace: AnnotatedTrace, step: Step) -> bool:
     says="All retries end at the overall deadline; Retry-After does not extend it.",
     because="Retries that restart their count, or waits that the server dictates, block the caller forever: "
     "ddcat-ai/open-ai-canvas#492.",
+    fix="Compare every retry and every Retry-After with the time that is left until the overall deadline, and give up "
+    "if it is too long.",
+    example="pause",
 )
 def retry_bounded(trace: AnnotatedTrace) -> Evidence:
     kinds = (tuple(sorted(SUBMISSIONS)), ("status",), ("result",), ("media",))
@@ -418,10 +435,14 @@ def retry_bounded(trace: AnnotatedTrace) -> Evidence:
     "repeat-the-order",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="An order that is sent again after a transient failure is the same order: complete, and with the same prompt.",
     because="The body was a stream that the first attempt had read to its end, so that the second order was empty: "
     "Automattic/vip-cli#2897, remotion-dev/remotion#9087.",
+    fix="Keep the body as bytes or as an object, not as a stream or generator, so that each attempt sends it from its "
+    "beginning.",
+    example="submit",
 )
 def repeat_the_order(trace: AnnotatedTrace) -> Evidence:
     # Submissions are known to repeat each other only within one run.

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, Observed, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, WIRE, Breach, Evidence, Observed, rule
 from hobbyhorse.scenarios.fields import JOB_URLS
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.exchange import BODY, HEADERS
@@ -23,10 +23,13 @@ CREDENTIALS = frozenset({"authorization", "x-api-key"})
     "no-auth-to-media-host",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     says="Send the key only to the provider: fetch files on other hosts without the key and without cookies.",
     because="A shared HTTP client also sends the key to the CDN, or to any other host in a video URL: "
     "gridaco/grida#909; the reverse happened in BerriAI/litellm#17016.",
+    fix="Fetch files with a second HTTP client that has no Authorization header and no cookies.",
+    example="fetch",
 )
 def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
     for step in trace.of("media"):
@@ -41,10 +44,14 @@ def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
     "no-auth-to-foreign-origin",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     says="Send no credentials to a URL from a response, or to the target of a redirect, if its host is not the "
     "provider's.",
     because="An attacker who can place one URL in one response would take over the account: gridaco/grida#909.",
+    fix="Compare scheme, host and port of a URL with those of the base URL before adding the key, and do not follow "
+    "redirects automatically.",
+    example="ask",
 )
 def no_auth_to_foreign_origin(trace: AnnotatedTrace) -> Evidence:
     yield from _kept_from(trace, "foreign", _foreign)
@@ -70,11 +77,15 @@ def _kept_from(
     "ssrf-guard",
     level=SHOULD,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     says="Do not fetch a video URL that points into a private network or to this machine, or whose scheme is not HTTP "
     "or HTTPS; the host of the base URL is exempt.",
     because="The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five provider "
     "integrations.",
+    fix="Resolve the host of the video's URL, and refuse it unless every address is public and the scheme is http or "
+    "https.",
+    example="public",
 )
 def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
     gave = {step.video for step in trace.steps if step.video is not None and _private(trace, step.video)}
@@ -91,10 +102,13 @@ def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
     "no-secret-in-url",
     level=SHOULD,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     says="Never put the key into a URL or body, unless the provider requires the key in the query.",
     because="URLs are written into the logs of servers and proxies, and bodies are stored with the job; "
     "gridaco/grida#909 is about a key that was sent to the wrong place.",
+    fix="Send the key in the documented header only, and keep it out of query strings, bodies and error messages.",
+    example="collect",
 )
 def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
     in_query = any(part == "query" for part, _, _ in trace.contract.security)
@@ -116,10 +130,13 @@ def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
     "no-auth-to-other-port",
     level=SHOULD,
     severity="S1",
+    harm=SECURITY,
     channel=WIRE,
     says="Send no credentials to another port of the provider's host if a URL in a response or a redirect leads there.",
     because="Another service may listen at the other port: psf/requests#4718, and curl's CVE-2022-27776. It is not a "
     "MUST, because some HTTP libraries, such as Go's net/http, compare host names only, as documented.",
+    fix="Compare the port as well as the host before adding the key: the default port of the scheme counts as given.",
+    example="ask",
 )
 def no_auth_to_other_port(trace: AnnotatedTrace) -> Evidence:
     yield from _kept_from(trace, "port", _on_other_port)

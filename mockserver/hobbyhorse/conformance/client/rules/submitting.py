@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hobbyhorse.conformance.client.grouping import misleading_date, went_on
+from hobbyhorse.conformance.client.grouping import had_response, misleading_date, went_on
 from hobbyhorse.conformance.client.rules.retrying import requested_wait
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import (
+    MONEY,
+    MUST,
+    OBSERVED,
+    OUTCOME,
+    PROVIDERS,
+    SHOULD,
+    VIDEO,
+    WIRE,
+    Breach,
+    Evidence,
+    rule,
+)
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step, canonical, credentials
+from hobbyhorse.traces.annotated import ENDS, GAVE_UP, SUBMISSIONS, AnnotatedTrace, Step, canonical, credentials
 from hobbyhorse.traces.orders import reads_of
 
 # The contracts' situations that refuse a key because an earlier submission used it.
@@ -26,6 +38,8 @@ SLOW_RETRIES = 10.0
 LEAST_RESEND_GAP = 0.1 - 0.001
 # Statuses of a proxy that lost the response to a submission. 500 is absent: it does not invite another attempt.
 LOST = frozenset({408, 502, 504})
+# The classes of the stages that end a job which is not billed.
+WITHOUT_VIDEO = ENDS - {"success"}
 # Seconds: a longer requested wait, or a later end of the run, may mean that the client's own deadline ended it.
 PROMPTLY = 60.0
 
@@ -43,11 +57,15 @@ def _reuses(contract: Contract) -> bool:
     "no-ambiguous-resend",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     says="After a submission whose outcome is unknown (no response, an incomplete response, 408, 500, 502 or 504), do "
     "not submit again, unless the provider replays idempotency keys and both key and body are the same.",
     because="The first submission may have been accepted and billed: one click became four paid jobs in "
     "Comfy-Org/ComfyUI#16204.",
+    fix="After a timeout, a lost response or a 500, do not send the submission again: raise an error that calls the "
+    "outcome unknown, or repeat it with the same idempotency key if the provider replays keys.",
+    example="submit",
 )
 def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
@@ -68,11 +86,14 @@ def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
     "stable-key",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     applies=_keyed,
     says="All attempts to submit one order carry the same idempotency key; different orders carry different keys.",
     because="A new key for each attempt protects nothing, and one key for all orders returns another order's job: "
     "Comfy-Org/comfy-python-sdk#79, vercel/ai#18384, calesthio/OpenMontage#323.",
+    fix="Generate the idempotency key once per order, before the first attempt, and send it with every attempt.",
+    example="new",
 )
 def stable_key(trace: AnnotatedTrace) -> Evidence:
     # One submission, or several without a key, show nothing about keys.
@@ -109,12 +130,16 @@ def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Bre
     "reject-mode",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     applies=_reuses,
     says="If the provider refuses a key because it was used before, look up the existing job; do not submit again with "
     "a new key.",
     because="The refusal means that the first submission exists: a new key pays for the job twice "
     "(Comfy-Org/docs#1723).",
+    fix="When a key is refused because it was used, look up the job that it made, or report the order as unknown; do "
+    "not generate another key.",
+    example="submit",
 )
 def reject_mode(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
@@ -137,6 +162,8 @@ def reject_mode(trace: AnnotatedTrace) -> Evidence:
     timing=True,
     says="A submission that was certainly not accepted (429, 503) may be retried a few times, with growing pauses.",
     because="Immediate retries keep the provider overloaded and the key blocked: ddcat-ai/open-ai-canvas#492.",
+    fix="Bound the retries of a refused submission by a small number, such as 5, and double the pause after each.",
+    example="submit",
 )
 def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
@@ -160,10 +187,13 @@ def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
     "no-resubmit-on-failed",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     says="Do not resubmit a job that failed, was moderated or was cancelled, unless the caller requests it.",
     because="A content policy refuses the second attempt too, and each attempt may be billed: muxinc/ai#232, "
     "Wei-Shaw/sub2api#3429.",
+    fix="Put the submission outside the loop that waits, so that a failed job ends the call with an error.",
+    example="wait",
 )
 def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
     failures = [step for step in trace.steps if step.failure]
@@ -182,11 +212,15 @@ def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
     "no-resubmit-on-own-timeout",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     says="Do not resubmit a job that was accepted and has not failed, whatever error the client hits, its own timeout "
     "included: the job continues and is billed.",
     because="A timeout error that suggests trying again pays for the video twice: tinyhumansai/openhuman#5411, "
     "ArcReel/ArcReel#628.",
+    fix="Keep the accepted job's id, and let every later error report it; a retry decorator must surround single "
+    "requests, never the whole call.",
+    example="collect",
 )
 def no_resubmit_on_own_timeout(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
@@ -218,11 +252,14 @@ def _callback_reported(trace: AnnotatedTrace, before: float, kind: str) -> bool:
     "one-refusal-survives",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Retry a submission at least once if the response invites it (429 or 503 with Retry-After), or if the "
     "response was lost and the provider replays idempotency keys.",
     because="A client that reports the first 429 or 408 loses orders that the next attempt would have placed: "
     "shrimbly/node-banana#116.",
+    fix="Retry a submission that was refused with 429 or 503 after its Retry-After, at least once.",
+    example="submit",
 )
 def one_refusal_survives(trace: AnnotatedTrace) -> Evidence:
     # In a crowd, CON-01 judges. A client that was killed could not retry.
@@ -268,3 +305,66 @@ def _gave_up_order(trace: AnnotatedTrace, step: Step) -> bool:
     if outcome is None or outcome.kind not in GAVE_UP or trace.after(step, trace.steps):
         return False
     return outcome.ended - step.done <= PROMPTLY
+
+
+@rule(
+    "SUB-08",
+    "one-purchase",
+    level=MUST,
+    severity="S1",
+    channel=PROVIDERS,
+    says="Submit an order to another provider only if the first one certainly has no job of it that may be billed: it "
+    "refused the submission, or the client has seen that the job failed or was cancelled.",
+    because="One click, two billed jobs at two providers: a lost response to the first submission, or a timeout, leads "
+    "to the second one, while the first one renders (elizaOS/eliza#19302, elixir-vibe/llm_proxy#4).",
+    harm=MONEY,
+    fix="Cancel the first provider's job and wait for the confirmation, or for its failure, before ordering elsewhere; "
+    "repeat a submission whose response was lost at the same provider.",
+    example="submit",
+)
+def one_purchase(trace: AnnotatedTrace) -> Evidence:
+    partner = trace.partner
+    if partner is None:
+        return
+    for step in trace.submits:
+        earlier = [one for one in partner.submits if _precedes(one, step) and partner.run_of(one) == trace.run_of(step)]
+        # A submission that is refused buys nothing.
+        if step.refused or not earlier:
+            continue
+        yield OBSERVED
+        for other in earlier:
+            if not _settled(partner, other, step):
+                yield Breach(_bought_twice(trace, step, partner, other))
+
+
+def _precedes(one: Step, other: Step) -> bool:
+    """Whether a request was sent before a request to the other provider."""
+    # Requests of one moment are in the order of their arrival.
+    return (one.arrived, one.exchange.number) < (other.arrived, other.exchange.number)
+
+
+def _settled(partner: AnnotatedTrace, other: Step, step: Step) -> bool:
+    """Whether the client knew, when it sent a step, that an earlier submission has no job, or a failed one."""
+    if other.refused:
+        return had_response(other, step)
+    job = other.job_told or other.exchange.made
+    before = [one for one in partner.after(other, partner.steps) if had_response(one, step)]
+    if job is not None and any(one.failure and one.job == job for one in before):
+        return True
+    told = [(one.job, kinds) for one, kinds in partner.callbacks if one.sent <= step.arrived]
+    if any(named == job and kinds and kinds <= WITHOUT_VIDEO for named, kinds in told):
+        return True
+    # A repeated submission with the same key shows what became of the first one.
+    again = [one for one in before if one.role in SUBMISSIONS and not one.ambiguous and partner.same(other, one)]
+    return other.ambiguous and any(_settled(partner, one, step) for one in again)
+
+
+def _bought_twice(trace: AnnotatedTrace, step: Step, partner: AnnotatedTrace, other: Step) -> str:
+    here, there = trace.contract.key, partner.contract.key
+    bought = f"one click, two billed jobs at two providers: request {step.number} submits to {here}"
+    if other.refused:
+        return f"{bought} before {there} has answered request {other.number}, the submission of the same order"
+    if other.accepted:
+        return f"{bought}, although job {other.job_told} at {there} had neither failed nor been cancelled"
+    how = f"status {other.status}" if other.status else "no response"
+    return f"{bought}, although request {other.number} to {there} may have created a job ({how})"

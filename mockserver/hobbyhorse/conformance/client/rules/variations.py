@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from hobbyhorse.conformance.client.cases import ONCE
 from hobbyhorse.conformance.client.variations import Varied, has_faults, variations
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.scenarios.faults.link import ENCODED_BYTES, LINK_BYTES
 from hobbyhorse.scenarios.faults.members import (
     ERROR_SHAPE,
@@ -62,10 +62,13 @@ CRASHES = frozenset(
     "header-names",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Header names are case-insensitive.",
     because="HTTP/2 sends them in lower case, and proxies change them; a client that looks for `Content-Length` then "
     "finds nothing: RFC 9110, section 5.1.",
+    fix="Look headers up with the HTTP library's case-insensitive mapping.",
+    example="ask",
 )
 def header_names(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(HEADER_NAMES))
@@ -76,10 +79,13 @@ def header_names(trace: AnnotatedTrace) -> Evidence:
     "body-without-length",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A response may have no Content-Length: its body may be chunked, or end with the connection.",
     because="A progress bar needed the length and failed without it: Comfy-Org/comfy-cli#371, Kaggle/kaggle-cli#984; "
     "RFC 9112, sections 6.3 and 9.6.",
+    fix="Read the body to its end, and use Content-Length only as a hint for the progress.",
+    example="ask",
 )
 def body_without_length(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(BODY_LENGTH))
@@ -90,10 +96,13 @@ def body_without_length(trace: AnnotatedTrace) -> Evidence:
     "offered-coding",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A client that offers a coding in Accept-Encoding decodes it.",
     because="The header was set and the body was not decoded, which worked until the first compressed response: "
     "RFC 9110, section 12.5.3.",
+    fix="Leave Accept-Encoding to the HTTP library, or decode every coding that the header offers.",
+    example="ask",
 )
 def offered_coding(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(CODED))
@@ -104,10 +113,13 @@ def offered_coding(trace: AnnotatedTrace) -> Evidence:
     "unknown-status-code",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="An unknown status is treated as the x00 of its class: 520 to 530 as 500.",
     because="Cloudflare responds 520 to 526, 529 and 530 before the provider; a list of known statuses lost the "
     "job: fazer-ai/agents#360. RFC 9110, section 15.",
+    fix="Compare the first digit of the status: every 5xx is transient, known or not.",
+    example="trouble",
 )
 def unknown_status_code(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(GATEWAY_STATUS.form))
@@ -118,10 +130,13 @@ def unknown_status_code(trace: AnnotatedTrace) -> Evidence:
     "ignored-range",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A server may ignore a Range, and respond 200 with the whole file.",
     because="A resumed download was appended to its first part, although the response was 200: rust- "
     "lang/rustup#4710, huggingface/huggingface_hub#3778. RFC 9110, section 14.2.",
+    fix="After a range request, append the body only if the status is 206; on 200, replace the file.",
+    example="fetch",
 )
 def ignored_range(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(RANGE_IGNORED))
@@ -132,10 +147,13 @@ def ignored_range(trace: AnnotatedTrace) -> Evidence:
     "refused-head",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="HEAD may be refused where GET is allowed.",
     because="A client that sends HEAD before the download never gets a file whose link is signed for GET, as "
     "object stores sign links for one method; RFC 9110, section 15.5.6, lets a server refuse a method.",
+    fix="Remove the HEAD request, or ignore its failure and send the GET.",
+    example="fetch",
 )
 def refused_head(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(HEAD_REFUSED))
@@ -146,10 +164,13 @@ def refused_head(trace: AnnotatedTrace) -> Evidence:
     "json-text",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="JSON has free white space, order and escapes: read it with a parser.",
     because="A URL was cut out of the text by a pattern, so the escapes of `&` and `/` stayed in it: RFC 8259, "
     "sections 2 to 7.",
+    fix="Parse the response with a JSON library; do not search its text.",
+    example="Answer.text",
 )
 def json_text(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(JSON_FORM))
@@ -160,10 +181,13 @@ def json_text(trace: AnnotatedTrace) -> Evidence:
     "signed-bytes",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A signature covers the bytes that were sent, not the JSON that a client would write.",
     because="The body was parsed and serialized again before its signature was checked: devswha/patina#701, "
     "stripe/stripe-node#341, octokit/webhooks.js#76.",
+    fix="Compute the signature over the received bytes, before anything parses them.",
+    example="callbacks.genuine",
 )
 def signed_bytes(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(SIGNED_BYTES))
@@ -174,10 +198,13 @@ def signed_bytes(trace: AnnotatedTrace) -> Evidence:
     "unknown-members",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Unknown members are ignored, also if they contain names and words of known ones.",
     because="A search for the first `status` or `url` in the text finds an older one. Providers may add members "
     "at any time: RFC 8259, section 4, leaves them to the contract.",
+    fix="Read members by their full path in the parsed JSON, and ignore members that the client does not know.",
+    example="Answer.text",
 )
 def unknown_members(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(UNKNOWN_MEMBERS))
@@ -188,10 +215,13 @@ def unknown_members(trace: AnnotatedTrace) -> Evidence:
     "documented-freedom",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Optional members may be absent, and null where the contract has null.",
     because="A client that reads an optional member without a test fails when the provider omits it. The "
     "contract's schemas list the required members; RFC 8259, section 3, has null as a value.",
+    fix="Read optional members with a default, and treat null like an absent member.",
+    example="Answer.text",
 )
 def documented_freedom(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(FREEDOM))
@@ -202,11 +232,14 @@ def documented_freedom(trace: AnnotatedTrace) -> Evidence:
     "typed-outputs",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="The outputs have types: the video is the output whose type is video, wherever it stands.",
     because="A client that takes the first output saves a picture as soon as the provider lists one beside the "
     "video. The contracts document the types; RFC 8259, section 5, lets an array have any number of "
     "values.",
+    fix="Choose the output by its type instead of its position.",
+    example="wait",
 )
 def typed_outputs(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(OUTPUTS))
@@ -217,10 +250,13 @@ def typed_outputs(trace: AnnotatedTrace) -> Evidence:
     "link-bytes",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A link comes back byte for byte, with every escape and delimiter of its query.",
     because="A query that is parsed and written again loses the signature that covers it: RFC 3986, section 2.2, "
     "makes `%2B` and `+` different.",
+    fix="Pass the URL to the HTTP library as the text that was received; do not parse and rebuild its query.",
+    example="fetch",
 )
 def link_bytes(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(LINK_BYTES))
@@ -231,9 +267,12 @@ def link_bytes(trace: AnnotatedTrace) -> Evidence:
     "retry-after-date",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Retry-After is a number of seconds or an HTTP-date.",
     because="A date was read with `int` and ended the run: RFC 9110, section 10.2.3.",
+    fix="Parse Retry-After as a number, then as an HTTP-date.",
+    example="seconds",
 )
 def retry_after_date(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(RETRY_AFTER_FORM.form))
@@ -244,9 +283,12 @@ def retry_after_date(trace: AnnotatedTrace) -> Evidence:
     "json-media-type",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A media type is case-insensitive, and may have parameters.",
     because="A comparison with `application/json` refuses `application/json; charset=utf-8`: RFC 9110, section 8.3.1.",
+    fix="Compare the media type in lower case and without its parameters, or do not compare it.",
+    example="Answer.text",
 )
 def json_media_type(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(JSON_TYPES))
@@ -257,10 +299,13 @@ def json_media_type(trace: AnnotatedTrace) -> Evidence:
     "signature-time",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A signature within the documented tolerance is valid, older or newer than the receiver's clock.",
     because="The clocks of two machines differ, and only an older signature was expected. The contract documents "
     "the tolerance; RFC 9110, section 5.6.7, says that clocks are not synchronized.",
+    fix="Accept timestamps within the documented tolerance on both sides of the receiver's clock.",
+    example="callbacks.genuine",
 )
 def signature_time(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(STAMPS))
@@ -271,10 +316,13 @@ def signature_time(trace: AnnotatedTrace) -> Evidence:
     "empty-error",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="An empty error means that there is none: null, an empty text, object or list, 0, or false.",
     because="A job that had succeeded was taken for a failed one, because `error` was present and empty: "
     "sapiom/sapiom-js#771.",
+    fix="Decide by the stage whether a job failed, and read the error member only after that.",
+    example="wait",
 )
 def empty_error(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(NO_ERROR))
@@ -285,9 +333,12 @@ def empty_error(trace: AnnotatedTrace) -> Evidence:
     "empty-values",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A member that has no value yet may be null, and progress may go back.",
     because="Null was read as a number or an object. The same bug with `error`: sapiom/sapiom-js#771.",
+    fix="Test a member for null before converting it, and do not require progress to grow.",
+    example="Answer.text",
 )
 def empty_values(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(NO_VALUE))
@@ -298,10 +349,13 @@ def empty_values(trace: AnnotatedTrace) -> Evidence:
     "error-shape",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="An error may be a text or an object, and its code a text or a number: the run ends as failed.",
     because="A method of texts was called on a number, so the run ended with a TypeError in place of the "
     "provider's reason. The same bug with an empty error: sapiom/sapiom-js#771.",
+    fix="Test the type of the error before reading into it, and convert its code with str().",
+    example="Failed",
 )
 def error_shape(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(ERROR_SHAPE))
@@ -312,9 +366,12 @@ def error_shape(trace: AnnotatedTrace) -> Evidence:
     "odd-retry-after",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A Retry-After that cannot be read is ignored; a fraction is a number.",
     because="`Retry-After: 0.5` ended the run in `int`: NousResearch/hermes-agent#24705.",
+    fix="Catch the errors of parsing Retry-After, and use the usual pause instead; parse numbers with float().",
+    example="seconds",
 )
 def odd_retry_after(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(RETRY_AFTER_ODD.form))
@@ -325,9 +382,12 @@ def odd_retry_after(trace: AnnotatedTrace) -> Evidence:
     "passing-status",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="408 and 425 pass: a client that survives 500 on a read survives them.",
     because="A list of transient statuses had only some of the 5xx: fazer-ai/agents#360. RFC 9110, section 15.5.9.",
+    fix="Add 408 and 425 to the statuses after which a read is repeated.",
+    example="trouble",
 )
 def passing_status(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(PASSING_STATUS.form))
@@ -338,9 +398,12 @@ def passing_status(trace: AnnotatedTrace) -> Evidence:
     "encoded-link-bytes",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A link with `%2F` or `%3A` in its query comes back byte for byte.",
     because="aiohttp decodes them unless the URL is given as `yarl.URL(url, encoded=True)`: RFC 3986, section 2.2.",
+    fix="Tell the HTTP library that the URL is already encoded, for example yarl.URL(url, encoded=True).",
+    example="fetch",
 )
 def encoded_link_bytes(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(ENCODED_BYTES))
@@ -351,9 +414,13 @@ def encoded_link_bytes(trace: AnnotatedTrace) -> Evidence:
     "other-media-type",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="JSON is read under any media type, or under none.",
     because="aiohttp's `json()` refuses JSON that is not labelled as such: aio-libs/aiohttp#7841.",
+    fix="Parse the body as JSON without a check of its media type, for example response.json(content_type=None) of "
+    "aiohttp.",
+    example="Answer.text",
 )
 def other_media_type(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(OTHER_TYPES))
@@ -364,10 +431,13 @@ def other_media_type(trace: AnnotatedTrace) -> Evidence:
     "order-status",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="Any status of success accepts the order.",
     because="200, 201 and 202 all have the id of a job, and a test for one of them loses a job that is paid for: "
     "RFC 9110, section 15.3.",
+    fix="Accept every 2xx that contains a job's id.",
+    example="submit",
 )
 def order_status(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(ORDER_STATUS))
@@ -378,9 +448,12 @@ def order_status(trace: AnnotatedTrace) -> Evidence:
     "variations-together",
     level=SHOULD,
     severity="S2",
+    harm=VIDEO,
     channel=OUTCOME,
     says="A client that survives each form of a response alone survives several of them together.",
     because="One proxy compresses, the next one chunks, and both change the headers: RFC 9110, section 7.7.",
+    fix="Look at the named forms one by one: each change of the response must be handled on its own, before the next.",
+    example="ask",
 )
 def variations_together(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, lambda found: len({one.form for one in found}) > 1)

@@ -19,6 +19,7 @@ FAMILIES = {
     "RET": "retention",
     "MED": "media",
     "MON": "money",
+    "QRY": "queries",
     "VAL": "values",
 }
 

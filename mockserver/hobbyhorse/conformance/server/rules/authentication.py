@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     conclusive_probes,
@@ -31,9 +31,12 @@ def _keyed(contract: Contract) -> bool:
     "key-required",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     applies=_keyed,
     says="Every operation that needs a key refuses a request without one, as documented.",
     because="An operation that works without a key is paid for by the accounts that have one.",
+    fix="Put the check of the key in front of the routing of all operations, so that no new operation can be without "
+    "it.",
 )
 @one_per_kind
 def key_required(trace: AnnotatedTrace) -> KindEvidence:
@@ -46,9 +49,12 @@ def key_required(trace: AnnotatedTrace) -> KindEvidence:
     "wrong-key-refused",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     applies=_keyed,
     says="Every operation that needs a key refuses a request with an unknown key, as documented.",
     because="A server that accepts any key also accepts a revoked one.",
+    fix="Look every key up in the store of valid keys, and respond with the documented refusal if it is missing or "
+    "revoked.",
 )
 @one_per_kind
 def wrong_key_refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -91,9 +97,11 @@ def _served(trace: AnnotatedTrace, step: Step, situation: str, how: str) -> Brea
     "refused-creates-nothing",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     applies=_keyed,
     says="A submission without a valid key creates no job, and a cancellation without one changes none.",
     because="A job that is created despite the refusal is billed to no account, or to the wrong one.",
+    fix="Check the key before the job is written, and roll back everything that was written if the check fails.",
 )
 @one_per_kind
 def refused_creates_nothing(trace: AnnotatedTrace) -> KindEvidence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of
@@ -25,6 +25,7 @@ def _cancellable(contract: Contract) -> bool:
     applies=_cancellable,
     says="A job can be cancelled in the stages that the contract declares cancellable, and in no other.",
     because="A client that gives up a job must know whether it is billed anyway: elizaOS/eliza#11920.",
+    fix="Compare the job's stage with the documented cancellable ones in the transaction that cancels it.",
 )
 def allowed_where_declared(trace: AnnotatedTrace) -> Evidence:
     """Compare each cancellation's effect with the stages in which the job was seen before and after it."""
@@ -81,6 +82,7 @@ def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | 
     applies=_cancellable,
     says="A cancelled job can be cancelled again, and the response reports the job as cancelled.",
     because="A client that got no response repeats its request, and must not mistake a refusal for a running job.",
+    fix="Return the cancelled job, with the documented success, if the job is already cancelled.",
 )
 def idempotent(trace: AnnotatedTrace) -> Evidence:
     """Compare the responses to repeated cancellations of a job with the first one."""
@@ -104,9 +106,12 @@ def idempotent(trace: AnnotatedTrace) -> Evidence:
     "cancelled-never-succeeds",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     applies=_cancellable,
     says="A job that was reported as cancelled never succeeds.",
     because="A client that was refunded and gets the video anyway is billed for it: elizaOS/eliza#11920.",
+    fix="Make the change to `cancelled` and the change to success exclude each other: update the stage only if it is "
+    "still the expected one.",
 )
 def cancelled_never_succeeds(trace: AnnotatedTrace) -> Evidence:
     """Find successes after a job was reported as cancelled."""
@@ -133,9 +138,11 @@ def cancelled_never_succeeds(trace: AnnotatedTrace) -> Evidence:
     "finished-unchanged",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_cancellable,
     says="Cancelling a job that has ended does not change the job.",
     because="A race between completion and cancellation must not lose a paid video: vllm-project/vllm-omni#6933.",
+    fix="Change the stage only if the job has not ended, in the same transaction that reads it.",
 )
 def finished_unchanged(trace: AnnotatedTrace) -> Evidence:
     """Compare a job that had ended before a cancellation with its state afterwards."""

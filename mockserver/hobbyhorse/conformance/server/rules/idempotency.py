@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import body_of, refused_as, replaced_status
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Situation
@@ -36,10 +36,13 @@ def _refuses(contract: Contract) -> bool:
     "same-job",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     applies=_keyed,
     says="The same submission with the same key gets the same job until the key expires, or is refused if the "
     "contract documents that.",
     because="A client that got no response submits again and pays twice: Comfy-Org/ComfyUI#16204.",
+    fix="Store the key with the job's id, in one transaction with the job, and return that job for each repetition "
+    "until the key expires.",
 )
 def same_job(trace: AnnotatedTrace) -> Evidence:
     """Compare the responses to a repeated submission with the accepted first one."""
@@ -67,10 +70,12 @@ def _not_same_job(trace: AnnotatedTrace, first: Step, again: Step) -> Iterator[B
     "other-body-refused",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_refuses,
     says="A different submission with a used key is refused, as documented.",
     because="A client that gets the first job for another submission shows one user's video to another: "
     "danny-avila/LibreChat#14344.",
+    fix="Store a hash of the body with the key, and refuse another body as documented.",
 )
 def other_body_refused(trace: AnnotatedTrace) -> Evidence:
     """Check the responses to another submission with a used key."""
@@ -111,10 +116,13 @@ def _undocumented_refusal(
     "concurrent-one-job",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     applies=_keyed,
     says="One submission that is sent several times concurrently with one key creates one job.",
     because="A server that looks the key up before it stores the key accepts both submissions: rmyndharis/OpenWA#464 "
     "saw duplicates within a second.",
+    fix="Insert the key under a unique constraint before the job is created, so that the second of two concurrent "
+    "submissions waits or is refused.",
 )
 def concurrent_one_job(trace: AnnotatedTrace) -> Evidence:
     """Count the jobs made from one submission that was sent several times concurrently."""

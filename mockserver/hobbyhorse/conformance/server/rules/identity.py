@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SECURITY, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     body_of,
@@ -50,6 +50,7 @@ def _lists_jobs(contract: Contract) -> bool:
     severity="S3",
     says="A job's id has the documented format.",
     because="Ids are stored in columns of the documented width, and inserted into paths unescaped.",
+    fix="Generate ids in the documented format, or document the format that is generated.",
 )
 @one_per_kind
 def form(trace: AnnotatedTrace) -> KindEvidence:
@@ -77,8 +78,11 @@ def _malformed(contract: Contract, step: Step, job: str) -> KindEvidence:
     "unique",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     says="No two submissions get the same id, and each response is about the requested job.",
     because="Two clients with the same id get the same video, and one of them has paid for the other's.",
+    fix="Draw ids from a random source with at least 64 bits, under a unique constraint, and look each response up by "
+    "the requested id.",
 )
 @one_per_kind
 def unique(trace: AnnotatedTrace) -> KindEvidence:
@@ -130,6 +134,7 @@ def _repeats(trace: AnnotatedTrace, first: Step, again: Step) -> bool:
     severity="S2",
     says="An unknown id is refused, as documented.",
     because="A client that resumes a lost job polls until its deadline, unless it gets a refusal.",
+    fix="Respond with the documented refusal if no job has the id, instead of an empty or invented job.",
 )
 @one_per_kind
 def unknown_refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -159,9 +164,12 @@ def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
     "foreign-refused",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     says="A request for another account's job is refused, as documented or like an unknown job, and the refusal "
     "reveals nothing about the job.",
     because="Anyone who guesses an id, or finds one in a log, sees another account's video.",
+    fix="Add the account to the condition of each query for a job, and respond to a foreign job exactly as to an "
+    "unknown one.",
 )
 @one_per_kind
 def foreign_refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -242,9 +250,11 @@ def _prompts(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     "listed",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_lists_jobs,
     says="A list contains the accepted jobs.",
     because="A client that lost an id looks for its job in the list before it submits again.",
+    fix="Write a job and its entry in the list in one transaction, and read the list from the primary store.",
 )
 @one_per_kind
 def listed(trace: AnnotatedTrace) -> KindEvidence:

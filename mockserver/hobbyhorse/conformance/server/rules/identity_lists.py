@@ -37,6 +37,7 @@ def _pages(contract: Contract) -> bool:
     applies=_pages,
     says="A page of a list has at most as many items as requested, and no item of another page.",
     because="A client that walks through the pages misses jobs, or never comes to the end.",
+    fix="Apply the requested size and offset in the query of the list, under an order that new jobs do not change.",
 )
 @one_per_kind
 def pages(trace: AnnotatedTrace) -> KindEvidence:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     bound_at,
@@ -62,6 +62,7 @@ def _reports(*names: str) -> Callable[[Contract], bool]:
     says="Each observed stage of a job is reachable from the stage observed before it; stages between two reads may "
     "be missed.",
     because="Clients act when a stage first appears: a job that moves backwards is started, reported or billed twice.",
+    fix="Update the stage only along the documented transitions, with the expected old stage as a condition.",
 )
 @one_per_kind
 def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
@@ -81,9 +82,11 @@ def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
     "terminal-is-final",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     says="A terminal stage never changes in later responses, nor does its error code or message.",
     because="Clients stop polling at a terminal stage: a success that turns into a failure is the loss of a paid "
     "video.",
+    fix="Refuse every update of a job that has ended, late worker results included.",
 )
 @one_per_kind
 def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
@@ -111,6 +114,8 @@ def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
     applies=_reports("progress", "queue_position"),
     says="Progress is a fraction from 0 to 1 that never decreases; a queue position is an integer of at least 0.",
     because="A progress bar runs past its end, or backwards.",
+    fix="Report progress as the maximum of the values so far, divided by its total, and a queue position as an "
+    "integer of at least 0.",
 )
 @one_per_kind
 def progress(trace: AnnotatedTrace) -> KindEvidence:
@@ -156,6 +161,7 @@ def _falls(trace: AnnotatedTrace, job: str, first: Sighting, then: Sighting) -> 
     says="A job's creation, start and finish times are in this order and in the documented unit; a running job has no "
     "finish time.",
     because="Milliseconds read as seconds put every computed deadline thousands of years away.",
+    fix="Store moments in one unit and convert them once, on output; set the finish time only when the job ends.",
 )
 @one_per_kind
 def moments(trace: AnnotatedTrace) -> KindEvidence:
@@ -181,9 +187,11 @@ def moments(trace: AnnotatedTrace) -> KindEvidence:
     "no-result-before-the-end",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_reports("video_url"),
     says="A job has no video URL before it has succeeded.",
     because="Clients that check only for the URL fetch half a file.",
+    fix="Publish the video's URL in the same update that sets the success, after the upload is complete.",
 )
 @one_per_kind
 def no_result_before_the_end(trace: AnnotatedTrace) -> KindEvidence:
@@ -205,6 +213,8 @@ def no_result_before_the_end(trace: AnnotatedTrace) -> KindEvidence:
     severity="S2",
     says="Responses that overlap in time can be ordered so that the job only moves forward.",
     because="Two workers that poll concurrently see two states, and the worker that stores its state last wins.",
+    fix="Read and write the stage in one place, and send no response from a replica that may be older than an earlier "
+    "response.",
 )
 def linearisable(trace: AnnotatedTrace) -> Evidence:
     """Find overlapping responses that no order can explain as a job that moves forward."""

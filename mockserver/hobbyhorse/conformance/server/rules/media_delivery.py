@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import binding_places, label, operation_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
@@ -26,9 +26,11 @@ def _shows_video(contract: Contract) -> bool:
     "delivered",
     level=MUST,
     severity="S1",
+    harm=VIDEO,
     applies=_shows_video,
     says="A job that has succeeded has a link to its video, and the link delivers the complete file.",
     because="The video is paid for; a link that breaks off or never answers is noticed only by its user.",
+    fix="Report the success only after the upload is complete, together with a link that serves the whole file.",
 )
 def delivered(trace: AnnotatedTrace) -> Evidence:
     """Find successes without a link, and links that delivered no complete file in repeated requests."""

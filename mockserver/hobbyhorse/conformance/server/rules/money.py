@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, Breach, rule
 from hobbyhorse.conformance.server.expected import KindEvidence, first_of_kind, operation_of, set_in_lifecycle
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
@@ -27,9 +27,12 @@ def _reports_cost(contract: Contract) -> bool:
     "price",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     applies=_reports_cost,
     says="The reported cost of a video is the model's price for the duration and the tier, to a cent.",
     because="Without this check, a changed price is noticed only on the invoice, a month later.",
+    fix="Compute the reported cost from the same price table as the documentation, after the duration and the tier "
+    "are known.",
 )
 @first_of_kind
 def price(trace: AnnotatedTrace) -> KindEvidence:
@@ -74,9 +77,11 @@ def _bound(step: Step) -> tuple[str, ...]:
     "refused-not-billed",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     says="A failed or cancelled job costs nothing, unless an example in the contract shows a cost; a refused "
     "submission creates no job.",
     because="Videos that a content filter withheld were billed: QuantumNous/new-api#6858.",
+    fix="Bill in the update that sets the success, and release the reserved sum in every other end of a job.",
 )
 @first_of_kind
 def refused_not_billed(trace: AnnotatedTrace) -> KindEvidence:

@@ -1,13 +1,13 @@
-"""Rules about bodies and queries: an invalid one is refused and not billed, a valid one is accepted."""
+"""Rules about bodies: an invalid one is refused and not billed, a valid one is accepted. Knows no server."""
 
 from __future__ import annotations
 
 import json
 import posixpath
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     body_of,
@@ -20,12 +20,10 @@ from hobbyhorse.conformance.server.expected import (
     probes,
     refused_as,
     responses_of,
-    statuses,
 )
-from hobbyhorse.conformance.server.queries import GRANTED, REFUSED
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.reading import message_of
-from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, find_situation
+from hobbyhorse.contract.values import Model, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 # Statuses that refuse a body for its content.
@@ -43,8 +41,10 @@ FEW_INTERNAL_ERRORS = 2
     "refused",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     says="A body that violates the schema creates no job.",
     because="The client gets a video that it did not order, and is billed for it.",
+    fix="Validate the whole body against the documented schema before the job is created.",
 )
 @one_per_kind
 def refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -68,6 +68,7 @@ def refused(trace: AnnotatedTrace) -> KindEvidence:
     severity="S3",
     says="A body that violates the contract is refused with the documented status and code.",
     because="Clients decide by status and code whether to retry a request or give it up.",
+    fix="Map each failed validation to the documented status and code.",
 )
 @one_per_kind
 def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
@@ -91,8 +92,10 @@ def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
     "bounds-accepted",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     says="A body at a documented bound is accepted.",
     because="Clients validate requests against the documentation, and offer their users the documented range.",
+    fix="Use the documented bounds in the validation, with both ends included.",
 )
 @one_per_kind
 def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
@@ -112,59 +115,6 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         elif _refused_for_its_body(trace, step):
             message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}"
             yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
-
-
-def _queried(contract: Contract) -> bool:
-    return any(one.part == "query" for operation in contract.operations.values() for one in operation.parameters)
-
-
-@rule(
-    "NEG-04",
-    "query-bounds-granted",
-    level=MUST,
-    severity="S3",
-    applies=_queried,
-    says="A query at a documented bound is granted.",
-    because="Clients validate requests against the documentation, and offer their users the documented range.",
-)
-@one_per_kind
-def query_bounds_granted(trace: AnnotatedTrace) -> KindEvidence:
-    """Find valid queries that are refused, although the same operation grants a request without a query."""
-    for step in conclusive_probes(trace, GRANTED):
-        if step.ok:
-            yield OBSERVED
-        elif _granted_without(trace, step):
-            message = f"{label(step)}: valid query ({step.exchange.probe}) was refused with {step.status}"
-            yield step.exchange.probe, Breach(message, _at_keyword(trace, step), step.status)
-
-
-@rule(
-    "NEG-05",
-    "query-refused",
-    level=SHOULD,
-    severity="S4",
-    applies=_queried,
-    says="A query beyond a documented bound is refused, as documented.",
-    because="A client with a misspelt parameter gets another page than it asked for, and takes it for the right one.",
-)
-@one_per_kind
-def query_refused(trace: AnnotatedTrace) -> KindEvidence:
-    """Find invalid queries that are granted, or refused in another way."""
-    for step in conclusive_probes(trace, REFUSED):
-        operation = operation_of(trace, step)
-        if "invalid_request" not in operation.situations:
-            continue
-        yield OBSERVED
-        if step.ok:
-            message = f"{label(step)}: invalid query ({step.exchange.probe}) was granted"
-            places = (
-                *_at_keyword(trace, step),
-                *statuses(trace.contract, operation, [operation.situations["invalid_request"]]),
-            )
-            yield step.exchange.probe, Breach(message, places, step.status)
-        else:
-            for breach in refused_as(trace, step, "invalid_request"):
-                yield (step.role, breach.places), breach
 
 
 def _negatives(trace: AnnotatedTrace) -> list[Step]:
@@ -320,21 +270,3 @@ def _target(at: str, reference: str) -> str:
     home = at.partition("#")[0]
     file, _, pointer = reference.partition("#")
     return f"{posixpath.join(posixpath.dirname(home), file) if file else home}#{unquote(pointer)}"
-
-
-def _granted_without(trace: AnnotatedTrace, step: Step) -> bool:
-    """Whether the operation grants a request without a query, with the same key."""
-    return any(
-        other.ok and not urlsplit(other.exchange.url).query and trace.key(other) == trace.key(step)
-        for other in trace.of(step.role or "")
-    )
-
-
-def _at_keyword(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
-    """Return the places of the keyword that a query is at, or beyond."""
-    _, _, name, keyword = (step.exchange.probe or "").split(":", 3)
-    return tuple(f"{one.schema}/{keyword}" for one in _parameters_named(operation_of(trace, step), name))
-
-
-def _parameters_named(operation: Operation, name: str) -> Iterator[Parameter]:
-    return (one for one in operation.parameters if one.part == "query" and one.name == name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import body_of, responses_of, set_in_lifecycle
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
 from hobbyhorse.contract.forms.signatures import Signature, verify
@@ -75,6 +75,8 @@ def _signs(contract: Contract) -> bool:
     applies=_calls_back,
     says="Every field of a callback matches the documented schema.",
     because="A null payload for a job that has ended breaks every receiver: fal-ai/fal-js#153.",
+    fix="Build callbacks with the same serializer as the response to a poll, and validate them against the documented "
+    "schema in a test.",
 )
 def schema(trace: AnnotatedTrace) -> Evidence:
     """Validate each callback against the contract's situations and schemas."""
@@ -119,9 +121,11 @@ def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
     "signature",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     applies=_signs,
     says="A callback is signed as documented, over the exact bytes that are sent.",
     because="A receiver that cannot verify signatures ends up trusting every sender: Skyvern-AI/skyvern#7987.",
+    fix="Serialize the callback once, sign these bytes as documented, and send exactly these bytes.",
 )
 def signature(trace: AnnotatedTrace) -> Evidence:
     """Verify each callback's signature; if another interpretation of the contract fits, name it."""
@@ -187,10 +191,12 @@ def _verified(how: Signature, secret: str, call: ReceivedCallback, now: float | 
     "same-as-poll",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_calls_back,
     says="A callback names its own job, and reports the same outcome and the same video as a poll.",
     because="A client that polls and a client that receives callbacks must get the same video: "
     "vellum-ai/vellum-assistant#5467.",
+    fix="Build the callback from the stored job, after the update that ends it.",
 )
 def same_as_poll(trace: AnnotatedTrace) -> Evidence:
     """Compare the job, the outcome and the video of each callback with the last poll."""
@@ -247,11 +253,13 @@ def _file(url: str | None) -> str:
     "retried",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_calls_back,
     says="A callback is delivered at least once and retried until acknowledged; each retry at most 1.5 x the "
     "documented delay + 30 s later.",
     because="Without a retry, a receiver that was briefly down never learns about its job: "
     "google-gemini/cookbook#1297.",
+    fix="Put callbacks into a persistent queue, and retry each on the documented schedule until a 2xx arrives.",
 )
 def retried(trace: AnnotatedTrace) -> Evidence:
     """Find missing callbacks, and unacknowledged callbacks without a retry, if the trace is long enough."""
@@ -348,6 +356,7 @@ def _never(trace: AnnotatedTrace) -> Iterator[Breach]:
     applies=_calls_back,
     says="A callback that was acknowledged in time is not sent again.",
     because="A receiver that does not deduplicate handles each repetition again: muxinc/mux-node-sdk#83.",
+    fix="Remove a callback from the queue when its 2xx arrives, before the next attempt is scheduled.",
 )
 def none_after_acknowledgement(trace: AnnotatedTrace) -> Evidence:
     """Find callbacks that are repeated after a timely acknowledgement."""
@@ -384,9 +393,11 @@ def _repeated(call: ReceivedCallback, others: Sequence[ReceivedCallback]) -> Ite
     "readable-first",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_calls_back,
     says="When a callback arrives, a poll already shows the state that the callback reports.",
     because="A receiver that looks the job up still sees it running, and waits forever: lablup/backend.ai#410.",
+    fix="Commit the end of the job before the callback is queued, and serve polls from the same store.",
 )
 def readable_first(trace: AnnotatedTrace) -> Evidence:
     """Compare the first poll after each callback with the terminal stage that the callback reported."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import (
     LIFECYCLE,
     KindEvidence,
@@ -42,9 +42,11 @@ def _reports(*names: str) -> Any:
     "one-outcome",
     level=MUST,
     severity="S2",
+    harm=MONEY,
     applies=_reports(*RESULTS, *REASONS),
     says="A response shows one outcome: no error beside a success, and no result before the end or beside a failure.",
     because="One client reads the error and submits again, another one takes the result: the video is paid twice.",
+    fix="Build the response from the stage alone: the error only of a failed job, the result only of a success.",
 )
 @one_per_kind
 def one_outcome(trace: AnnotatedTrace) -> KindEvidence:
@@ -114,6 +116,7 @@ def _shown(value: Any) -> str:
     applies=_reports(*REASONS),
     says="A failed job has the documented error code and message.",
     because="Without a reason a client cannot decide whether to correct the request or to repeat it.",
+    fix="Store a code and a message with every failure, with a documented default for unexpected ones.",
 )
 @one_per_kind
 def reason(trace: AnnotatedTrace) -> KindEvidence:
@@ -138,8 +141,10 @@ def reason(trace: AnnotatedTrace) -> KindEvidence:
     "readable-to-the-end",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     says="An accepted job can be read until it ends, and ends within the longest documented wait.",
     because="A client that cannot read its job waits until its deadline, and pays for a video that it never gets.",
+    fix="Bound each job by a deadline that fails it, and keep it readable from its acceptance to its end.",
 )
 def readable_to_the_end(trace: AnnotatedTrace) -> Evidence:
     """Find accepted jobs that the suite could not read, and jobs that did not end in the longest wait."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import set_in_lifecycle
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
@@ -46,8 +46,10 @@ def _expires(contract: Contract) -> bool:
     "readable-until-expiry",
     level=MUST,
     severity="S1",
+    harm=VIDEO,
     says="A link to a video works until it expires, and expires no earlier than the contract says.",
     because="A paid video is gone before it is saved: in Comfy-Org/docs#1594 a link had one hour left.",
+    fix="Sign links for at least the documented lifetime, and keep the file for as long.",
 )
 def readable_until_expiry(trace: AnnotatedTrace) -> Evidence:
     """Find links that were refused before they expired, and links that expire too early."""
@@ -99,6 +101,7 @@ def _other_life(trace: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
     applies=_expires,
     says="An expired link is refused, and a link expires no later than the contract says.",
     because="A link that works in tests and is dead a week later is first noticed by users: openslop/openslop#405.",
+    fix="Check the expiry on each download, and sign links for no longer than documented.",
 )
 def refused_after(trace: AnnotatedTrace) -> Evidence:
     """Find links that work after their expiry, and links that expire too late."""
@@ -119,8 +122,10 @@ def refused_after(trace: AnnotatedTrace) -> Evidence:
     "status-readable",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     says="A job that has ended stays readable for as long as the contract says.",
     because="A client that returns after a restart must find its job, or it submits again: ArcReel/ArcReel#628.",
+    fix="Delete ended jobs only after the documented retention.",
 )
 def status_readable(trace: AnnotatedTrace) -> Evidence:
     """Find jobs that can no longer be read although the contract still keeps them."""

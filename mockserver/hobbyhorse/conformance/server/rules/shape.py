@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     LIFECYCLE,
     KindEvidence,
@@ -49,10 +49,13 @@ MOST_TOLD = 10
     "documented-answer",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     says="Every response has a status that is documented for its operation; every field of a successful response "
     "matches the documented schema.",
     because="Clients read the documented fields: if a field is missing, or has a new value, they never see the job "
     "end.",
+    fix="Send the documented status and fields, or correct the documentation: the quoted places say what clients rely "
+    "on.",
 )
 @one_per_kind
 def documented_answer(trace: AnnotatedTrace) -> KindEvidence:
@@ -70,6 +73,7 @@ def documented_answer(trace: AnnotatedTrace) -> KindEvidence:
     severity="S4",
     says="Every response has a JSON Content-Type.",
     because="Many HTTP libraries decode only bodies that are declared as JSON.",
+    fix="Send Content-Type: application/json with every JSON response, refusals included.",
 )
 @one_per_kind
 def content_type(trace: AnnotatedTrace) -> KindEvidence:
@@ -100,6 +104,7 @@ def _has_body(step: Step) -> bool:
     severity="S2",
     says="Every refusal has the documented error envelope.",
     because="A client that cannot read the reason of a refusal cannot decide whether to retry.",
+    fix="Build every refusal, those of the framework and the gateway included, with the documented envelope.",
 )
 @one_per_kind
 def refusal_shape(trace: AnnotatedTrace) -> KindEvidence:
@@ -117,6 +122,7 @@ def refusal_shape(trace: AnnotatedTrace) -> KindEvidence:
     severity="S2",
     says="Every response completes within the client's timeout and is at most 16 MB.",
     because="Clients without a timeout of their own hang until the response ends.",
+    fix="Bound the time and the size of each response on the server, and page long lists.",
 )
 @one_per_kind
 def bounded(trace: AnnotatedTrace) -> KindEvidence:

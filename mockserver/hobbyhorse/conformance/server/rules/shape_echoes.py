@@ -37,6 +37,7 @@ CALLBACKS = "lifecycle.json#/callbacks"
     says="A value that the contract has in a request and in a response is the same in both: the model, the page and "
     "its size, metadata, the input.",
     because="A client finds its own record by the metadata, and the next page by the number of this one.",
+    fix="Copy the values of the request into the record of the job, and return them from there unchanged.",
 )
 @one_per_kind
 def echo(trace: AnnotatedTrace) -> KindEvidence:

@@ -61,6 +61,7 @@ class Shown:
     severity="S3",
     says="A response has the headers that are documented for its situation.",
     because="A client that cannot tell a replay from a new job counts, and bills, the job twice.",
+    fix="Set the documented headers where the response of a situation is made, not in each handler.",
 )
 @one_per_kind
 def documented_headers(trace: AnnotatedTrace) -> KindEvidence:
@@ -103,6 +104,7 @@ def _situation(trace: AnnotatedTrace, step: Step) -> Situation | None:
     severity="S3",
     says="A job has the same model, times and final cost in each response, list and callback, at each of their places.",
     because="Two workers of a client that read different operations disagree about one job.",
+    fix="Read these values from the stored job in every response, instead of computing them again.",
 )
 @one_per_kind
 def one_value(trace: AnnotatedTrace) -> KindEvidence:
@@ -209,6 +211,7 @@ def _read(binding: Binding, place: Place, message: Message) -> Any:
     severity="S3",
     says="A response has each value that the example of its situation has, such as the times and the expiry of a link.",
     because="Clients are written by the examples: what these show is there, whatever a schema calls optional.",
+    fix="Add the values that the example of the response has, or remove them from the example.",
 )
 @one_per_kind
 def shown_values(trace: AnnotatedTrace) -> KindEvidence:
@@ -287,6 +290,7 @@ def _dated(contract: Contract) -> bool:
     applies=_dated,
     says="A job that is submitted later is created later.",
     because="A client that lost an id finds its job in a list by the time of its creation.",
+    fix="Take the creation time from one clock at the moment at which the job is stored.",
 )
 @one_per_kind
 def created_in_order(trace: AnnotatedTrace) -> KindEvidence:

@@ -1,0 +1,101 @@
+"""Posts callbacks in lanes: one for each key and receiver, so that a receiver that hangs delays no other one.
+
+A post waits for two turns: one of its receiver, then one of its key. In this order a receiver that never responds holds
+its own turns only, and the key has turns left for its other receivers. Keys share nothing: the pool of connections is
+unbounded, and the lanes bound it. So no attempt can fail because of the attempts of another key, and the wait for a
+turn counts neither as an attempt nor towards the deadline, which begins with the post.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import httpx
+
+from hobbyhorse.clock.quiescence import awaiting_response, unheld
+from hobbyhorse.clock.race import first_of
+from hobbyhorse.server.worker.turns import Turns
+from hobbyhorse.worlds.world import World
+
+# Posts of one key to one receiver at a time: as many as a small server handles at once.
+MOST_POSTS_TO_RECEIVER = 8
+# Posts of one key at a time, so that one key cannot use up the file descriptors of the process (often 1,024).
+MOST_POSTS_OF_KEY = 32
+# Bytes of a response that are read, so that its connection can be used again; only the status matters.
+MOST_RESPONSE_BYTES = 64 * 1024
+# A virtual clock may stand still while the receiver works; a receiver that hangs must still fail in real time.
+LEAST_REAL_SECONDS = 60.0
+
+
+class CallbackSender:
+    """Posts callbacks, at most `MOST_POSTS_TO_RECEIVER` of a key to one receiver, `MOST_POSTS_OF_KEY` of a key."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        # Callbacks go to the receiver directly: a proxy from the environment cannot reach a loopback receiver. The
+        # lanes bound the connections; a bound here would be one for all keys.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_POSTS_OF_KEY)
+        self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
+
+    @asynccontextmanager
+    async def turn(self, world: World, url: str) -> AsyncIterator[None]:
+        """Wait until the world may post to the receiver at a URL; it may within the context."""
+        async with (
+            self.turns.of((world.handle, _receiver(url)), MOST_POSTS_TO_RECEIVER),
+            self.turns.of(world.handle, MOST_POSTS_OF_KEY),
+        ):
+            yield
+
+    async def post(self, world: World, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
+        """Post within a turn, and return the response's status.
+
+        Raises the errors of httpx, and TimeoutError if the whole response is not there at the deadline.
+        """
+        clock, found = world.clock, []
+        until = clock.now() + deadline
+
+        async def post() -> None:
+            found.append(await self._post(url, body, headers))
+
+        async def until_deadline() -> None:
+            # This wait must not count as idle: the post beside it is doing the work.
+            with unheld():
+                await clock.sleep_until(until)
+
+        # Of the whole post: a time-out of httpx begins anew with each byte, and a receiver may send one now and then.
+        bound = max(deadline, LEAST_REAL_SECONDS) if world.virtual else deadline
+        work = first_of(post(), until_deadline()) if world.virtual else post()
+        try:
+            await asyncio.wait_for(work, bound)
+        except asyncio.TimeoutError:  # not the builtin TimeoutError before Python 3.11
+            found.clear()
+        if not found:
+            raise TimeoutError(f"no response within {deadline:g} s")
+        return found[0]
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        more = {"trace": awaiting_response()}
+        async with self._client.stream("POST", url, content=body, headers=headers, extensions=more) as response:
+            size = 0
+            # Raw, because a compressed body could unpack to gigabytes.
+            async for chunk in response.aiter_raw():
+                size += len(chunk)
+                if size > MOST_RESPONSE_BYTES:
+                    break
+            return response.status_code
+
+    async def close(self) -> None:
+        """Close the connections to all receivers."""
+        await self._client.aclose()
+
+
+def _receiver(url: str) -> str:
+    """Return the origin of a callback URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()

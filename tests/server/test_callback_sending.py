@@ -1,0 +1,168 @@
+"""A receiver that hangs takes turns from nobody but its own key, and from none of that key's other receivers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from hobbyhorse.clock.clock import RealClock
+from hobbyhorse.clock.quiescence import ActivityGroup
+from hobbyhorse.server.callback_sending import MOST_POSTS_OF_KEY, MOST_POSTS_TO_RECEIVER, CallbackSender
+from hobbyhorse.worlds.world import World, Worlds
+
+pytestmark = pytest.mark.anyio
+
+# Seconds for which a receiver may hang here.
+DEADLINE = 0.3
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+class Receiver:
+    """A receiver that responds with some bytes, then keeps the connection open; it counts its posts."""
+
+    def __init__(self, response: bytes = OK) -> None:
+        self.response = response
+        self.posts = self.now = self.most = 0
+        self.url = ""
+        self.goes_on = asyncio.Event()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.posts += 1
+                await reader.readexactly(2)
+                writer.write(self.response)
+                if self.response != OK:
+                    await self._drip(writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.now -= 1
+            writer.close()
+
+    async def _drip(self, writer: asyncio.StreamWriter) -> None:
+        while not self.goes_on.is_set():
+            await asyncio.sleep(DEADLINE / 10)
+            if self.response:
+                writer.write(b"x")
+                await writer.drain()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Receiver]:
+        server = await asyncio.start_server(self._serve, "0.0.0.0", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
+        try:
+            yield self
+        finally:
+            self.goes_on.set()
+            server.close()
+            await asyncio.sleep(0.05)
+
+
+def world(key: str) -> World:
+    found = Worlds(RealClock).of(key)
+    assert found is not None
+    return found
+
+
+async def attempt(sender: CallbackSender, of: World, url: str, deadline: float = DEADLINE) -> int | str:
+    """Post once in a turn; return the status, or the kind of the error."""
+    async with sender.turn(of, url):
+        try:
+            return await sender.post(of, url, b"{}", {}, deadline)
+        except (httpx.HTTPError, TimeoutError) as error:
+            return type(error).__name__
+
+
+async def test_a_receiver_that_never_responds_delays_neither_other_keys_nor_other_receivers_of_its_key() -> None:
+    sender, busy, other = CallbackSender(), world("busy"), world("other")
+    async with Receiver(b"").listening() as dead, Receiver().listening() as alive:
+        # More than the 100 connections of a usual pool.
+        waiting = [asyncio.ensure_future(attempt(sender, busy, dead.url, 60.0)) for _ in range(150)]
+        while dead.posts < MOST_POSTS_TO_RECEIVER:  # noqa: ASYNC110 - the receiver has no event
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        assert await attempt(sender, other, alive.url) == 200
+        assert await attempt(sender, busy, alive.url) == 200
+        assert time.monotonic() - began < DEADLINE
+        assert dead.most == MOST_POSTS_TO_RECEIVER
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    assert len(sender.turns) == 0, "lanes that nothing uses are forgotten"
+    await sender.close()
+
+
+async def test_a_key_with_many_dead_receivers_has_a_bounded_number_of_connections() -> None:
+    sender, busy = CallbackSender(), world("busy")
+    async with Receiver(b"").listening() as dead:
+        # The path of a URL is no other receiver; the port is, and so is the spelling of the host.
+        hosts = [f"127.0.0.{number}" for number in range(1, 9)]
+        urls = [dead.url.replace("127.0.0.1", host) for host in hosts for _ in range(20)]
+        assert len(urls) > MOST_POSTS_OF_KEY
+        waiting = [asyncio.ensure_future(attempt(sender, busy, url, 60.0)) for url in urls]
+        await asyncio.sleep(DEADLINE)
+        assert sender.turns.waiting(busy.handle) == len(hosts) * MOST_POSTS_TO_RECEIVER
+        assert len(sender._client._transport._pool.connections) <= MOST_POSTS_OF_KEY  # type: ignore[attr-defined]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    await sender.close()
+
+
+async def test_the_wait_for_a_turn_is_no_part_of_the_deadline() -> None:
+    sender, busy = CallbackSender(), world("busy")
+    async with Receiver(b"").listening() as dead:
+        count = 3 * MOST_POSTS_TO_RECEIVER
+        ends = await asyncio.gather(*(attempt(sender, busy, dead.url) for _ in range(count)))
+        assert ends == ["TimeoutError"] * count
+        assert dead.posts == count, "each attempt was really made"
+    await sender.close()
+
+
+@pytest.mark.parametrize("response", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n"])
+async def test_a_receiver_that_sends_a_byte_now_and_then_has_no_more_time(response: bytes) -> None:
+    sender, busy = CallbackSender(), world("busy")
+    async with Receiver(response).listening() as slow:
+        began = time.monotonic()
+        assert await attempt(sender, busy, slow.url) == "TimeoutError"
+        assert DEADLINE <= time.monotonic() - began < 10 * DEADLINE
+    await sender.close()
+
+
+async def test_an_endless_response_is_not_read_to_its_end() -> None:
+    sender, busy = CallbackSender(), world("busy")
+    endless = Receiver(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n" + bytes(200_000))
+    async with endless.listening():
+        assert await attempt(sender, busy, endless.url, 60.0) == 200
+    await sender.close()
+
+
+async def test_a_post_that_waits_for_its_turn_is_held_so_that_virtual_time_can_pass() -> None:
+    sender, busy, work = CallbackSender(), world("busy"), ActivityGroup()
+    goes_on = asyncio.Event()
+
+    async def act() -> None:
+        with work.activity():
+            async with sender.turn(busy, "http://127.0.0.1:1/a"):
+                await goes_on.wait()
+
+    tasks = [asyncio.ensure_future(act()) for _ in range(MOST_POSTS_TO_RECEIVER + 3)]
+    await asyncio.sleep(0.01)
+    assert work.busy == MOST_POSTS_TO_RECEIVER
+    goes_on.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_url_that_cannot_be_split_has_a_lane_too() -> None:
+    sender = CallbackSender()
+    async with sender.turn(world("busy"), "http://[::1"):
+        assert len(sender.turns) == 2
+    await sender.close()
