@@ -83,13 +83,19 @@ def each_probe(session: Session) -> Iterator[Probe]:
     """Yield every probe lazily: the negatives and bounds take seconds to generate."""
     yield from _reads(session.contract)
     # Stage by stage through all models, so that the budget is not spent on the bounds of the first one.
-    for stage in (_refused, _jobs, _bounds):
-        for model in session.models:
-            session.turn_to(model)
-            yield from (_for_model(session, model, probe) for probe in stage(session))
+    yield from _for_each_model(session, _refused)
+    yield from _for_each_model(session, _jobs)
+    # Before the bounds, whose jobs are then still under way when the last probe looks at them.
     yield from _queries(session.contract)
+    yield from _for_each_model(session, _bounds)
     summary = "every other accepted job, read until it ends, and its video if its order was another one"
     yield Probe(ENDS, "lifecycle", _free, summary, read_to_the_ends)
+
+
+def _for_each_model(session: Session, stage: Callable[[Session], Iterator[Probe]]) -> Iterator[Probe]:
+    for model in session.models:
+        session.turn_to(model)
+        yield from (_for_model(session, model, probe) for probe in stage(session))
 
 
 def _for_model(session: Session, model: Model, probe: Probe) -> Probe:
