@@ -73,6 +73,7 @@ def test_a_fake_that_shares_no_code_with_ours_has_no_findings(provider: str) -> 
     time, contract = Time(), contract_of(unbent(provider))
     kind: type[Fake] = FAKES[provider]
     fake = kind(frozenset({KEY, OTHER}), films.good(), DEFAULT_SECRET, time.now, time.sleep)
+    fake.films = films.good
     with independent.serving(fake) as url:
         result = run_suite(contract, contract.models[0], url, time)
     assert findings(result) == []

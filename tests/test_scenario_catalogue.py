@@ -59,6 +59,7 @@ SITUATION = "a situation"
 REDIRECTS = {"redirect": "http://foreign.invalid", "redirect_port": "http://127.0.0.1:9"}
 """The redirects, with the origins to which they lead by default."""
 INSTEAD = {"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", *REDIRECTS, SITUATION}
+INSTEAD |= {"redirect_here", "redirect_nowhere"}
 """The faults that prevent the effect of the operation unless they are `accepted`."""
 # How often a test meets a fault that applies to every request.
 ALWAYS = 3
@@ -351,20 +352,19 @@ def test_a_server_without_faults_fails_the_check_of_each_scenario(
 def test_each_kind_of_fault_has_a_check_and_a_scenario() -> None:
     # The variations that a rule judges have their own tests, in tests/server/test_variations.py.
     operation, media, callback = unjudged(OPERATION_FAULTS), unjudged(MEDIA_FAULTS), unjudged(CALLBACK_FAULTS)
+    timelines = unjudged(TIMELINE_FAULTS)
     assert OPERATION_CHECKS.keys() == operation | {SITUATION}
     assert MEDIA_CHECKS.keys() == media
     assert CALLBACK_CHECKS.keys() == callback
-    assert TIMELINE_CHECKS.keys() == TIMELINE_FAULTS.keys()
+    assert TIMELINE_CHECKS.keys() == timelines
     used = [scenario for scenario, _ in ONCE.values()]
     kinds = {(role, move.kind) for scenario in used for role, moves in scenario.moves.items() for move in moves}
     assert {kind for role, kind in kinds if role == MEDIA} == media
     assert {kind for role, kind in kinds if role == CALLBACK} == callback
     assert {kind for role, kind in kinds if role not in (MEDIA, CALLBACK)} >= operation
-    possible = {
-        kind for kind in TIMELINE_FAULTS if any(not misfits(_timeline(kind), contract) for contract in CONTRACTS)
-    }
+    possible = {kind for kind in timelines if any(not misfits(_timeline(kind), contract) for contract in CONTRACTS)}
     assert {scenario.timeline.kind for scenario in used if scenario.timeline is not None} == possible
-    assert possible == TIMELINE_FAULTS.keys() - {"expire"}, "a provider has jobs that expire: add a scenario for it"
+    assert possible == timelines - {"expire"}, "a provider has jobs that expire: add a scenario for it"
 
 
 def _timeline(kind: str) -> Scenario:
@@ -618,8 +618,35 @@ def _redirected(session: Session, role: str, move: Move) -> None:
     assert "content-type" not in seen.headers
 
 
+def _circle(session: Session, role: str, move: Move) -> None:
+    seen, (_, url, _) = session.ask(role), session._request(role)
+    assert (seen.end, seen.status, seen.body) == ("whole", 307, b"")
+    assert seen.headers["location"] == f"{url}{'&' if '?' in url else '?'}hop=1"
+
+
+def _nowhere(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.end, seen.status, seen.body) == ("whole", 302, b"")
+    assert "location" not in seen.headers
+
+
+def _led_inside(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.status, seen.headers.get("location")) == (302, "http://169.254.169.254/latest/meta-data")
+
+
 def _private(session: Session, role: str, move: Move) -> None:
     _moved(session, role, move, lambda old, new: new == "http://169.254.169.254/latest/meta-data")
+
+
+def _closed_when_idle(session: Session, role: str, move: Move) -> None:
+    with session.open(role) as client:
+        seen = client.read()
+        assert (seen.end, seen.nothing) == ("whole", False)
+        assert not client.readable()
+        session.advance(float(move.options.get("seconds", 5.0)))
+        assert client.readable(PATIENCE)
+        assert client._socket.recv(1) == b""
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -641,6 +668,7 @@ TRANSPORT_CHECKS: Mapping[str, Check] = {
     "empty": _closed,
     "truncate": _cut_off,
     "slow_body": _drips,
+    "idle_close": _closed_when_idle,
 }
 OPERATION_CHECKS: Mapping[str, Check] = {
     **TRANSPORT_CHECKS,
@@ -663,6 +691,8 @@ OPERATION_CHECKS: Mapping[str, Check] = {
     "private_links": _private,
     "redirect": _redirected,
     "redirect_port": _redirected,
+    "redirect_here": _circle,
+    "redirect_nowhere": _nowhere,
 }
 
 # ---- on the media host
@@ -701,6 +731,10 @@ def _refused(status: int) -> Check:
 
 MEDIA_CHECKS: Mapping[str, Check] = {
     **TRANSPORT_CHECKS,
+    "redirect": _redirected,
+    "redirect_private": _led_inside,
+    "redirect_here": _circle,
+    "redirect_nowhere": _nowhere,
     "truncated": _cut_off,
     "wrong_type": _as_type,
     "zero_bytes": _no_bytes,

@@ -72,13 +72,31 @@ def test_a_client_that_pays_twice_is_found(mutant: Mutant, run: Run, tmp_path: P
     assert message.startswith(BUG)
     page = (tmp_path / "index.html").read_text()
     assert f"{HIAPI.name} and {RUNCOMFY.name}" in page
-    assert page.count("<svg") == 2
+    assert all(f"Time line of {one.name}" in page for one in (HIAPI, RUNCOMFY))
     # The same client breaks the rule again when it is replayed; the correct one does not.
     finding = tmp_path / "findings" / "SUB-08.scenario.json"
     again = run("conformance", "replay", finding, "--python", f"{tmp_path / 'client.py'}:generate", "--times", "1")
     assert (again.status, BUG in again.out) == (1, True), again.out
     kept = run("conformance", "replay", finding, "--python", f"{CLIENT}:generate", "--times", "1")
     assert "still-broken" not in kept.out
+
+
+def test_the_shards_of_a_search_with_two_providers_are_joined(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "client.py").write_text(BROKEN[0].source)
+    parts = [tmp_path / "part-1", tmp_path / "part-2"]
+    words = (*SUITE, "--python", f"{tmp_path / 'client.py'}:generate", "--parallel", "1", "--runs", str(2 * FEW))
+    for number, folder in enumerate(parts, 1):
+        done = run(*words, "--rule", "SUB-08", "--shard", f"{number}/2", "--report", folder)
+        assert done.status in (0, 1), done.out + done.err
+    done = run("conformance", "merge", *parts, "--report", tmp_path / "whole")
+    assert done.status == 1, done.out + done.err
+    assert findings(tmp_path / "whole")["SUB-08"][0].startswith(BUG)
+    assert report(tmp_path / "whole")["summary"]["provider"] == "hiapi,runcomfy"
+    assert f"{HIAPI.name} and {RUNCOMFY.name}" in (tmp_path / "whole" / "index.html").read_text()
+    tried = [set(report(folder)["summary"]["shard"]["reached"]) for folder in parts]
+    at_second = [{name for name in names if "at the second provider" in name} for names in tried]
+    assert all(at_second)
+    assert at_second[0].isdisjoint(at_second[1])
 
 
 def test_a_command_gets_the_variables_of_both_providers(run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from types import ModuleType
 from hobbyhorse.runners.callable import Client
 
 from .clock_mutants import CLOCKS
+from .exchange_mutants import EXCHANGES
 from .fallback_mutants import FALLBACKS
 from .lost_orders import LOST_ORDERS
 from .order_mutants import ORDERS
@@ -1265,5 +1266,5 @@ REQUESTS = (
 
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
-    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS, *FALLBACKS)),
+    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS, *FALLBACKS, *EXCHANGES)),
 )

@@ -57,7 +57,27 @@ def unreadable(status: int) -> Change:
     return lambda contract: Bend(response=response)
 
 
+def fails_always(role: str) -> Change:
+    def request(request: Request) -> Request | Response:
+        return plain(500, {"message": "Internal server error"}) if request.role == role else request
+
+    return lambda contract: Bend(request=request)
+
+
 # Lists
+
+
+def listed_as(stage: str) -> Callable[[Any], Any]:
+    """Return an edit that shows every task of HiAPI's list in one stage."""
+
+    def edit(body: Any) -> Any:
+        tasks = [
+            {name: value for name, value in task.items() if name not in ("output", "error")} | {"status": stage}
+            for task in body["data"]["tasks"]
+        ]
+        return body | {"data": body["data"] | {"tasks": tasks}}
+
+    return edit
 
 
 def one_page(request: Request) -> Request:

@@ -28,10 +28,10 @@ def _aside() -> Iterator[Path]:
 
 
 @cache
-def good(seconds: int = SECONDS) -> bytes:
-    """Return a video of ours, 1280x720."""
+def good(seconds: int = SECONDS, tier: int = 720) -> bytes:
+    """Return a video of ours, by default 1280x720."""
     with _aside() as out:
-        film(replace(SHOT, seconds=seconds), out)
+        film(replace(SHOT, seconds=seconds, tier=tier), out)
         return out.read_bytes()
 
 

@@ -58,6 +58,8 @@ class Fake:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     url: str = ""
+    # Makes a video of some seconds and lines; without it, `film` is served for every order.
+    films: Callable[[int, int], bytes] | None = None
     works: dict[str, Work] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     prefix: ClassVar[str]
@@ -81,9 +83,17 @@ class Fake:
     def file(self, request: Request, job: str) -> Response:
         if job not in self.works:
             raise Bad(404, {"message": "no such file"})
-        response = Response(self.film, mimetype="video/mp4")
-        response.make_conditional(request, accept_ranges=True, complete_length=len(self.film))
+        how = self.parameters(self.works[job].body)
+        seconds, tier = how.get("duration", 5), int(how.get("resolution", "1080p")[:-1])
+        film = self.film if self.films is None else self.films(seconds, tier)
+        response = Response(film, mimetype="video/mp4")
+        response.make_conditional(request, accept_ranges=True, complete_length=len(film))
         return response
+
+    def parameters(self, body: Any) -> dict[str, Any]:
+        """Return the object of a submission that has the duration and the resolution."""
+        found: dict[str, Any] = body.get("parameters") or body.get("input") or {}
+        return found
 
     def routed(self, request: Request, path: str, owner: str) -> tuple[Any, dict[str, str]]:
         raise NotImplementedError

@@ -1064,5 +1064,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "completed years before it was created",
         good("status", put("/completed_at", lambda value: value and "2020-01-01T00:00:00.000+00:00")),
     ),
+    Mutant(
+        "NEG-03", VTRIX, "500 for every submission", conduct.fails_always("submit"), ("identity:*", "job", "machine")
+    ),
+    Mutant(
+        "NTF-01",
+        HIAPI,
+        "a callback of a success has an error",
+        callbacks(lambda message: signed(message, conduct.with_error({"data": message.json})["data"])),
+        CALLBACK,
+    ),
+    Mutant(
+        "LIF-02",
+        HIAPI,
+        "a list shows ended tasks as queued",
+        good("list", conduct.listed_as("queued")),
+        ("job", "machine", "identity:list", "identity:pages"),
+    ),
     *(Mutant(*one) for one in (*QUERIES, *VALUES)),
 )

@@ -36,6 +36,6 @@ def takes_any_size(query: dict[str, str]) -> dict[str, str]:
 
 
 QUERIES: tuple[DataMutant, ...] = (
-    ("QRY-01", "runflow", "the largest limit is refused", asking(refuses_the_largest), LISTS, False),
-    ("QRY-02", "runflow", "a limit beyond the largest one is reduced", asking(takes_any_size), LISTS, False),
+    ("NEG-04", "runflow", "the largest limit is refused", asking(refuses_the_largest), LISTS, False),
+    ("NEG-05", "runflow", "a limit beyond the largest one is reduced", asking(takes_any_size), LISTS, False),
 )

@@ -48,6 +48,13 @@ def test_the_summary_has_runs_coverage_report_and_baseline(capsys: pytest.Captur
     assert lines[-1] == "1 stale in the baseline, 1 accepted, 1 passed, 1 not observed"
 
 
+def test_an_interrupted_suite_does_not_ask_for_more_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    show_result(replace(result(Coverage(met=8, total=12, untried=("a",)), {}), interrupted=True), CONTRACTS[0], None)
+    printed = capsys.readouterr().out
+    assert "1 of them were not tried, because the suite was stopped\n" in printed
+    assert "--runs" not in printed
+
+
 def test_a_summary_without_baseline_and_report_counts_the_broken_rules(capsys: pytest.CaptureFixture[str]) -> None:
     show_result(result(Coverage(met=12, total=12), {}), CONTRACTS[0], None)
     printed = capsys.readouterr().out

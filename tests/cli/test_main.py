@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -55,6 +57,30 @@ def test_another_error_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("hobbyhorse.cli.commands.env.load_contracts", lambda directory: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("env", CONTRACTS[0].key)
+
+
+def on_terminal(*words: str, **variables: str) -> bytes:
+    """Run a command on a terminal of its own, and return its output."""
+    ours, theirs = os.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment |= {"TERM": "xterm-256color", **variables}
+    with subprocess.Popen([COMMAND, *words], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment):
+        os.close(theirs)
+        printed = b""
+        try:
+            while chunk := os.read(ours, 65_536):
+                printed += chunk
+        except OSError:  # on Linux, the end of a terminal
+            pass
+    os.close(ours)
+    return printed
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo-terminals")
+def test_no_color_leaves_no_colour() -> None:
+    colour = re.compile(rb"\x1b\[[0-9;]*(?<![0-9])(?:3[0-8]|4[0-8]|9[0-7])(?![0-9])[0-9;]*m")
+    assert colour.search(on_terminal("conformance", "client", "--help"))
+    assert not colour.search(on_terminal("conformance", "client", "--help", NO_COLOR="1"))
 
 
 def test_the_version_is_that_of_the_distribution(run: Run) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from hobbyhorse.cli.server_verdicts import MOST_LISTED, probing, show_plan, show_server_result
+from hobbyhorse.cli.server_verdicts import MOST_LISTED, show_plan, show_server_result
 from hobbyhorse.cli.verdicts import MOST_MESSAGES
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, PASSED, Finding, Lesson, Verdict
 from hobbyhorse.conformance.rule import Breach
@@ -96,19 +95,3 @@ def test_skipped_probes_are_grouped_by_reason(capsys: pytest.CaptureFixture[str]
     names = ", ".join(f"probe-{number}" for number in range(MOST_LISTED))
     assert f"left out: {names} and 2 more: no budget" in lines
     assert "left out: other: no callbacks" in lines
-
-
-def test_only_a_terminal_shows_the_current_probe(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with probing("http://x") as show:
-        show("list", "lists all")
-    assert capsys.readouterr() == ("", "")
-
-    def terminal(**options: object) -> Console:
-        return Console(stderr=True, force_terminal=True)
-
-    monkeypatch.setattr("hobbyhorse.cli.server_verdicts.Console", terminal)
-    with probing("http://x"):
-        pass
-    assert "http://x" in capsys.readouterr().err

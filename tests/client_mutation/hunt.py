@@ -26,6 +26,7 @@ from hobbyhorse.conformance.client.search import CannotRun, Plan, Progress, Sear
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
+from hobbyhorse.runners.process_pool import WorkerSetup, fresh_runner
 from hobbyhorse.traces.trace import Trace
 from tests.mutation.plan import ROOT
 
@@ -99,6 +100,8 @@ def suite(name: str, provider: str, runs: int, ignored: Collection[str] | None) 
         runner.fit()
         recorder = Recorder(runner)
         search = Search(contract, recorder, Plan(runs, 0, (), CALLABLE_KINDS), stop)
+        # A client that runs well once only is shown by its second run in a fresh process.
+        search.fresh = fresh_runner(WorkerSetup(name, provider, contract.models[0].id, fit=session.fit))
         try:
             search.run("client", contract.models[0].id)
         except CannotRun as error:

@@ -46,6 +46,15 @@ def cost(contract: Contract, told: Teller, harm: str = MONEY) -> Cost | None:
     return cost_of([contract], rule, Finding(rule.id, (Breach("wrong"),), trace))
 
 
+def test_a_finding_at_another_provider_has_no_price_of_this_one(contract: Contract) -> None:
+    told = teller(contract).nothing("submit", made="one", body=b"").submit(job="two").end("success")
+    trace = told.made(job="one").made(job="two").trace()
+    rule = made_up("XXX-01", harm=MONEY)
+    found = [replace(trace, provider=key) for key in (contract.key, "another")]
+    costs = [cost_of([contract], rule, Finding(rule.id, (Breach("wrong"),), one)) for one in found]
+    assert [one is None for one in costs] == [False, True]
+
+
 def test_two_jobs_for_one_click_cost_twice_the_price(contract: Contract) -> None:
     told = teller(contract).nothing("submit", made="one", body=b"").submit(job="two").end("success")
     told.made(job="one").made(job="two")

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import xmlschema
 
 from hobbyhorse.conformance.judge import (
     BROKEN,
@@ -32,6 +33,7 @@ from hobbyhorse.conformance.report import (
 from hobbyhorse.conformance.rule import Breach, Evidence, Rule, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
+from tests.conftest import ROOT
 
 NASTY = '<b>&\x00 "x"'
 
@@ -81,6 +83,14 @@ def test_a_verdict_is_written_with_its_rule_and_with_its_reason_if_it_is_accepte
 def test_verdicts_are_counted_by_name() -> None:
     assert list(counted(VERDICTS[:3]).items()) == [("broken", 1), ("not-observed", 1), ("passed", 1)]
     assert counted((VERDICTS[1], VERDICTS[1])) == {"passed": 2}
+
+
+def test_junit_is_valid_by_its_schema() -> None:
+    schema = xmlschema.XMLSchema(ROOT / "tests" / "schemas" / "junit.xsd")
+    suite = JUnitSuite(name=NASTY, seconds=1.5, accepted=["AAA-02"], stale=["AAA-03"], error=NASTY)
+    written = junit(suite, VERDICTS, lambda finding: NASTY).decode()
+    schema.validate(written)
+    assert not schema.is_valid(written.replace("<failure ", "<failed ").replace("</failure>", "</failed>"))
 
 
 def test_junit_has_a_test_for_each_rule_and_missing_evidence_is_skipped() -> None:

@@ -38,6 +38,7 @@ from hobbyhorse.runners.callable import find_client
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
 from tests.conftest import CONTRACTS, ROOT
+from tests.runners.test_command import alive, eventually
 
 BY_KEY = {contract.key: contract for contract in CONTRACTS}
 HIAPI, RUNFLOW = BY_KEY["hiapi"], BY_KEY["runflow"]
@@ -496,6 +497,35 @@ def test_a_command_that_does_nothing_more_after_its_download_hangs(real: FakeSes
     changed.write_text(EXAMPLE.read_text().replace("    save(output, video)\n", "    time.sleep(1_000)\n"))
     trace = CommandRunner(real, [sys.executable, str(changed)], limit=12.0).run(HAPPY)
     assert "END-01" in broken(trace)
+
+
+WAITS = """
+import os, pathlib, subprocess, sys, time
+if "run 2" in pathlib.Path(os.environ["HOBBYHORSE_REQUEST"]).read_text():
+    child = subprocess.Popen(["sleep", "600"])
+    pathlib.Path(sys.argv[1], f"{os.getpid()}-{child.pid}").touch()
+    time.sleep(600)
+"""
+
+
+def test_the_commands_that_run_are_ended_with_their_processes_when_the_caller_stops(
+    real: FakeSession, tmp_path: Path
+) -> None:
+    (tmp_path / "client.py").write_text(WAITS)
+    (tmp_path / "started").mkdir()
+    argv = [sys.executable, str(tmp_path / "client.py"), str(tmp_path / "started")]
+    # The second run of each pair waits. No third pair starts, because two at a time may run.
+    traces = CommandRunner(real, argv, limit=600.0, parallel=2)([HAPPY, *[Case({}, TWICE)] * 4])
+    assert next(traces).drill == "once"
+    assert eventually(lambda: len(list((tmp_path / "started").iterdir())) == 2)
+    # In a thread, because a runner that waited for the commands would return only when they end by themselves.
+    closing = threading.Thread(target=traces.close, daemon=True)  # type: ignore[attr-defined]
+    closing.start()
+    started = [path.name.split("-") for path in (tmp_path / "started").iterdir()]
+    assert eventually(lambda: not any(alive(int(process)) for pair in started for process in pair))
+    closing.join()
+    assert len(list((tmp_path / "started").iterdir())) == 2
+    assert not CommandRunner(real, [sys.executable, "-c", ""]).run(HAPPY).exchanges, "another call can start commands"
 
 
 FLOOD = """

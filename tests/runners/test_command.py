@@ -344,6 +344,15 @@ def test_a_command_that_had_ended_before_it_was_killed_is_not_unfinished() -> No
         assert running.wait().outcome.kind == "success"
 
 
+def test_a_command_is_not_killed_after_it_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with begin("exit 0") as running:
+        running.wait()
+    signals: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: signals.append(number))
+    running.kill()  # the system may have given the id of its group to another one
+    assert signals == []
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_the_end_of_a_flood_without_a_newline_is_kept(stream: str) -> None:
     finished = python(f"import sys; sys.{stream}.write('x' * 3_000_000 + 'end')")

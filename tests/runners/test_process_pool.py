@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import HAPPY, Case, case_of
+from hobbyhorse.conformance.client.cases import HAPPY, TWICE, Case, case_of
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError
-from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
+from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, _Worker, fresh_runner, processes
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 from tests.conftest import CONTRACTS, ROOT
@@ -57,6 +57,17 @@ def generate(base_url, api_key, request):
     pathlib.Path("spins").touch()
     while True:
         pass
+"""
+
+SPINS_LATER = """
+import pathlib
+
+CALLS = []
+
+def generate(base_url, api_key, request):
+    CALLS.append(request)
+    while len(CALLS) > 1:
+        pathlib.Path("spins").touch()
 """
 
 # The suite makes its first two runs one after the other. From the third on, each process waits, in real time, for the
@@ -160,6 +171,26 @@ def test_no_process_outlives_the_pool(written: Callable[[str], str], fails: bool
     except KeyboardInterrupt:
         assert fails
     assert eventually(lambda: children(os.getpid()) <= before, LONGEST)
+
+
+def test_a_pool_whose_caller_stops_does_not_wait_for_the_runs(
+    written: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    end = _Worker.end
+
+    def ended(worker: _Worker, seconds: float) -> None:
+        waited.append(seconds)
+        end(worker, seconds)
+
+    monkeypatch.setattr(_Worker, "end", ended)
+    with ProcessPool(WorkerSetup(written(SPINS_LATER), "hiapi", MODEL), 1) as pool:
+        traces = pool([HAPPY, Case({}, TWICE)])
+        next(traces)
+        assert eventually(Path("spins").exists, LONGEST)
+        traces.close()  # type: ignore[attr-defined]
+    assert waited
+    assert set(waited) == {0.0}
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.runners import saved_file
-from hobbyhorse.runners.saved_file import SavedFile, read_saved
+from hobbyhorse.runners.saved_file import SavedFile, read_saved, still_there
 
 
 def test_a_regular_file_has_a_digest_and_a_size(tmp_path: Path) -> None:
@@ -35,3 +35,12 @@ def test_another_kind_of_file_is_refused(make: str, tmp_path: Path) -> None:
         path.symlink_to(path if make == "loop" else "/dev/zero")
     with pytest.raises(OSError, match="symbolic links" if make == "loop" else "not a regular file"):
         read_saved(path)
+
+
+def test_a_file_is_still_there_only_with_the_same_digest(tmp_path: Path) -> None:
+    path, digest = tmp_path / "video", hashlib.sha256(b"horse").hexdigest()
+    assert not still_there(str(path), digest)
+    path.write_bytes(b"horse")
+    assert still_there(str(path), digest)
+    path.write_bytes(b"mule")
+    assert not still_there(str(path), digest)

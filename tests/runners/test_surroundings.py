@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import sys
+import threading
 import time
 
 import pytest
 
 from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, HAPPY, Case
-from hobbyhorse.conformance.client.rules.clocks import steady_clock
+from hobbyhorse.conformance.client.rules.deadlines import steady_clock
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
-from hobbyhorse.runners.surroundings import STEP, ZONES, in_zone, steps_of, zone_of
+from hobbyhorse.runners.surroundings import STEP, ZONES, DateWatch, in_zone, steps_of, zone_of
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.broken_clients.mutants import EXAMPLES, load
 
+# The function itself: in virtual time, the class would be replaced in this module too.
+real_now = datetime.datetime.now
 VTRIX = next(contract for contract in load_all() if contract.key == "vtrix")
 CLIENT = (EXAMPLES / "vtrix.py").read_text()
 
@@ -68,3 +73,50 @@ def test_a_client_that_measures_its_waits_with_the_wall_clock_is_found(
     found = check(steady_clock, AnnotatedTrace(VTRIX, trace))
     assert found.observed is (broken is not None)
     assert bool(found.breaches) is bool(broken), found
+
+
+def test_a_client_is_seen_to_read_the_date_of_the_machine_in_any_of_its_threads() -> None:
+    for read, real in ((time.time, False), (datetime.datetime.now, True), (datetime.date.today, True)):
+        for threaded in (False, True):
+            watch = DateWatch()
+            watch.begin()
+            try:
+                if threaded:
+                    thread = threading.Thread(target=read)
+                    thread.start()
+                    thread.join()
+                else:
+                    read()
+            finally:
+                watch.end()
+            assert (watch.watches, watch.read) == (True, real), (read, threaded)
+    watch = DateWatch()
+    watch.begin()
+    watch.end()
+    datetime.datetime.now()
+    assert not watch.read, "it watches no longer"
+
+
+# As a package, whose modules have the real `datetime`.
+PACKAGED = CLIENT.replace("date.timestamp() - time.time()", "date.timestamp() - read_date()")
+
+
+@pytest.mark.parametrize(
+    ("options", "source", "real"),
+    [
+        ({"retry_after": 5}, CLIENT, True),
+        ({"retry_after_date": 5}, CLIENT, False),
+        ({"retry_after": 5, "retry_after_form": "rfc850"}, CLIENT, False),
+        ({"retry_after_date": 5}, PACKAGED, True),
+    ],
+)
+def test_a_date_may_be_misread_unless_the_client_was_watched_while_it_read_it(
+    options: dict[str, object], source: str, real: bool
+) -> None:
+    client = load("client", source)
+    vars(sys.modules[client.__module__])["read_date"] = lambda: real_now().timestamp()
+    scenario = {"moves": {"submit": [{"move": "rate_limited", **options}]}}
+    with FakeSession(VTRIX, VTRIX.models[0]) as session:
+        trace = CallableRunner(session, client).run(Case(scenario))
+    assert trace.real_dates is real
+    assert trace.runs[0].outcome is not None

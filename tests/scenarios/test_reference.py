@@ -66,7 +66,7 @@ def test_a_page_keeps_everything_outside_its_tables() -> None:
 
 def test_an_option_with_several_defaults_names_the_faults_of_each() -> None:
     (row,) = re.findall(r"^\| `seconds` .*$", reference.option_table(), re.M)
-    assert "`latency`, `slow_body`: 5; `timeout`: 3,600; `late`: 60" in row
+    assert "`latency`, `slow_body`, `idle_close`: 5; `timeout`: 3,600; `late`: 60" in row
     (row,) = re.findall(r"^\| `status` .*$", reference.option_table(), re.M)
     defaults = "`html_page`, `empty_body`: 200; `head_refused`: 405"
     assert row == f"| `status` | the HTTP status | an integer from 200 to 599 | {defaults} |"

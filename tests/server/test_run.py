@@ -29,7 +29,7 @@ from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.run import serving
+from hobbyhorse.server.run import _config, serving
 from tests.conftest import CONTRACTS
 from tests.world import ContractClient, documented
 
@@ -604,3 +604,11 @@ def test_the_directories_of_a_killed_server_are_removed_by_the_next_one(tmp_path
     assert list(tmp_path.glob("hobbyhorse-*"))
     with served(env=environment):
         until(lambda: not list(tmp_path.glob("hobbyhorse-*")))
+
+
+@pytest.mark.parametrize(("value", "colours"), [("1", False), ("", None)])
+def test_the_log_of_the_server_has_no_colours_with_no_color(
+    value: str, colours: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    assert _config(Fake()).use_colors is colours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,7 +14,7 @@ from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.clock import ManualClock, RealClock
-from hobbyhorse.scenarios.effects import Close, Delay, Drip, Framed, Hold, Reset, Sent, Truncate, WireEffect
+from hobbyhorse.scenarios.effects import Close, Delay, Drip, Framed, Hold, IdleClose, Reset, Sent, Truncate, WireEffect
 from hobbyhorse.server.run import ServerThread
 from hobbyhorse.server.socket_faults import (
     ClientConnection,
@@ -243,3 +244,23 @@ async def test_in_process_there_is_no_connection_and_an_abandoned_request_is_can
     assert is_open(None)
     with pytest.raises(asyncio.CancelledError):
         await abandon({"type": "http"})
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_connection_that_stays_idle_is_closed_after_the_response(seconds: float) -> None:
+    with served(IdleClose(seconds)) as (app, url), RawClient("GET", url) as client:
+        seen = client.read()
+        assert (seen.end, seen.body, app.handovers[0].whole) == ("whole", b"0123456789", True)
+        assert client.readable(30)
+        assert client._socket.recv(1) == b""
+
+
+def test_a_connection_that_is_used_again_is_not_closed_by_the_response_before() -> None:
+    with served(IdleClose(0.3)) as (_, url), RawClient("GET", url) as client:
+        client.read()
+        time.sleep(0.2)
+        client._socket.sendall(b"GET / HTTP/1.1\r\nHost: mock.test\r\n\r\n")
+        assert client._socket.recv(4096).startswith(b"HTTP/1.1 200")
+        # The first response would close it by now; the second one does later.
+        assert not client.readable(0.15)
+        assert client.readable(30)

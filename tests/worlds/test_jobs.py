@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from dataclasses import replace
 from decimal import Decimal
 from random import Random
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -154,3 +156,12 @@ def test_a_shell_command_repeats_the_submission_without_the_key() -> None:
     assert words[:4] == ["curl", "-X", "POST", "http://mock.test/it's"]
     assert words[-1] == '{"prompt": "it\'s"}'
     assert "$API_KEY" in job.curl
+
+
+def test_the_urls_of_a_job_encode_its_id(contract: Contract) -> None:
+    job = replace(job_of(contract), id="a?b#c%41")
+    shown = view(job, job.finished)
+    assert urlsplit(shown.lookup("video_url")).path.endswith("/a%3Fb%23c%2541/video.mp4")
+    for name in ("status_url", "result_url", "cancel_url"):
+        url = shown.lookup(name)
+        assert url is MISSING or "/a%3Fb%23c%2541" in url

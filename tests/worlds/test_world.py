@@ -10,6 +10,8 @@ import pytest
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.lifecycle import LifecycleError, lay, stage_at
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.effects import ID_TAILS
+from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds, _shifted
@@ -196,6 +198,35 @@ def test_a_dropped_world_is_gone_with_its_jobs_and_its_key_opens_a_new_one(contr
     worlds.drop(world)
     assert (list(worlds), worlds.by_handle(world.handle), worlds.has(contract, job.id)) == ([], None, False)
     assert worlds.of("one") is not world
+
+
+class Line:
+    """A connection that may be closed."""
+
+    closed = False
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+def test_the_open_connections_of_a_client_are_counted_once_each() -> None:
+    world, one, other = world_of(), Line(), Line()
+    assert world.count(one) == 0, "nobody counts them"
+    world.connections = set()
+    assert [world.count(line) for line in (one, one, other, None)] == [1, 1, 2, 0]
+    one.closed = True
+    assert world.count(other) == 1
+
+
+def test_a_fault_adds_characters_to_the_id_of_a_job() -> None:
+    contract = next(one for one in CONTRACTS if one.key == "vtrix")
+    for tail, characters in ID_TAILS.items():
+        world = world_of()
+        armed = world.scenarios.arm(read_scenario({"timeline": {"move": "opaque_id", "tail": tail}}), CONTRACTS)
+        active = world.scenarios.begin(armed, contract)
+        job = world.submit(contract, order_of(contract), active)
+        assert job.id.endswith(characters)
+        assert world.find(contract, job.id) is job
 
 
 # ---- bounds

@@ -1,18 +1,21 @@
-"""The output of the client suite: the verdicts, and the summary of its runs."""
+"""The output of the client suite: its report, the verdicts, and the summary of its runs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
-from hobbyhorse.conformance.client.report import replay_command
+from hobbyhorse.conformance.client.html_report import write_page
+from hobbyhorse.conformance.client.report import replay_command, write_report
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.impact import amounts_of, costs_of, headline
-from hobbyhorse.conformance.judge import NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.judge import NOT_OBSERVED, PASSED, InternalError
 from hobbyhorse.conformance.report import open_verdicts
 from hobbyhorse.contract.values import Contract
 
@@ -33,10 +36,9 @@ def show_result(result: Result, contract: Contract, report: Path | None, second:
         f"{coverage.met} of {coverage.total} single faults reached"
     )
     if coverage.untried:
-        console.print(
-            f"[yellow]{len(coverage.untried)} of them were not tried, because the runs were used up; "
-            "--runs N allows more[/yellow]"
-        )
+        stopped = result.interrupted or bool(result.errors)
+        why = "the suite was stopped" if stopped else "the runs were used up; --runs N allows more"
+        console.print(f"[yellow]{len(coverage.untried)} of them were not tried, because {why}[/yellow]")
     for note in result.notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
     if result.unfit is not None:
@@ -55,3 +57,21 @@ def show_result(result: Result, contract: Contract, report: Path | None, second:
     rest = f"{words.count(PASSED)} passed, {words.count(NOT_OBSERVED)} not observed"
     rest = f"{len(result.accepted)} accepted, {rest}" if result.accepted else rest
     console.print(f"{summed(len(result.broken), len(result.stale), 'no finding')}, {rest}")
+
+
+def written(result: Result, folder: Path, *contracts: Contract) -> Result:
+    """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError.
+
+    `contracts` are those of the client's providers.
+    """
+    try:
+        write_report(result, folder, *contracts)
+        try:
+            write_page(result, folder, *contracts)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # The page is the most complex part; the other files are written again, with this error.
+            result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
+            write_report(result, folder, *contracts)
+    except OSError as error:
+        raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
+    return result

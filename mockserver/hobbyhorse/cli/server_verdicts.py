@@ -1,9 +1,8 @@
-"""The output of the server suite: the plan, the progress, the verdicts and the cost."""
+"""The output of the server suite: the plan, the verdicts and the cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -39,17 +38,6 @@ def show_plan(rows: Sequence[PlanRow], total: Decimal, budget: Decimal | None) -
         console.print(f"without --budget, only the free probes are sent ({free}), for 0.00 USD")
     else:
         console.print(f"with --budget {budget:.2f}, never more than {min(total, budget):.2f} USD")
-
-
-@contextmanager
-def probing(base_url: str) -> Iterator[Callable[[str, str], None]]:
-    """Show the current probe on stderr until the context ends; show nothing if stderr is not a terminal."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield lambda name, description: None
-        return
-    with console.status(escape(base_url)) as status:
-        yield lambda name, description: status.update(f"{escape(name)} [dim]{escape(description)}[/dim]")
 
 
 def show_server_result(result: ServerResult, contract: Contract, report: Path | None) -> None:

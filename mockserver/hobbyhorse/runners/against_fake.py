@@ -40,15 +40,17 @@ from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.conformance.client.search import STUCK_JOB
+from hobbyhorse.conformance.client.variations import has_dates
 from hobbyhorse.contract.example_orders import documented_jobs, order_as, order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import Client
-from hobbyhorse.runners.command import ClientTask, Finished, Running, Target, start, with_ids
+from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Running, Target, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
-from hobbyhorse.runners.surroundings import NAMED_ZONES, in_zone, steps_of, zone_of
+from hobbyhorse.runners.saved_file import still_there
+from hobbyhorse.runners.surroundings import NAMED_ZONES, DateWatch, in_zone, steps_of, zone_of
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -290,10 +292,12 @@ class CallableRunner:
             most_requests=MOST_REQUESTS,
             steps=steps_of(case, self.session.fit.share),
         )
+        watch = DateWatch() if has_dates(case.scenario) else None
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
         targets = [self.session.targets(world, case, number) for number in numbers.get(case.kind, (1,))]
-        done = [_CallableRun(self._call, one, lambda: virtual_time.cut) for one in targets]
+        call = partial(self._call, watch)
+        done = [_CallableRun(call, one, lambda: virtual_time.cut) for one in targets]
         with deferred_certificates():
             if case.kind in (TOGETHER, CROWD):
                 ran = virtual_time.run(partial(_at_once, done, world.clock.now))
@@ -303,8 +307,12 @@ class CallableRunner:
         left = virtual_time.drain(0 if ran.over else WATCH_SECONDS)
         self.fresh = not left and not virtual_time.forced
         watched += 0 if ran.over else WATCH_SECONDS
+        for one in done:
+            one.look_again()
         runs = [run for one in done if (run := one.run(ran)) is not None]
-        trace = each_half(self.session.trace(world, case, runs, watched), lambda half: replace(half, virtual=True))
+        real_dates = watch is None or watch.read or not watch.watches
+        trace = self.session.trace(world, case, runs, watched)
+        trace = each_half(trace, lambda half: replace(half, virtual=True, real_dates=real_dates))
         return self.session.finished(trace, lambda half: self._exposing(half, done))
 
     def _in_sequence(self, case: Case, world: MockWorld, virtual_time: VirtualTime, done: list[_CallableRun]) -> Ran:
@@ -329,11 +337,15 @@ class CallableRunner:
                 outcome = replace(outcome, reasons=mentioned(reasons, one.exposed))
             yield replace(run, outcome=outcome)
 
-    def _call(self, targets: tuple[Target, ...]) -> Any:
+    def _call(self, watch: DateWatch | None, targets: tuple[Target, ...]) -> Any:
         process = os.getpid()
+        if watch is not None:
+            watch.begin()
         try:
             return callables.call_at(self.client, targets)
         finally:
+            if watch is not None:
+                watch.end()
             if os.getpid() != process:
                 os._exit(0)  # a process that the client forked; the suite is not its to continue
 
@@ -372,6 +384,11 @@ class _CallableRun:
             self.exposed = callables.exposed_text(error)
             self.outcome = callables.failure(error, now())
 
+    def look_again(self) -> None:
+        """Find out whether the file that the run returned is still the same."""
+        if self.outcome is not None and self.outcome.replaced is not None:
+            self.outcome = replace(self.outcome, replaced=not still_there(self.outcome.saved, self.outcome.sha256))
+
     def run(self, ran: Ran) -> Run | None:
         """Return the run, or None if it has not begun. `ran` is the end of all runs."""
         if self.begun is None:
@@ -393,6 +410,35 @@ def _at_once(done: Iterable[_CallableRun], now: Callable[[], float]) -> None:
 
 
 @dataclass(slots=True)
+class _Batch:
+    """The commands of one call of a runner. Once it is stopped, none of them runs, and none starts."""
+
+    running: list[Running] = field(default_factory=list)
+    stopped: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, begin: Callable[[], Running]) -> Running:
+        """Start a command. Raises CommandError if the batch is stopped."""
+        if self.stopped:
+            raise CommandError("the suite was stopped")
+        found = begin()
+        with self._lock:
+            self.running = [*(one for one in self.running if not one.ended), found]
+        # Again, after the command is listed: either `stop` has seen it there, or this thread sees that it is stopped.
+        if self.stopped:
+            found.kill()
+        return found
+
+    def stop(self) -> None:
+        """Kill the commands that are running."""
+        self.stopped = True
+        with self._lock:
+            running = list(self.running)
+        for one in running:
+            one.kill()
+
+
+@dataclass(slots=True)
 class CommandRunner:
     """Runs test cases with a command in any language, up to `parallel` concurrently, on the session's clock."""
 
@@ -403,11 +449,22 @@ class CommandRunner:
     parallel: int = PARALLEL
     _zones: dict[str, str] = field(default_factory=dict)
     """The time zones of the current runs, by API key."""
+    _batches: dict[str, _Batch] = field(default_factory=dict)
+    """The batches of the current runs, by API key."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
-        """Run cases concurrently; yield their traces in the order of the cases."""
-        with ThreadPoolExecutor(self.parallel) as pool:
-            yield from pool.map(self.run, cases)
+        """Run cases concurrently; yield their traces in the order of the cases.
+
+        If the caller is interrupted, or does not want the other traces, the commands that are running are ended.
+        """
+        batch, pool = _Batch(), ThreadPoolExecutor(self.parallel)
+        try:
+            yield from pool.map(partial(self._run, batch), cases)
+        except BaseException:
+            batch.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def fit(self) -> Fit:
         """Adapt the requests to the client, by a run without faults, if there are several kinds of them."""
@@ -418,8 +475,12 @@ class CommandRunner:
 
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
+        return self._run(_Batch(), case)
+
+    def _run(self, batch: _Batch, case: Case) -> Trace:
         world = self.session.world(case)
         self._zones[world.api_key] = zone_of(case, NAMED_ZONES)
+        self._batches[world.api_key] = batch
         # A killed process may still write into the folder while the folder is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
@@ -431,7 +492,7 @@ class CommandRunner:
                 MOVED: self._killed,
             }
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
-        del self._zones[world.api_key]
+        del self._zones[world.api_key], self._batches[world.api_key]
         trace = self.session.trace(world, case, [run for run, _ in ended])
         finished = [done for _, done in ended]
         return self.session.finished(trace, lambda half: _exposing(half, finished))
@@ -452,7 +513,8 @@ class CommandRunner:
             zone,
             targets if len(targets) > 1 else (),
         )
-        return start(argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
+        begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
+        return self._batches[world.api_key].start(begin)
 
     def _run_command(self, world: MockWorld, targets: tuple[Target, ...], folder: Path) -> tuple[Run, Finished]:
         begun = world.clock.now()

@@ -169,7 +169,8 @@ def _success(value: Any, ended: float) -> Outcome:
             found = read_saved(value)
         except (OSError, ValueError) as error:
             return _without_video(f"returned {safe_repr(value)}, which cannot be read: {error}", ended)
-        return Outcome("success", ended, sha256=found.sha256, size=found.size)
+        saved = printable(os.fspath(value)[:MOST_CHARACTERS])
+        return Outcome("success", ended, sha256=found.sha256, size=found.size, saved=saved, replaced=False)
     return _without_video(f"returned {safe_repr(value):.200}; allowed: a path, bytes, or the video's URL", ended)
 
 

@@ -283,6 +283,7 @@ class Running:
         self._pidfd: int | None = None
         self._finished: Finished | None = None
         self._over, self._closing, self._closed = threading.Event(), False, False
+        self._reaping = threading.Lock()
         self._listen()
         # A daemon thread, so that the interpreter can exit even if the caller never calls `close`.
         self._thread = threading.Thread(target=self._watch, name=f"command {process.pid}", daemon=True)
@@ -317,10 +318,14 @@ class Running:
         return self._finished
 
     def kill(self) -> None:
-        """Kill the command and all processes that it started."""
-        self._killed = True
-        self._signal(signal.SIGKILL)
-        self._processes.kill()
+        """Kill the command and all processes that it started. Does nothing after `close`."""
+        # Another thread may kill the command while its own thread closes it.
+        with self._reaping:
+            if self._closed:
+                return
+            self._killed = True
+            self._signal(signal.SIGKILL)
+            self._processes.kill()
 
     def leftovers(self) -> bool:
         """Whether processes that the command started are alive after its main process has ended."""
@@ -342,9 +347,10 @@ class Running:
         self._over.wait(_STUBBORN)
         self._closing = True
         self._thread.join(_STUBBORN)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STUBBORN)
-        self._closed = True
+        with self._reaping:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STUBBORN)
+            self._closed = True
         if self._private:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -106,6 +106,7 @@ class ProcessPool:
     _ran: dict[_Worker, list[Case]] = field(default_factory=dict)
     """The cases that each process ran, in order; also those of a process that is lost."""
     _closing: bool = False
+    _exit_seconds: float = EXIT_SECONDS
 
     def __enter__(self) -> ProcessPool:
         # One process at once, so that a client that cannot be imported is an error before any run. The others are
@@ -120,7 +121,7 @@ class ProcessPool:
         self._closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in list(self._workers):
-            worker.end(EXIT_SECONDS if error is None else 0)
+            worker.end(self._exit_seconds if error is None else 0)
         self._threads.shutdown()
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
@@ -128,7 +129,12 @@ class ProcessPool:
 
         Raises ClientError if the client ends its process in a run against a faultless server.
         """
-        yield from self._threads.map(self._run, cases)
+        try:
+            yield from self._threads.map(self._run, cases)
+        except BaseException:
+            # An interruption, or a caller that does not want the other traces: nobody waits for their runs.
+            self._exit_seconds = 0.0
+            raise
 
     def fit(self, contract: Contract) -> Fit:
         """Adapt the test cases to the client, by a run without faults and one with a stuck job; return the fit."""

@@ -34,3 +34,11 @@ def read_saved(path: str | PathLike[str]) -> SavedFile:
         return SavedFile(digest.hexdigest(), about.st_size)
     finally:
         os.close(file)
+
+
+def still_there(path: str, sha256: str | None) -> bool:
+    """Whether a file has the digest that it had before."""
+    try:
+        return read_saved(path).sha256 == sha256
+    except (OSError, ValueError):
+        return False

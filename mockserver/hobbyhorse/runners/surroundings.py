@@ -1,16 +1,25 @@
-"""What surrounds a client beside the server: the time zone of its machine, and steps of its wall clock.
+"""What surrounds a client beside the server: its time zone, steps of its wall clock, and whether it reads real dates.
 
 Half of the cases run west of Greenwich and half of them east, so that a date without a zone is misread in one of them,
 wherever the suite runs. The zone depends on the case alone, so a replay has the same one.
+
+In virtual time, `datetime` is virtual in the client's own modules only. A package that reads the real date misreads a
+date of the server. So a client is watched for that in each case with such dates; elsewhere, the profiler would cost
+time.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, Case
 
@@ -56,3 +65,30 @@ def in_zone(zone: str) -> Iterator[None]:
         else:
             os.environ["TZ"] = before
         time.tzset()
+
+
+# The functions in C that return the date of the machine: of `datetime`, and of packages that have their own.
+REAL_DATES = frozenset({"now", "today", "utcnow"})
+
+
+@dataclass(slots=True)
+class DateWatch:
+    """Whether a client has read the date of the machine, in the threads that call `begin` and those that they start."""
+
+    watches: bool = False
+    read: bool = False
+
+    def begin(self) -> None:
+        """Watch the current thread, and the threads that it starts, from now on."""
+        self.watches = True
+        sys.setprofile(self._note)
+        threading.setprofile(self._note)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+    def _note(self, frame: FrameType, event: str, called: Any) -> None:
+        if event == "c_call" and getattr(called, "__name__", "") in REAL_DATES:
+            self.read = True

@@ -16,6 +16,7 @@ from typing import Any
 
 from hobbyhorse.contract.lifecycle import Graph, Lasting, Stage, Timeline
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.effects import ID_TAILS
 from hobbyhorse.scenarios.fault import LAYERS, TIMELINE, PlannedJob
 from hobbyhorse.scenarios.registry import faults_at, faults_of
 from hobbyhorse.scenarios.scenario import Move, Scenario, ScenarioError, Trouble, misfits
@@ -273,6 +274,12 @@ def _begins(scenario: Scenario, role: str) -> bool:
     if role not in SUBMISSIONS:
         return role in scenario.moves
     return role in scenario.moves or not SUBMISSIONS & scenario.moves.keys()
+
+
+def id_tail(trouble: Trouble | None) -> str:
+    """Return the characters that a timeline fault adds to a job's id; mostly none."""
+    options = faults_at(TIMELINE)[trouble.kind].complete(trouble.options) if trouble is not None else {}
+    return ID_TAILS[options["tail"]] if "tail" in options else ""
 
 
 def lay_troubled(

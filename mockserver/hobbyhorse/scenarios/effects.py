@@ -36,6 +36,9 @@ RETRY_AFTER_FORMS: Mapping[str, Callable[[int, float], str]] = {
 }
 """The forms of a Retry-After of some seconds, as functions of the seconds and the moment."""
 
+ID_TAILS: Mapping[str, str] = {"legal": "~a.b:c=d+e@f", "reserved": "?a#b%41&c"}
+"""What follows a job's id: characters that a path may have as they are, or encoded (RFC 3986, section 3.3)."""
+
 
 def in_case(name: str, case: str) -> str:
     """Return a header name in `lower`, `upper` or `title` case; any other case leaves it as it is."""
@@ -123,7 +126,7 @@ class Framed:
     """Write the response in another form, of the same meaning; an empty field leaves that part as usual.
 
     * `names`: the case of header names: `lower`, `upper` or `title`.
-    * `coding`: the content coding of the body: `gzip` or `deflate`.
+    * `coding`: the content coding of the body: `gzip` or `deflate`, in any letters.
     * `framing`: how the end of the body is marked: `chunked`, or `close`.
     * `version`: the HTTP version of the status line: `1.0`, which closes the connection.
     * `ends`: the connection is closed after the response: `announced` in a header, or `silent`.
@@ -149,7 +152,14 @@ class Framed:
         )
 
 
-WireEffect = Delay | Hold | Reset | Close | Truncate | Drip | Framed
+@dataclass(frozen=True, slots=True)
+class IdleClose:
+    """Send the response, and close the connection when it has been idle for `seconds`."""
+
+    seconds: float
+
+
+WireEffect = Delay | Hold | Reset | Close | Truncate | Drip | Framed | IdleClose
 SILENT = (Hold, Reset, Close)
 """The effects that send nothing at all."""
 

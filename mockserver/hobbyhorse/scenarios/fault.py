@@ -72,6 +72,8 @@ GRAVE = "grave"
 """It leaves a client without a report about its job."""
 ADDS = "adds"
 """It adds fields, or changes their order, and nothing else."""
+RANGED = "ranged"
+"""It shows only in the response to a request for a range of a file."""
 UNRANGED = "unranged"
 """It makes the server ignore the Range of a request for a file."""
 FAILING = "failing"
@@ -156,7 +158,9 @@ class Decided:
     """The response to a request for a file, and what a fault may use; `now` is the moment on the client's clock.
 
     `offered` are the content codings that the client accepts. `valid` returns whether a JSON value conforms to the
-    contract in place of the response's body; a file has no such contract.
+    contract in place of the response's body; a file has no such contract. `origins` are the known ones of the origins
+    to which faults point clients: `foreign`, `port` and `private`, and `here`, that of the request. `target` is the
+    path and query of the request. `known_tags` is its If-None-Match.
     """
 
     sent: Sent
@@ -165,22 +169,21 @@ class Decided:
     method: str = "GET"
     offered: frozenset[str] = frozenset()
     valid: Callable[[Any], bool] = lambda value: True
+    origins: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    known_tags: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecidedOperation(Decided):
     """The response of an operation, and what a fault may use.
 
-    `name` is the fault's, or that of the situation which it shows. `origins` are the known ones of the origins to which
-    faults point clients: `foreign`, `port` and `private`. `target` is the path and query of the request. `refuse`
-    returns the response of a situation. `earlier` returns the response for the job's first stage, None if the job is
-    still there.
+    `name` is the fault's, or that of the situation which it shows. `refuse` returns the response of a situation.
+    `earlier` returns the response for the job's first stage, None if the job is still there.
     """
 
     name: str
     operation: Operation
-    origins: Mapping[str, str]
-    target: str
     refuse: Callable[[str], Sent]
     earlier: Callable[[], Sent | None]
 

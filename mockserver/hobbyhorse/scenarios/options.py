@@ -123,9 +123,9 @@ NAMES = Option(
 )
 CODING_NAME = Option(
     "coding",
-    "The content coding: gzip or deflate.",
-    one_of("gzip", "deflate"),
-    tried=("gzip", "deflate"),
+    "The content coding: gzip or deflate; its name may be in capitals.",
+    one_of("gzip", "deflate", "GZIP"),
+    tried=("gzip", "deflate", "GZIP"),
     default="gzip",
 )
 FRAMING_NAME = Option(
@@ -275,4 +275,41 @@ QUERY = Option(
     one_of("encoded", "plus", "bare", "repeated", "no_value"),
     tried=("encoded", "plus", "bare", "repeated", "no_value"),
     default="encoded",
+)
+REDIRECT_STATUS = Option(
+    "redirect_status",
+    "The status of the redirect.",
+    {"type": "integer", "enum": [301, 302, 303, 307, 308]},
+    tried=(302, 307, 308),
+    # The client may not change the method, so that a submission stays one.
+    default=307,
+)
+PART = Option(
+    "part",
+    "The half of the requested range that is sent.",
+    one_of("first", "last"),
+    tried=("first", "last"),
+    default="last",
+)
+SAVED_NAME = Option(
+    "saved_name",
+    "The name: of another folder, an absolute one, too long, in the form for other languages, unquoted, or none.",
+    one_of("parent", "absolute", "long", "extended", "unquoted", "none"),
+    tried=("parent", "absolute", "long", "extended", "unquoted", "none"),
+    default="parent",
+)
+ID_TAIL = Option(
+    "tail",
+    "The added characters: legal in a path as they are, or only if they are encoded.",
+    one_of("legal", "reserved"),
+    # Most correct clients put an id into a path as it is, and no provider has ids with reserved characters.
+    tried=("legal",),
+    default="legal",
+)
+ERROR_TYPE = Option(
+    "json_type",
+    "The type: a text, a number (the code, if the error is an object), an object, or a list.",
+    one_of("text", "number", "object", "list"),
+    tried=("text", "number", "object", "list"),
+    default="text",
 )

@@ -87,6 +87,7 @@ class FileRequest:
             root=requested_origin(self.scope),
             path=self.scope["path"],
         )
+        entry.connections = self.world.count(connection(self.scope))
         self.world.journal.add(entry)
 
     async def send_noted(self, event: Event) -> None:
@@ -146,7 +147,7 @@ class FileRequests:
             return await self.routes()(call.scope, call.receive, call.send_noted)
         scope = _without_range(call.scope) if UNRANGED in uses else call.scope
         captured = await capture(self.routes(), scope, call.receive)
-        faulted = apply_file_fault(scenario, captured, call.world, call.scope)
+        faulted = apply_file_fault(scenario, captured, call.world, call.scope, self.services.elsewhere)
         if faulted is None:
             return await call.client(call.send_noted).whole(captured)
         call.entry.begin((), len(faulted.sent.body))

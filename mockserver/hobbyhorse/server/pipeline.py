@@ -165,6 +165,7 @@ def note(call: OperationRequest) -> None:
         body=call.body,
         made=call.made,
     )
+    entry.connections = call.world.count(connection(call.scope))
     (call.known or call.services).journal.add(entry)
 
 

@@ -259,11 +259,13 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
 
 def _config(fake: ASGIApp, keep_alive: int = IDLE_SECONDS) -> uvicorn.Config:
     # With `proxy_headers`, links name the public scheme behind a proxy on this machine. Without `server_header`, a
-    # response has only the headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes.
+    # response has only the headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes,
+    # which does not know NO_COLOR.
     return uvicorn.Config(
         fake,
         http=OpenProtocol,
         log_level="warning",
+        use_colors=False if os.environ.get("NO_COLOR") else None,
         access_log=False,
         lifespan="on",
         server_header=False,

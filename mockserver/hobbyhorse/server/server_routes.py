@@ -70,7 +70,7 @@ class ServerRoutes:
         job = world.jobs.get(names["job"]) if world else None
         # The signature first: without it, a 404 would tell which jobs exist.
         try:
-            self.worlds.signer.check(request.url.path, request.query_params, world.clock.now() if world else 0.0)
+            self.worlds.signer.check(request.scope["path"], request.query_params, world.clock.now() if world else 0.0)
         except LinkError as error:
             return media.refusal(FileRefusal(403, error.code, str(error)))
         if world is None or job is None or job.stage(world.clock.now()).kind != "success":

@@ -42,6 +42,7 @@ from hobbyhorse.scenarios.effects import (
     Drip,
     Framed,
     Hold,
+    IdleClose,
     Reset,
     Sent,
     Truncate,
@@ -97,6 +98,20 @@ class ClientConnection:
         """Send a complete response."""
         await self.start(sent)
         await self.end(sent, sent.body)
+
+    def close_when_idle(self, seconds: float) -> None:
+        """Close the connection in some seconds, unless another request has come. Does nothing in process."""
+        transport = self.transport
+        if transport is None:
+            return
+        protocol = transport.get_protocol()
+        last = protocol.cycle  # type: ignore[attr-defined]
+
+        async def action() -> None:
+            if protocol.cycle is last and not transport.is_closing():  # type: ignore[attr-defined]
+                transport.close()
+
+        self.clock.at(self.clock.now() + seconds, action)
 
     async def hang_up(self, why: str, *, reset: bool = False) -> None:
         """Close the connection after the written bytes, or reset it. Raises Dropped in process."""
@@ -180,8 +195,18 @@ async def _perform(effect: WireEffect, sent: Sent, client: ClientConnection) -> 
             part = sent.body[: int(len(sent.body) * keep)]
             await client.send({"type": "http.response.body", "body": part, "more_body": True})
             await client.hang_up("the body broke off")
+        case _:
+            await _perform_whole(effect, sent, client)
+
+
+async def _perform_whole(effect: WireEffect, sent: Sent, client: ClientConnection) -> None:
+    """Perform an effect that leaves the response as it is: in pieces, in another form, before the connection ends."""
+    match effect:
         case Drip(seconds, pieces):
             await _drip(sent, seconds, pieces, client)
+        case IdleClose(seconds):
+            await client.whole(sent)
+            client.close_when_idle(seconds)
         case Framed():
             await _write_framed(effect, sent, client)
 
@@ -226,7 +251,7 @@ def written(framed: Framed, sent: Sent, usual: Iterable[tuple[bytes, bytes]], me
     """Return the bytes of a response in another form; `usual` are the headers of every response."""
     headers, body = [*usual, *sent.headers], sent.body
     if framed.coding and body:
-        body = CODERS[framed.coding](body)
+        body = CODERS[framed.coding.lower()](body)
         # They describe the body before its coding.
         headers = [header for header in headers if header[0] not in (b"etag", b"accept-ranges", b"content-length")]
         headers += [(b"content-encoding", framed.coding.encode()), (b"vary", b"accept-encoding")]

@@ -25,7 +25,14 @@ from hobbyhorse.scenarios.fields import FILE_URLS, Urls, places
 from hobbyhorse.scenarios.registry import faults_at, operation_fault
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, find, misfits
 from hobbyhorse.server.operations import ROLES
-from hobbyhorse.server.request import JSON_HEADER, OperationRequest, OperationResponse, header, refusal_of
+from hobbyhorse.server.request import (
+    JSON_HEADER,
+    OperationRequest,
+    OperationResponse,
+    header,
+    refusal_of,
+    requested_origin,
+)
 from hobbyhorse.worlds.jobs import Job, JobView
 from hobbyhorse.worlds.journal import JournalNote
 from hobbyhorse.worlds.world import World
@@ -41,6 +48,8 @@ PROMPT_MARK = re.compile(rb"\[\[scenario:([^\]]{1,100})\]\]")
 NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
 BLANK = Sent(200, (JSON_HEADER,), b"")
 """The response of an operation that a fault replaced."""
+NOWHERE: Mapping[str, str] = {}
+"""The other origins of a server that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +222,11 @@ def _decided(
         method=call.scope["method"],
         offered=offered_codings(call.header("accept-encoding")),
         valid=lambda value: _is_valid(call, response, value),
+        origins=_link_origins(call.elsewhere, call.world, call.scope),
+        target=_target(call.scope),
+        known_tags=call.header("if-none-match") or "",
         name=move.kind,
         operation=call.route.operation,
-        origins=_link_origins(call),
-        target=_target(call),
         refuse=lambda situation: sent_of(refusal_of(call.contract, call.route, Refusal(situation))),
         earlier=lambda: _first_stage(call, response),
     )
@@ -237,11 +247,11 @@ def offered_codings(accepted: str | None) -> frozenset[str]:
     )
 
 
-def _link_origins(call: OperationRequest) -> Mapping[str, str]:
+def _link_origins(elsewhere: Mapping[str, str], world: World, scope: Scope) -> Mapping[str, str]:
     """Return the origins that faults point clients to."""
-    private = call.elsewhere.get("private")
+    found = {**elsewhere, "here": requested_origin(scope)}
     # A client fetches a file without its key; the world's handle in the path identifies it.
-    return call.elsewhere if private is None else {**call.elsewhere, "private": f"{private}/media/{call.world.handle}"}
+    return found | ({"private": f"{elsewhere['private']}/media/{world.handle}"} if "private" in elsewhere else {})
 
 
 def _faulted(
@@ -271,9 +281,8 @@ def _effect(fault: Fault, decided: Decided, move: Move) -> tuple[Sent, WireEffec
     return (effect, None) if isinstance(effect, Sent) else (decided.sent, effect)
 
 
-def _target(call: OperationRequest) -> str:
+def _target(scope: Scope) -> str:
     """Return the path and the query of a request, byte for byte as they were sent."""
-    scope = call.scope
     path = scope.get("raw_path") or quote(scope["path"]).encode()
     query = scope["query_string"]
     # Some servers put the query into `raw_path`, others do not.
@@ -321,7 +330,9 @@ def uses_of_next(scenario: ActiveScenario) -> frozenset[str]:
     return frozenset().union(*found)
 
 
-def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World, scope: Scope) -> FaultedFile | None:
+def apply_file_fault(
+    scenario: ActiveScenario, sent: Sent, world: World, scope: Scope, elsewhere: Mapping[str, str] = NOWHERE
+) -> FaultedFile | None:
     """Return the response with a file after the fault that it meets, or None if it meets none."""
     # A refused file meets no fault: without a video to distort, the fault would be used up unseen.
     if sent.status not in (200, 206):
@@ -332,6 +343,8 @@ def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World, scope: 
         now=world.clients_now(),
         method=scope["method"],
         offered=offered_codings(header(scope["headers"], b"accept-encoding")),
+        origins=_link_origins(elsewhere, world, scope),
+        target=_target(scope),
     )
     moves = scenario.together(MEDIA)
     if not moves or not faults_at(MEDIA)[moves[0][1].kind].layer:

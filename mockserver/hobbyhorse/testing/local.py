@@ -375,8 +375,12 @@ class MockWorld:
         self._server.run(lambda: self._server.asgi.worlds.share(self._world, keys))
 
     def keep(self, most: int) -> None:
-        """Start a new journal of the newest `most` exchanges; the old one is dropped."""
+        """Start a new journal of the newest `most` exchanges, and count the client's connections.
+
+        The old journal is dropped.
+        """
         self._world.journal = Journal(most)
+        self._world.connections = set()
 
     def shorten(self, share: float) -> None:
         """Let the stages of later jobs take this share of their usual durations."""

@@ -47,7 +47,8 @@ class Exchange:
 
     Only the journal and the proxy know the `number` of a request, in order of arrival. Only the journal knows the
     `provider`, the `root` (the beginning of the URL that the provider's paths are relative to), the `notes` that
-    explain a refusal, and the `raw_headers` with their secrets, which its `headers` do not show.
+    explain a refusal, and the `raw_headers` with their secrets, which its `headers` do not show. `connections` is how
+    many of the client's connections to the server were open when the response was decided; 0 if unknown.
     """
 
     arrived: float
@@ -77,6 +78,7 @@ class Exchange:
     root: str = field(default="", metadata=UNWRITTEN)
     notes: tuple[str, ...] = field(default=(), metadata=UNWRITTEN)
     raw_headers: RawHeaders = field(default=(), metadata=UNWRITTEN, repr=False)
+    connections: int = field(default=0, metadata=UNWRITTEN)
 
     def header(self, name: str) -> str | None:
         """Return a header of the request, or None."""

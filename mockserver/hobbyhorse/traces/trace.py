@@ -77,7 +77,8 @@ class Outcome:
     video that the client returned, if any. `by_reference` means that it returned a URL instead. `kept` means that it
     left a file behind without reporting success. `stuck` means that every thread of the client waited for an event that
     could not happen. `reasons` are the provider's error codes and messages that the client's caller learned; None if
-    unknown.
+    unknown. `saved` is the path that the client returned; `replaced` means that another run has overwritten or removed
+    the file there, and is None without such a file.
     """
 
     kind: str
@@ -92,6 +93,8 @@ class Outcome:
     message: str = ""
     stuck: bool = False
     reasons: tuple[str, ...] | None = None
+    saved: str = ""
+    replaced: bool | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in OUTCOMES:
@@ -148,10 +151,11 @@ class Trace:
     responses name: `media`, `foreign`, `private`. `ended` is the end of the observation, a quiet time after the last
     run. `drill` is the kind of the test case, `point` the request at which the client was killed. `jobs` is None if
     unknown (recorded traffic). `scenario` was armed; `unmet` are its faults that no request met. `secret` signs the
-    callbacks. `virtual` means that the client ran in virtual time, where it may misread dates. `plain` is the outcome
+    callbacks. `virtual` means that the client ran in virtual time. `plain` is the outcome
     of the same case without its variations, if it has some. `order` is the body that the test case gave to the client,
     unless that is the plain one. `patience` is the time in seconds after which the client gives up a job that never
-    ends, if another run has shown it.
+    ends, if another run has shown it. `real_dates` means that a library may have read the date of the machine in place
+    of the virtual one.
 
     A client that falls back to a second provider has a trace for each. `partner` is the trace of the same runs with the
     other provider, and `rank` the place of this one, from 0.
@@ -176,6 +180,7 @@ class Trace:
     order: Mapping[str, Any] | None = None
     plain: Outcome | None = None
     patience: float | None = None
+    real_dates: bool = False
     partner: Trace | None = None
     rank: int = 0
 

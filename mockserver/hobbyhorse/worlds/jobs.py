@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.lifecycle import Lasting, Stage, Timeline, reroute, stage_at
@@ -171,7 +172,8 @@ class MediaLinks(NamedTuple):
 @lru_cache(maxsize=MOST_CACHED_LINKS)
 def _signed(signer: LinkSigner, path: str, expires: float | None) -> str:
     """Return a path with its signature. Cached, because each poll of a job repeats the signature."""
-    return f"{path}?{signer.query(path, expires)}"
+    # Encoded, because an id may have characters that end a path; the signature covers the decoded path.
+    return f"{quote(path)}?{signer.query(path, expires)}"
 
 
 @dataclass(slots=True)
@@ -197,7 +199,7 @@ def _link(role: str) -> Callable[[JobView], Any]:
         if operation is None or operation.link is None:
             return MISSING
         before, after = operation.link
-        return f"{view.base}{before}{view.job.id}{after}"
+        return f"{view.base}{before}{quote(view.job.id, safe='')}{after}"
 
     return url
 

@@ -113,6 +113,8 @@ class Entry(Handover):
     made: str | None = field(init=False)
     note: JournalNote = field(init=False)
     _read: tuple[Delivery, Exchange] | None = field(init=False)
+    connections: int = 0
+    """The open connections of the client, its own included; 0 if they are not counted."""
 
     def noted(
         self,
@@ -170,6 +172,7 @@ class Entry(Handover):
             root=self.root,
             notes=note.notes,
             raw_headers=self.headers,
+            connections=self.connections,
         )
 
     def _date(self) -> Iterator[tuple[str, str]]:

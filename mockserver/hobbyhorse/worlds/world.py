@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Protocol
 
 from hobbyhorse.clock.clock import Clock
 from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.lifecycle import LifecycleError, Timeline, cut, lay
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, lay_troubled
+from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, id_tail, lay_troubled
 from hobbyhorse.worlds.idempotency import IdempotencyKeys
 from hobbyhorse.worlds.job_table import JobIndex, JobTable
 from hobbyhorse.worlds.jobs import Job, pace
@@ -33,6 +34,13 @@ class Ending:
     stage: str
     code: str | None = None
     message: str | None = None
+
+
+class Connection(Protocol):
+    """A connection of a client, as far as a world knows it."""
+
+    def is_closing(self) -> bool:
+        """Whether either side has closed it."""
 
 
 @dataclass(slots=True)
@@ -58,6 +66,8 @@ class World:
     """Whether its clients read this world's clock instead of real time."""
     share: float = 1.0
     """The share of their usual durations that the stages of later jobs take."""
+    connections: set[Connection] | None = None
+    """The open connections on which requests came; None if nobody counts them, which would cost time."""
     initial: tuple[str, Limits] | None = None
     """The initial pace and limits, which a full reset restores."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -74,6 +84,13 @@ class World:
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
         return self.clock.now() if self.virtual else time.time()
+
+    def count(self, connection: Connection | None) -> int:
+        """Return the number of the client's open connections, with one on which a request came; 0 if not counted."""
+        if self.connections is None or connection is None:
+            return 0
+        self.connections = {connection, *(one for one in self.connections if not one.is_closing())}
+        return len(self.connections)
 
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
@@ -125,6 +142,7 @@ class World:
         error: tuple[str | None, str | None] = (ending.code, ending.message) if ending else (None, None)
         if active is not None and (trouble := active.scenario.timeline) is not None:
             timeline, error = lay_troubled(contract.graph, now, lasting, trouble, contract.polling.longest_wait)
+            job_id += id_tail(trouble)
         else:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
         job = Job(job_id, contract, order, timeline, seed, error, active_scenario=active)

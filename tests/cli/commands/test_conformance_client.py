@@ -183,7 +183,7 @@ def test_an_error_before_the_first_run_is_one_line_and_status_3(run: Run, monkey
 def test_a_page_that_cannot_be_written_is_an_internal_error_beside_the_other_files(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hobbyhorse.cli.commands.conformance_client.write_page", lambda *given: missing_key())
+    monkeypatch.setattr("hobbyhorse.cli.client_verdicts.write_page", lambda *given: missing_key())
     done = run(*client(*KEEPS, "--runs", "2", "--report", "report"))
     assert done.status == 3
     errors = json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["errors"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -40,7 +41,7 @@ def test_every_stage_is_shown_on_a_busy_machine(
     """The real clock runs 1,000 times as fast, as it seems to do for a process that does not get the processor."""
     original = Clock.__init__
 
-    def fast(clock: Clock, start: float, speed: float = 0.0) -> None:
+    def fast(clock: Clock, start: float, speed: float = 0.0, tick: Any = None) -> None:
         original(clock, start, speed, tick=lambda: time.monotonic() * 1_000)
 
     monkeypatch.setattr("hobbyhorse.clock.clock.Clock.__init__", fast)

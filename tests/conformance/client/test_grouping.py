@@ -209,10 +209,20 @@ def test_a_reaction_shows_in_a_later_request_or_in_the_end_of_the_run(contract: 
     assert reacted(Teller(contract).submit().nothing("status").end("unfinished"))
 
 
-def test_a_date_misleads_in_virtual_time_only(contract: Contract) -> None:
+def test_a_date_misleads_only_if_a_package_may_have_read_the_real_one(contract: Contract) -> None:
     for wait, expected in (("5", False), ("Thu, 01 Jan 2026 00:00:05 GMT", True), (None, False)):
         headers = () if wait is None else (("retry-after", wait),)
         trace = Teller(contract).status(None, status=503, answer_headers=headers).trace()
-        for virtual in (False, True):
-            story = AnnotatedTrace(contract, replace(trace, virtual=virtual))
-            assert misleading_date(story, story.steps[0]) is (expected and virtual)
+        for real in (False, True):
+            story = AnnotatedTrace(contract, replace(trace, virtual=True, real_dates=real))
+            assert misleading_date(story, story.steps[0]) is (expected and real)
+
+
+@pytest.mark.parametrize(
+    ("wait", "misleads"), [("Thu Jan  1 00:00:05 2026", True), ("Thursday, 01-Jan-26 00:00:05 GMT", False)]
+)
+def test_a_date_without_a_zone_misleads_in_virtual_time(contract: Contract, wait: str, misleads: bool) -> None:
+    trace = Teller(contract).status(None, status=503, answer_headers=(("retry-after", wait),)).trace()
+    for virtual in (False, True):
+        story = AnnotatedTrace(contract, replace(trace, virtual=virtual))
+        assert misleading_date(story, story.steps[0]) is (misleads and virtual)

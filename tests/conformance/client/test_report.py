@@ -16,15 +16,20 @@ from hobbyhorse.conformance.client.report import (
     read_finding,
     replay_command,
     report_json,
+    sarif,
+    summary,
     write_report,
 )
 from hobbyhorse.conformance.client.results import Coverage, Result, with_baseline
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.client.shard import Shard
+from hobbyhorse.conformance.impact import grouped
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, read_trace
+from tests.conformance.reports.test_sarif import validated
 from tests.judging import named, teller
 from tests.tracing import Teller
 
@@ -227,6 +232,40 @@ def test_an_error_of_an_earlier_report_is_removed(contract: Contract, tmp_path: 
     assert not (tmp_path / "internal-error.txt").exists()
 
 
+def test_each_finding_is_a_result_at_its_scenario(contract: Contract, tmp_path: Path) -> None:
+    found, first = several(contract), rules()[0].id
+    write_report(replace(found, accepted={f"{first}/poll": "known"}), tmp_path)
+    run = validated(json.loads((tmp_path / "report.sarif").read_text()))
+    files = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]]
+    assert files == [f"findings/{name}.scenario.json" for name in (first, f"{first}-2", f"{first}-3")]
+    assert all((tmp_path / file).is_file() for file in files)
+    assert [len(one.get("suppressions", ())) for one in run["results"]] == [0, 1, 0]
+    assert len({one["partialFingerprints"]["finding/v1"] for one in run["results"]}) == 3
+    assert "only after 2 other runs" in run["results"][1]["message"]["text"]
+    assert run["invocations"][0]["exitCode"] == 1
+    interrupted = validated(sarif(replace(found, interrupted=True)))["invocations"][0]
+    assert (interrupted["executionSuccessful"], interrupted["exitCode"]) == (False, 130)
+
+
+def test_the_summary_names_the_findings_and_how_to_replay_the_first_one(contract: Contract, tmp_path: Path) -> None:
+    found, first = replace(several(contract), options=("--python", "a.py:b"), notes=("a note",)), rules()[0].id
+    write_report(found, tmp_path)
+    page = (tmp_path / "summary.md").read_text()
+    assert page.startswith("## hobbyhorse: 1 rule broken: 1 money\n")
+    assert page.count(f"| {first} ") == 3
+    command = f"hobbyhorse conformance replay {tmp_path}/findings/{first}.scenario.json --python a.py:b"
+    assert page.endswith(f"\n```console\n{command}\n```\n")
+    assert "* a note\n" in page
+    assert "12 runs, seed 7" in page
+    accepted = summary(replace(found, accepted={first: "known"}, stale=("SUB-02",)), tmp_path)
+    assert accepted.startswith("## hobbyhorse: no finding, 1 stale in the baseline\n")
+    assert f"* {first} is accepted: known\n" in accepted
+    assert "replay" not in accepted
+    stopped = summary(replace(found, interrupted=True, shard=Shard(2, 4)), tmp_path)
+    assert stopped.startswith("## hobbyhorse: 1 rule broken: 1 money; the suite was interrupted\n")
+    assert "seed 7, shard 2/4." in stopped
+
+
 def test_a_finding_has_the_command_that_replays_it_and_with_the_contract_its_cost(contract: Contract) -> None:
     told = teller(contract).nothing("submit", made="one").submit(job="two").end("success")
     trace = told.made(job="one").made(job="two").trace()
@@ -240,10 +279,27 @@ def test_a_finding_has_the_command_that_replays_it_and_with_the_contract_its_cos
     file = "out/findings/SUB-01.scenario.json"
     assert finding["replay"] == f"hobbyhorse conformance replay {file} -- node 'my client.mjs'"
     assert (finding["cost"]["jobs"], finding["cost"]["clicks"]) == (2, 1)
-    assert report_json(found, contract)["summary"]["headline"].startswith("2 jobs for 1 click: ")
+    head = report_json(found, contract)["summary"]["headline"]
+    assert head.startswith("2 jobs for 1 click: ")
+    assert sarif(found, [contract])["runs"][0]["properties"]["headline"] == head
+    page = summary(found, Path("out"), [contract])
+    assert page.startswith(f"## hobbyhorse: {head}\n")
+    assert "| Money, MUST: 2 jobs for 1 click: " in page
+    assert page.endswith(f"\n{finding['replay']}\n```\n")
     plain = report_json(found)
     assert "headline" not in plain["summary"]
     assert "cost" not in plain["rules"][0]["findings"][0]
+
+
+def test_the_summary_begins_with_the_finding_that_costs_most(contract: Contract, tmp_path: Path) -> None:
+    told = Teller(contract).submit().end("failed").trace()
+    ids = ("RES-08", "POL-01", "SUB-01")
+    broken = [Verdict(named(rules(), id), BROKEN, 1, 1, (Finding(id, (Breach("wrong"),), told),)) for id in ids]
+    page = summary(replace(result(contract), verdicts=tuple(broken)), tmp_path, [contract])
+    rows = [line.split()[1] for line in page.splitlines() if line.startswith("| ") and not line.startswith("| rule")]
+    assert rows[0] == "SUB-01"
+    assert rows == [one.rule.id for group in grouped(broken) for one in group.verdicts]
+    assert "findings/SUB-01.scenario.json" in page.splitlines()[-2]
 
 
 def test_a_command_without_a_known_client_has_a_place_for_it(contract: Contract) -> None:

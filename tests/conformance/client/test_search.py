@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis.strategies import just, nothing
 
-from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.cases import TWICE, Case
 from hobbyhorse.conformance.client.planning import simplified, singles, varied
 from hobbyhorse.conformance.client.search import SHRINKING, TIMING_REPEATS, CannotRun, Plan, Progress, Search
+from hobbyhorse.conformance.client.shard import Shard
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Judgement, Rule
 from hobbyhorse.contract.example_orders import order_for
@@ -416,6 +417,38 @@ def test_a_client_whose_request_is_refused_gets_a_finding_and_the_reason(contrac
     assert (found.status(), len(client.ran)) == (1, 1)
 
 
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_client_that_runs_well_only_once_is_judged_by_two_runs_in_a_fresh_process(
+    contract: Contract, broken: bool
+) -> None:
+    class OnceOnly(MadeUp):
+        def play(self, case: Case) -> Trace:
+            self.ran.append(case)
+            told = Teller(self.contract, {"n": 1})
+            if case.kind == TWICE:
+                role, situation = ending(self.contract)
+                told.submit().wait(5).call(role, situation).media().end("success", size=1000)
+                told.wait(1).again({"n": 2})
+                if not broken:
+                    told.submit(None, status=500, job=None)
+            told.end("failed", message="Event loop is closed")
+            return replace(told.trace(), scenario=case.scenario, drill=case.kind)
+
+    client = OnceOnly(contract)
+    plan = Plan(60, kinds=("once", TWICE))
+    found = Search(contract, client, plan, fresh=lambda cases: [client.play(case) for case in cases])
+    if not broken:
+        with pytest.raises(CannotRun, match="submitted no job"):
+            found.run("a client", "m")
+        return
+    result = found.run("a client", "m")
+    assert "END-02" in {one.rule.id for one in result.broken}
+    assert result.unfit is not None
+    assert (result.status(), [case.kind for case in client.ran]) == (1, ["once", TWICE])
+    with pytest.raises(CannotRun):
+        Search(contract, OnceOnly(contract), plan).run("a client", "m")
+
+
 def test_a_timing_finding_is_confirmed_only_where_it_would_be_reported(contract: Contract) -> None:
     class Hasty(MadeUp):
         def play(self, case: Case) -> Trace:
@@ -432,3 +465,97 @@ def test_a_timing_finding_is_confirmed_only_where_it_would_be_reported(contract:
     (tally,) = found.tallies
     assert tally.broken > 10
     assert len(client.ran) == tally.broken + TIMING_REPEATS - 1
+
+
+PLANNED_PHASES = {"ways to run", "orders", "last polls", "single faults", "variations"}
+# More than any provider has planned cases, so that some runs are left for random ones.
+AMPLE = 700
+
+
+class Noting(Search):
+    """A search that keeps the planned cases that it ran."""
+
+    planned: list[Case]
+
+    def _run_and_judge(self, cases: list[Case]) -> list[Trace]:
+        traces = super()._run_and_judge(cases)
+        if self.phase in PLANNED_PHASES:
+            self.planned += cases[: len(traces)]
+        return traces
+
+
+def noted(contract: Contract, runs: int, shard: Shard | None = None, careless: bool = True) -> Noting:
+    # The rules that the careless client breaks: judging all of them takes ten times as long.
+    found = Noting(contract, MadeUp(contract, careless), Plan(runs, 7, ("SUB-01", "SEC-01"), shard=shard))
+    found.planned = []
+    found.result = found.run("a client", contract.models[0].id)  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture(scope="module", params=CONTRACTS, ids=lambda contract: contract.key)
+def split(request: pytest.FixtureRequest) -> tuple[Noting, list[Noting]]:
+    """One search, and the same search in four shards."""
+    return noted(request.param, AMPLE), [noted(request.param, AMPLE, Shard(number, 4)) for number in (1, 2, 3, 4)]
+
+
+def test_the_planned_cases_of_the_shards_are_disjoint_and_together_those_of_one_search(
+    split: tuple[Noting, list[Noting]],
+) -> None:
+    whole, parts = split
+    keys = [case.key for part in parts for case in part.planned]
+    assert sorted(keys) == sorted(case.key for case in whole.planned)
+    assert len(set(keys)) == len(keys) > 400
+
+
+def test_the_shards_together_find_what_the_planned_cases_show(split: tuple[Noting, list[Noting]]) -> None:
+    whole, parts = split
+    shown = {name.partition("/")[0] for case in whole.planned for name in whole.seen[case.key]}
+    assert shown
+    assert shown <= {rule for part in parts for rule in part.broken}
+
+
+def test_each_shard_has_random_cases_of_its_own(split: tuple[Noting, list[Noting]]) -> None:
+    whole, parts = split
+    assert [part.plan.random_seed for part in (whole, *parts)] == [7, 8, 9, 10, 11]
+    assert all(part.runs > len(part.planned) + 2 for part in parts)
+    clients = [part.run_cases for part in parts]
+    drawn = [{case.key for case in client.ran} - set(part.seen) for client, part in zip(clients, parts, strict=True)]  # type: ignore[attr-defined]
+    assert not any(drawn)
+
+
+def test_a_shard_reports_only_the_faults_that_are_its_own(split: tuple[Noting, list[Noting]]) -> None:
+    whole, parts = split
+    of_whole, *of_parts = (part.result.coverage for part in (whole, *parts))  # type: ignore[attr-defined]
+    assert {name for one in of_parts for name in one.reached} == set(of_whole.reached)
+    assert all(not one.untried and one.total < of_whole.total for one in of_parts)
+
+
+@pytest.mark.parametrize("runs", [30, 301])
+def test_the_runs_of_the_shards_of_a_short_search_are_those_of_one_search(contract: Contract, runs: int) -> None:
+    parts = [noted(contract, runs, Shard(number, 4), careless=False) for number in (1, 2, 3, 4)]
+    counts = [part.runs for part in parts]
+    assert max(counts) - min(counts) <= max(1, min(counts) / 20)
+    # Each shard also runs the happy server and the job that never ends.
+    assert sum(len(part.planned) for part in parts) == runs - 2
+    whole = noted(contract, runs, careless=False)
+    assert {case.key for case in whole.planned} <= {case.key for part in parts for case in part.planned}
+
+
+def test_confirmations_do_not_displace_the_planned_cases_of_a_shard(contract: Contract) -> None:
+    class Hurried(MadeUp):
+        """Polls too often under every fault of a request."""
+
+        def play(self, case: Case) -> Trace:
+            self.ran.append(case)
+            running = next(stage.name for stage in self.contract.graph if not stage.terminal)
+            told = Teller(self.contract, {"n": 1}).submit().wait(5)
+            for _ in range(3):
+                told.status(running).wait(0.01 if "moves" in case.scenario else 5)
+            told.wait(5).call(*ending(self.contract)).media().end("success", size=1000)
+            return replace(told.trace(), scenario=case.scenario, drill=case.kind, point=case.point, jobs=None)
+
+    found = Noting(contract, Hurried(contract), Plan(60, rules=("POL-07",), shard=Shard(2, 2)))
+    found.planned = []
+    found.run("a client", "m")
+    assert found.broken == ("POL-07",)
+    assert len(found.planned) == (60 - 2) / 2

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
-from hobbyhorse.conformance.server.budget import Budget, NotAffordable, longest, worst
+from hobbyhorse.conformance.server.budget import Budget, NotAffordable, cheapest_first, longest, worst
 from hobbyhorse.contract.values import Contract
 
 CENTS_42 = Decimal("0.42")
@@ -84,3 +85,11 @@ def test_the_worst_job_is_the_longest_of_the_dearest_tier(contract: Contract) ->
         dearest = max(model.price.values())
         assert worst(contract, model) == dearest * Decimal(str(longest(contract, model)))
         assert worst(contract) >= worst(contract, model)
+
+
+def test_the_models_are_sorted_by_their_highest_price(contract: Contract) -> None:
+    prices = [worst(contract, model) for model in cheapest_first(contract)]
+    assert prices == sorted(prices)
+    price = {tier: 9 * price for tier, price in contract.models[0].price.items()}
+    dear = replace(contract.models[0], id="dear", price=price)
+    assert cheapest_first(replace(contract, models=(dear, *contract.models)))[-1].id == "dear"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -10,7 +11,13 @@ import httpx
 import pytest
 
 from hobbyhorse.conformance.server.budget import Budget, NotAffordable
-from hobbyhorse.conformance.server.endpoint import KEPT_FILE_BYTES, MOST_RESPONSE_BYTES, Endpoint, OutOfTime
+from hobbyhorse.conformance.server.endpoint import (
+    KEPT_FILE_BYTES,
+    MOST_RESPONSE_BYTES,
+    Endpoint,
+    OutOfTime,
+    without_login,
+)
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS
 from tests.little import Answer, Little, Said, Told, little
@@ -64,6 +71,29 @@ def test_the_trace_has_no_key_in_it(http: httpx.Client) -> None:
         endpoint = endpoint_at(server, http)
         endpoint.call("status", probe="job", path={"job": "j"})
     assert KEY not in repr(endpoint.trace())
+
+
+def test_a_login_is_sent_to_the_endpoint_only_and_not_recorded(http: httpx.Client) -> None:
+    with little(always(200, {"you": "pass/word"})) as server, little(always(200)) as elsewhere:
+        endpoint = endpoint_at(server, http, login=("someone", "pass/word"))
+        endpoint.call("status", probe="job", path={"job": "j"})
+        endpoint.fetch(f"{elsewhere.url}/video.mp4", probe="job:media")
+        assert server.said[0].headers["authorization"] == f"Basic {b64encode(b'someone:pass/word').decode()}"
+        assert "authorization" not in elsewhere.said[0].headers
+    assert "pass/word" not in repr(endpoint.trace())
+    assert "Basic" not in repr(endpoint.trace())
+
+
+@pytest.mark.parametrize(
+    ("url", "public", "login"),
+    [
+        ("https://api.example.com/v1", "https://api.example.com/v1", None),
+        ("https://a:b%2Fc@api.example.com:8/v1?q=x@y", "https://api.example.com:8/v1?q=x@y", ("a", "b/c")),
+        ("http://a@[::1]:8", "http://[::1]:8", ("a", "")),
+    ],
+)
+def test_a_url_is_shown_without_its_login(url: str, public: str, login: tuple[str, str] | None) -> None:
+    assert without_login(url) == (public, login)
 
 
 def test_a_redirect_is_not_followed(http: httpx.Client) -> None:

@@ -146,3 +146,19 @@ def test_without_an_address_for_callbacks_nothing_is_submitted(contract: Contrac
     probe = next(probe for probe in probes(session) if probe.name == "callback:order")
     with pytest.raises(Exception, match="--callback-url"):
         probe.run(session)
+
+
+@contracts_that(lambda contract: len(contract.models) > 1)
+def test_with_several_models_the_free_probes_run_once_and_the_others_for_each_model(contract: Contract) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called), budget=Decimal(5))
+    session.models = contract.models
+    found = probes(session)
+    names = [probe.name for probe in found]
+    assert len(set(names)) == len(names)
+    assert names.count("identity:unknown") == 1
+    for model in contract.models:
+        assert f"job ({model.id})" in names
+    # The bounds of the first model come after the jobs of all models, so that they do not use up the budget.
+    last_job = max(number for number, name in enumerate(names) if name.startswith("job ("))
+    assert last_job < min(number for number, name in enumerate(names) if name.startswith(("bound:", "bounds:")))
+    assert most(session) == sum(probe.cost(session) for probe in found)

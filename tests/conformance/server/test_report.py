@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+import xmlschema
 
 from hobbyhorse.conformance.impact import Amount
 from hobbyhorse.conformance.rule import MONEY, OBSERVED, VIDEO, Breach, Observed, Rule
@@ -23,14 +24,17 @@ from hobbyhorse.conformance.server.report import (
     server_headline,
     server_junit,
     server_report_json,
+    server_sarif,
+    server_summary,
     write_server_report,
 )
 from hobbyhorse.conformance.server.results import ServerResult, concluded
 from hobbyhorse.conformance.server.session import BudgetEntry
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.traces.trace import read_trace
+from tests.conformance.reports.test_sarif import validated
 from tests.conformance.server.test_suite import KEY, MODELS, at, fakes, session_on
-from tests.conftest import CONTRACTS, Run
+from tests.conftest import CONTRACTS, ROOT, Run
 from tests.judging import assuming, made_up
 
 CONTRACT, MODEL = MODELS[0]
@@ -155,10 +159,67 @@ def test_every_file_is_written_and_the_trace_has_no_secret(tmp_path: Path) -> No
     found = replace(found, trace=replace(found.trace, secret="whsec-top"))
     write_server_report(found, tmp_path / "new" / "folder")
     written = {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()}
-    assert set(written) == {"report.json", "junit.xml", "lessons.patch.json", "trace.json"}
+    assert set(written) == {
+        "report.json",
+        "junit.xml",
+        "report.sarif",
+        "summary.md",
+        "lessons.patch.json",
+        "trace.json",
+    }
     assert not [name for name, text in written.items() if "whsec-top" in text]
     assert json.loads(written["lessons.patch.json"]) == list(PATCH)
     assert read_trace(json.loads(written["trace.json"])).secret is None
+
+
+def test_junit_is_valid_by_its_schema() -> None:
+    schema = xmlschema.XMLSchema(ROOT / "tests" / "schemas" / "junit.xsd")
+    schema.validate(server_junit(result(*EACH_KIND, known={"SHA-91": "gone"}, interrupted=True)).decode())
+
+
+def test_a_broken_rule_is_a_result_at_the_trace_and_at_the_place_in_the_contract() -> None:
+    many = rule("SHA-95", *(Breach(f"request {number}", ("openapi.json#/paths",)) for number in range(9)))
+    found = result(*EACH_KIND, many, known={"SHA-90": "known", "SHA-91": "gone"})
+    run = validated(json.loads(json.dumps(server_sarif(found))))
+    assert [one["ruleId"] for one in run["results"]] == ["SHA-90", "SHA-95"]
+    place = run["results"][0]["locations"][0]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "trace.json"
+    assert place["logicalLocations"] == [{"fullyQualifiedName": "openapi.json#/paths"}]
+    assert run["results"][0]["suppressions"][0]["justification"] == "known"
+    assert run["results"][1]["message"]["text"] == "request 0; request 1; request 2; and 6 more"
+    assert run["invocations"][0]["exitCode"] == 1
+    unjudged = validated(server_sarif(result(unjudged="no server", verdicts=())))["invocations"][0]
+    assert unjudged["toolExecutionNotifications"][0]["message"]["text"] == "no server"
+
+
+def test_the_summary_begins_with_the_headline_and_has_the_money_spent() -> None:
+    found = replace(result(*EACH_KIND), base_url="https://api.example.com")
+    page = server_summary(replace(found, budget=Decimal(2), spent=Decimal("0.42")))
+    lines = [line for line in page.splitlines() if line]
+    assert lines[0] == "## hobbyhorse: 1 rule broken: 1 other"
+    assert lines[1].startswith("https://api.example.com and the contract of ")
+    assert lines[1].endswith("; at most 0.42 USD spent, of a budget of 2.00 USD.")
+    assert "* 2 lessons about the contract are in the report" in lines
+    assert "request 1 is \\<wrong\\>" in page
+    first = found.verdicts[0].rule
+    assert page.endswith(f"\n{again(replace(found, budget=Decimal(2)), first)}\n```\n")
+    assert server_summary(result(unjudged="no server", verdicts=())).startswith("## hobbyhorse: no server\n")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_login_of_a_base_url_is_in_no_file_and_not_on_the_terminal(
+    is_there: bool, run: Run, tmp_path: Path
+) -> None:
+    with fakes(CONTRACT) as url:
+        words = at(url.replace("://", "://someone:pass%2Fword@"), "--report", tmp_path, provider=CONTRACT.key)
+        done = run(*words) if is_there else None
+    done = done or run(*words)
+    assert {path.name for path in tmp_path.iterdir()} >= {"report.json", "junit.xml", "report.sarif", "index.html"}
+    whole = "".join(path.read_text() for path in tmp_path.iterdir()) + done.out + done.err
+    assert url in whole
+    assert "someone" not in whole
+    assert "word@" not in whole
+    assert "pass/word" not in whole
 
 
 def paying(harm: str) -> ServerResult:
@@ -173,6 +234,9 @@ def test_the_first_line_has_the_price_of_the_requests_that_broke_a_rule_about_mo
     assert server_amounts(replace(found, accepted={"SHA-90": "known"})) == {}
     assert server_headline(found) == "up to 0.42 USD billed for 1 request (SHA-90); 1 rule broken: 1 money"
     assert server_report_json(found)["summary"]["headline"] == server_headline(found)
+    assert server_summary(found).startswith(f"## hobbyhorse: {server_headline(found)}\n")
+    assert "| Money, MUST: up to 0.42 USD billed for 1 request |" in server_summary(found)
+    assert server_sarif(found)["runs"][0]["properties"]["headline"] == server_headline(found)
     assert server_headline(paying(VIDEO)) == "1 rule broken: 1 lost or wrong video"
     assert server_headline(result(rule("SHA-90", OBSERVED))) == "no finding"
 

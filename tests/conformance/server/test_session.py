@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from PIL import Image
 
@@ -16,6 +17,7 @@ from hobbyhorse.conformance.server.session import (
     LONGEST_PAUSE,
     MOST_FAILED_POLLS,
     MOST_UNANSWERED,
+    NO_PICTURE,
     OTHER_KEY,
     EndpointUnreachable,
     PaidJob,
@@ -354,3 +356,36 @@ def test_a_submission_with_a_callback_url_has_it_where_the_contract_binds_it(con
 def test_a_callback_that_is_not_json_or_of_a_contract_without_callbacks_is_about_no_job(contract: Contract) -> None:
     assert callback_job_reader(contract)((), b"no JSON") is None
     assert callback_job_reader(replace(contract, callbacks=None))((), b"{}") is None
+
+
+@contracts_that(lambda contract: len(contract.models) > 1)
+def test_each_model_has_its_own_order_and_paid_job(contract: Contract) -> None:
+    first, second = contract.models[:2]
+    session = session_on(contract, first, httpx.MockTransport(never_called))
+    order = session.order
+    session._paid = "the first one was not accepted"
+    session.lenient = True
+    session.turn_to(second)
+    other = session.order
+    assert session.model == second
+    assert not session._paid
+    assert not session.lenient
+    assert other != order
+    session.turn_to(first)
+    assert (session.order, session._paid, session.lenient) == (order, "the first one was not accepted", True)
+    session.turn_to(second)
+    assert session.order == other
+
+
+@models
+def test_only_a_model_with_pictures_has_an_order_with_one_that_cannot_be_had(
+    contract: Contract, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = session_on(contract, model, httpx.MockTransport(never_called)).unobtainable()
+    assert NO_PICTURE in orjson.dumps(body).decode()
+    places = {name: at for name, at in model.parameters.items() if name not in ("first_frame", "references")}
+    session = session_on(contract, model, httpx.MockTransport(never_called))
+    session.model = replace(model, parameters=places)
+    monkeypatch.setattr(Session, "marked", lambda session, mark: dict(body))
+    with pytest.raises(Skipped, match="takes no picture"):
+        session.unobtainable()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Truncate, WireEffect
+from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, IdleClose, Reset, Truncate, WireEffect
 from hobbyhorse.scenarios.faults import connection
 from tests.deciding import decided, under
 from tests.known_faults import MEDIA_FAULTS, OPERATION_FAULTS
@@ -26,6 +26,8 @@ from tests.known_faults import MEDIA_FAULTS, OPERATION_FAULTS
         ("truncate", {"keep": 0}, Truncate(0)),
         ("slow_body", {}, Drip(connection.DRIP_SECONDS, 10)),
         ("slow_body", {"seconds": 1, "pieces": 2}, Drip(1, 2)),
+        ("idle_close", {}, IdleClose(connection.IDLE_SECONDS)),
+        ("idle_close", {"seconds": 0.5}, IdleClose(0.5)),
     ],
 )
 def test_each_fault_has_its_effect_on_the_connection(name: str, options: dict[str, Any], effect: WireEffect) -> None:

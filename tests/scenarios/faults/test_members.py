@@ -19,15 +19,23 @@ from hobbyhorse.scenarios.faults.members import (
     EMPTY_ERROR,
     FURTHER_OUTPUT,
     NEEDED,
+    NOTE,
     NULLS,
     OTHER_ERROR,
+    OTHER_PLACE,
     OTHER_PROGRESS,
+    WIDE,
+    WIDE_CALLBACK,
+    WILD_ERROR,
     bound,
     members,
 )
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, contracts_that
 from tests.deciding import decided, under
 
+several_places = contracts_that(
+    lambda contract: any(len(bound(one, "video_url")) > 1 for one in contract.operations.values())
+)
 VTRIX = next(contract for contract in CONTRACTS if contract.key == "vtrix").operations["status"]
 
 
@@ -139,3 +147,45 @@ def test_an_error_has_another_shape_if_the_contract_has_it(shape: str, error: An
 
 def test_members_are_found_from_the_inside() -> None:
     assert list(members({"a": [{"b": 1}]})) == [("a", "0", "b"), ("a",)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("text", "m"),
+        ("number", {"code": 5001, "message": "m"}),
+        ("object", {"code": "internal", "message": "m"}),
+        ("list", [{"msg": "m"}]),
+    ],
+)
+def test_an_error_has_another_type_only_if_the_contract_does_not_have_it(kind: str, error: Any) -> None:
+    failed = replace(
+        decided(b'{"status":"failed","error":{"code":"c","message":"m"}}', VTRIX), valid=lambda value: False
+    )
+    assert orjson.loads(under("error_type", failed, json_type=kind).body)["error"] == error
+    assert WILD_ERROR.applies(WILD_ERROR, failed, {"json_type": kind})
+    assert not WILD_ERROR.applies(WILD_ERROR, replace(failed, valid=lambda value: True), {"json_type": kind})
+    assert not WILD_ERROR.applies(WILD_ERROR, decided(b'{"status":"completed"}', VTRIX), {"json_type": kind})
+
+
+def test_an_unknown_member_has_characters_of_every_length() -> None:
+    found = under("wide_text", decided(b'{"status":"completed"}', VTRIX)).body
+    assert orjson.loads(found) == {"status": "completed", NOTE: WIDE}
+    assert {len(letter.encode()) for letter in WIDE} == {1, 2, 3, 4}
+    callbacks = next(contract.callbacks for contract in CONTRACTS if contract.callbacks is not None)
+    change = WIDE_CALLBACK.effect(callbacks, {}).change
+    assert orjson.loads(change(b'{"job":"1"}')) == {"job": "1", NOTE: WIDE}
+    assert change(b"no JSON") == b"no JSON"
+
+
+@several_places
+def test_the_url_of_the_video_moves_to_the_last_place_of_the_contract(contract: Contract) -> None:
+    (role,) = (name for name, one in contract.operations.items() if len(bound(one, "video_url")) > 1)
+    response = shown(contract, role, "success")
+    first, *_, last = bound(response.operation, "video_url")
+    before, after = orjson.loads(response.sent.body), orjson.loads(under("other_place", response).body)
+    assert isinstance(resolve(before, first), str)
+    assert (resolve(after, first), resolve(after, last)) == (MISSING, resolve(before, first))
+    assert OTHER_PLACE.applies(OTHER_PLACE, response, {})
+    assert not OTHER_PLACE.applies(OTHER_PLACE, shown(contract, role, "failure"), {})
+    assert list(OTHER_PLACE.misfits(OTHER_PLACE, contract, contract.operations["submit"], {}))

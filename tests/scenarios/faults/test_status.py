@@ -7,7 +7,7 @@ from random import Random
 
 from hobbyhorse.scenarios.effects import Rewritten, Sent
 from hobbyhorse.scenarios.fault import Decided
-from hobbyhorse.scenarios.faults.status import HEAD, STAMP, SUCCESS, WHOLE
+from hobbyhorse.scenarios.faults.status import HEAD, STAMP, SUCCESS, TAGGED, WHOLE
 from tests.conftest import CONTRACTS
 from tests.deciding import NOW, decided, of_file, under
 
@@ -53,3 +53,24 @@ def test_a_signature_is_as_old_or_as_new_as_half_of_the_tolerance() -> None:
         assert all(isinstance(effect, Rewritten) for effect in effects)
         half = (callbacks.signature.tolerance or 0) / 2
         assert [effect.older for effect in effects] == [half, -half]
+
+
+def test_a_poll_is_answered_with_304_only_if_its_response_is_known() -> None:
+    poll = replace(decided(b'{"a":1}'), operation=CONTRACTS[0].operations["status"])
+    first = under("entity_tag", poll)
+    tag = dict(first.headers)[b"etag"].decode()
+    assert (first.status, first.body) == (200, b'{"a":1}')
+    for known in (tag, f'"x", W/{tag}'):
+        again = under("entity_tag", replace(poll, known_tags=known))
+        assert (again.status, again.body, dict(again.headers)[b"etag"].decode()) == (304, b"", tag)
+    changed = replace(poll, sent=replace(poll.sent, body=b'{"a":2}'), known_tags=tag)
+    assert under("entity_tag", changed).status == 200
+    assert TAGGED.applies(TAGGED, poll, {})
+    assert not TAGGED.applies(TAGGED, decided(b"{}"), {}), "a submission is not repeated"
+    assert not TAGGED.applies(TAGGED, replace(poll, sent=replace(poll.sent, status=404)), {})
+
+
+def test_only_polls_have_room_for_an_entity_tag() -> None:
+    for contract in CONTRACTS:
+        assert list(TAGGED.misfits(TAGGED, contract, contract.operations["submit"], {}))
+        assert not list(TAGGED.misfits(TAGGED, contract, contract.operations["status"], {}))

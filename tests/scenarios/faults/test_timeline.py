@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hobbyhorse.contract.lifecycle import Graph, Stage
+from hobbyhorse.scenarios.effects import ID_TAILS
 from hobbyhorse.scenarios.fault import PlannedJob
 from hobbyhorse.scenarios.faults.timeline import NoStage, stretched
+from tests.conftest import CONTRACTS
 from tests.known_faults import TIMELINE_FAULTS
 
 GRAPH = Graph(
@@ -73,3 +77,17 @@ def test_a_timeline_is_stretched_to_end_exactly_on_time() -> None:
     assert stretched(timeline, None) == timeline
     assert stretched(timeline, 8.0) == ((100.0, "a"), (102.0, "b"), (108.0, "c"))
     assert stretched(((100.0, "a"), (100.0, "b")), 8.0) == ((100.0, "a"), (108.0, "b"))
+
+
+def test_a_job_with_an_opaque_id_ends_as_usual() -> None:
+    assert last_stage("opaque_id") == last_stage("slow") == "done"
+
+
+def test_an_id_is_opaque_only_if_no_document_shows_its_form() -> None:
+    fault = TIMELINE_FAULTS["opaque_id"]
+    for contract in CONTRACTS:
+        for tail in ID_TAILS:
+            why = list(fault.misfits(fault, contract, None, {"tail": tail}))
+            assert bool(why) is (contract.key != "vtrix"), contract.key
+    known = replace(next(one for one in CONTRACTS if one.key == "vtrix"), assumptions=())
+    assert list(fault.misfits(fault, known, None, {"tail": "legal"})) == ["vtrix documents the form of a job's id"]

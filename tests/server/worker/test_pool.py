@@ -50,7 +50,7 @@ async def test_work_that_takes_too_long_is_abandoned_and_the_next_is_done() -> N
 
 async def test_a_process_that_ends_or_has_too_little_memory_is_reported() -> None:
     pool = WorkerPool()
-    assert await error_of(pool, "a", end_the_process) == ("lost", "its process has ended")
+    assert await error_of(pool, "a", end_the_process) == ("ended", "its process has ended")
     assert (await error_of(pool, "a", take_memory, 1 << 40))[0] == "memory"
     assert await error_of(pool, "a", int, "x") == (
         "failed",
@@ -95,7 +95,7 @@ async def test_a_close_ends_the_work_at_once() -> None:
     pool.close()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert time.monotonic() - began < 5
-    assert await error_of(pool, "late", max, 1, 2) == ("lost", "the server stops")
+    assert await error_of(pool, "late", max, 1, 2) == ("ended", "the server stops")
 
 
 async def test_a_system_without_processes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,5 +107,5 @@ async def test_a_system_without_processes_is_reported(monkeypatch: pytest.Monkey
     monkeypatch.setattr("subprocess.Popen", refuse)
     pool = WorkerPool()
     message = "no process could be started for it: Resource temporarily unavailable"
-    assert await error_of(pool, "a", max, 1, 2) == ("lost", message)
+    assert await error_of(pool, "a", max, 1, 2) == ("ended", message)
     pool.close()

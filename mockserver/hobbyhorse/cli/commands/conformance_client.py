@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hobbyhorse.cli.client_progress import progress
 from hobbyhorse.cli.client_runner import (
     DEFAULT_LIMIT,
     DEFAULT_SPEED,
@@ -25,7 +23,8 @@ from hobbyhorse.cli.client_runner import (
     replay_options,
     warn_of_misplaced_options,
 )
-from hobbyhorse.cli.client_verdicts import show_result
+from hobbyhorse.cli.client_verdicts import show_result, written
+from hobbyhorse.cli.interruption import stoppable
 from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
@@ -36,17 +35,16 @@ from hobbyhorse.cli.options import (
     load_contracts,
     providers_of,
 )
+from hobbyhorse.cli.progress import progress
 from hobbyhorse.cli.rule_options import AllowNotObservedOption, chosen_rules
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.client.during import OPERATIONS
-from hobbyhorse.conformance.client.html_report import write_page
-from hobbyhorse.conformance.client.report import write_report
 from hobbyhorse.conformance.client.results import Result, with_baseline
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
-from hobbyhorse.conformance.judge import InternalError
+from hobbyhorse.conformance.client.shard import Shard, read_shard
 from hobbyhorse.conformance.report import ReportError, read_baseline
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Model
 
 # Runs of a Python callable, and of a command. A callable runs in virtual time, so that more of its runs fit into the
 # few minutes of a CI job; `full` is for a night.
@@ -80,6 +78,14 @@ def command(
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed tries the same test cases.", rich_help_panel=SEARCH)
     ] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Run part K of N of the test cases; `conformance merge` joins the reports.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     allow_not_observed: AllowNotObservedOption = False,
     report: ReportOption = None,
     baseline: BaselineOption = None,
@@ -104,36 +110,40 @@ def command(
     (contract, chosen), second = providers_of(load_contracts(contracts), provider, model)
     most_runs = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
     client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts)
-    with open_runner(contract, chosen, client, most_runs, second) as runner:
+    providers = [(contract, chosen)] if second is None else [(contract, chosen), second]
+    plan = Plan(most_runs, seed, tuple(rule or ()), shard=_shard(shard))
+    with stoppable():
+        result = with_baseline(_searched(providers, client, plan), accepted)
+        required = frozenset[str]() if allow_not_observed else frozenset(rule or ())
+        # Another shard may have found an entry of the baseline that this one has not.
+        stale = result.stale if plan.shard is None else ()
+        result = replace(result, options=replay_options(client), required=required, stale=stale)
+        if report is not None:  # first, so that a summary is never printed for a report that is not there
+            result = written(result, report, *(one for one, _ in providers))
+    show_result(result, contract, report, None if second is None else second[0])
+    raise typer.Exit(result.exit_status)
+
+
+def _searched(providers: Sequence[tuple[Contract, Model]], client: ClientOptions, plan: Plan) -> Result:
+    """Run the suite. Raises UsageError."""
+    runs = plan.runs if plan.shard is None else plan.shard.share(plan.runs)
+    (contract, model), second = providers[0], providers[1] if len(providers) > 1 else None
+    with open_runner(contract, model, client, runs, second) as runner:
         try:
             with progress(runner.name) as show:
-                plan = Plan(most_runs, seed, tuple(rule or ()), runner.kinds)
+                plan = replace(plan, kinds=runner.kinds)
                 search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
                 search.notes += runner.notes
                 search.fit = runner.fit
                 search.second = None if second is None else second[0]
-                result = search.run(runner.name, chosen.id)
-                if second is not None:
-                    result = replace(result, model=f"{chosen.id},{second[1].id}")
+                result = search.run(runner.name, model.id)
+                return replace(result, model=",".join(one.id for _, one in providers))
         except CannotRun as error:
             raise UsageError(str(error)) from None
-    result = replace(with_baseline(result, accepted), options=replay_options(client))
-    if report is not None:  # first, so that a summary is never printed for a report that is not there
-        result = _write(result, [contract] if second is None else [contract, second[0]], report)
-    show_result(result, contract, report, None if second is None else second[0])
-    raise typer.Exit(result.status(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
-def _write(result: Result, contracts: Sequence[Contract], folder: Path) -> Result:
-    """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
+def _shard(text: str | None) -> Shard | None:
     try:
-        write_report(result, folder, *contracts)
-        try:
-            write_page(result, folder, *contracts)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            # The page is the most complex part; the other files are written again, with this error.
-            result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
-            write_report(result, folder, *contracts)
-    except OSError as error:
-        raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
-    return result
+        return None if text is None else read_shard(text)
+    except ValueError as error:
+        raise UsageError(f"--shard is {error}") from None

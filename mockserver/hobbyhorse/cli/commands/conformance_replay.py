@@ -23,6 +23,7 @@ from hobbyhorse.cli.client_runner import (
     option_names,
     warn_of_misplaced_options,
 )
+from hobbyhorse.cli.interruption import stoppable
 from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, providers_of
 from hobbyhorse.cli.rule_options import AllowNotObservedOption
 from hobbyhorse.cli.usage import UsageError, complain, reports_internal_errors
@@ -82,7 +83,7 @@ def command(
     replayed = _Replayed(rule)
     try:
         read = [contract] if second is None else [contract, second[0]]
-        with open_runner(contract, model, client, times, second) as runner:
+        with stoppable(), open_runner(contract, model, client, times, second) as runner:
             for trace in _traces(runner, found, times):
                 replayed.add(annotated(read, trace))
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from hobbyhorse.cli.interruption import stoppable
 from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
@@ -22,11 +23,13 @@ from hobbyhorse.cli.options import (
     model_of,
     one_of,
 )
+from hobbyhorse.cli.progress import probing
 from hobbyhorse.cli.rule_options import AllowNotObservedOption, RuleOption, chosen_rules
-from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
+from hobbyhorse.cli.server_verdicts import show_plan, show_server_result
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.conformance.server.budget import cheapest_first
+from hobbyhorse.conformance.server.endpoint import without_login
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult
@@ -106,6 +109,7 @@ def command(
         str | None, typer.Option(metavar="S", help="The secret that signs the callbacks.", rich_help_panel=CALLBACKS)
     ] = None,
     rule: RuleOption = None,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", hidden=True)] = None,
     allow_not_observed: AllowNotObservedOption = False,
     report: ReportOption = None,
     baseline: BaselineOption = None,
@@ -116,6 +120,10 @@ def command(
     --rule was not observed; 130: interrupted.
     """
     keep_hypothesis_files_in_cache()
+    if shard is not None:
+        raise UsageError(
+            "--shard is for `conformance client`: the checks of an endpoint share a job, which is paid once"
+        )
     wanted = chosen_rules(server_rules(), rule)
     contract = one_of(load_contracts(contracts), provider)
     models = cheapest_first(contract) if model == ALL else (model_of(contract, model),)
@@ -147,7 +155,7 @@ def command(
         greatest = _greatest_cost(contract, chosen, options)
         _confirm(options, greatest, yes)
         print(f"this may cost at most {greatest:.2f} USD", file=sys.stderr)
-        with probing(base_url) as show:
+        with stoppable(), probing(without_login(base_url)[0]) as show:
             result = examine(contract, chosen, options, wanted, known=known, on_probe=show)
         given = {"--model": model, "--contracts": contracts, "--budget": budget, "--image": image}
         given |= {"--callback-url": callback_url, "--callback-listen": callback_listen}
@@ -230,7 +238,7 @@ def _confirm(options: SuiteOptions, greatest: Decimal, yes: bool) -> None:
     is_long = len(options.api_key) > 2 * SHOWN_KEY_CHARACTERS
     key = options.api_key[-SHOWN_KEY_CHARACTERS:] if is_long else "****"
     # Without a user and password in the URL: the question ends up in logs.
-    host = urlsplit(options.base_url).netloc.rpartition("@")[2]
+    host = urlsplit(without_login(options.base_url)[0]).netloc
     words = f"call {host} with the key that ends in {key}, at a cost of at most {greatest:.2f} USD"
     if not sys.stdin.isatty():
         raise UsageError(f"this would {words}; to confirm, add --yes")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hobbyhorse.conformance.client.cases import case_of
 from hobbyhorse.conformance.client.report import file_names, preconditions, replay_command
-from hobbyhorse.conformance.client.results import Result, is_accepted
+from hobbyhorse.conformance.client.results import Result, is_accepted, why_accepted
 from hobbyhorse.conformance.impact import Cost, amounts_of, cost_of, costs_of, grouped, headline, price_note
 from hobbyhorse.conformance.judge import Finding, Verdict
 from hobbyhorse.conformance.page import (
@@ -97,8 +97,7 @@ class _ClientPage:
 
     def _known(self, known: tuple[Verdict, str, Finding]) -> str:
         one, name, finding = known
-        accepted = self.result.accepted
-        reason = accepted.get(finding.name, accepted.get(finding.rule, ""))
+        reason = why_accepted(finding, self.result.accepted) or ""
         return f"<p><strong>{escape(finding.name)}</strong>: {escape(reason)}</p>" + self._finding(one, name, finding)
 
     def _finding(self, one: Verdict, name: str, finding: Finding) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.order_cases import simpler_orders
-from hobbyhorse.conformance.client.scenario_space import deviations, fits, variation_moves
+from hobbyhorse.conformance.client.scenario_space import deviations, final_refusal, fits, variation_moves
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
@@ -40,12 +40,13 @@ from hobbyhorse.scenarios.fault import (
     LURE,
     MEDIA,
     PASSES,
+    RANGED,
     STICKS,
     TIMELINE,
     UNRANGED,
 )
 from hobbyhorse.scenarios.fields import Field
-from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER
+from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER, SITUATION
 from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
@@ -58,7 +59,8 @@ NO_PAUSE: Mapping[str, Any] = {"retry_after": 0, "times": "always"}
 # Seconds beyond any deadline: a client that waits as told has none.
 ENDLESS_PAUSE = 7_200
 # Why a job fails. Documented messages, such as "generation failed", may also be the client's own words.
-REASON = "Frame 7 of the picture shows a trademark"
+# The characters beyond ASCII come late: a client may report the beginning, or escape them.
+REASON = "Frame 7 of the picture shows a trademark of another company: « Zürich » 駿馬 🐎"
 # The bound values that a client needs.
 VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
 LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
@@ -134,7 +136,11 @@ def _explained(contract: Contract, timelines: Iterable[Case]) -> list[Case]:
 
 
 def _patient(contract: Contract, role: str) -> Iterator[Case]:
-    """Yield a refusal with a long Retry-After, in seconds and as a date, one beyond any deadline, and one of 0."""
+    """Yield a refusal with a long Retry-After, in seconds and as a date, one beyond any deadline, and one of 0.
+
+    A refusal in the body of a response with status 200 follows, each time: only its repetition shows a client that
+    waits until its deadline.
+    """
     operation = contract.operations.get(role)
     situations = operation.situations.items() if operation is not None else ()
     limits = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
@@ -149,6 +155,10 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
             found = Case({"moves": {role: [{"move": name, **options}]}})
             if fits(dict(found.scenario), contract):
                 yield found
+    refusal = final_refusal(operation)
+    for name, fault in faults_of(role).items() if refusal is not None and role not in SUBMISSIONS else ():
+        if fault.has(SITUATION.name):
+            yield Case({"moves": {role: [{"move": name, SITUATION.name: refusal, "times": "always"}]}})
 
 
 def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> Iterator[Case]:
@@ -171,8 +181,10 @@ def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> 
 
 
 def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
-    """Whether a fault leads a client to a wrong host, or tests whether it waits as told (Retry-After)."""
-    return (move["move"] in LURES and role not in SUBMISSIONS) or "retry_after" in move or "retry_after_date" in move
+    """Whether a fault leads a client to a wrong host, or tests whether it does as it is told."""
+    always = move.get("times") == "always"
+    asks = "retry_after" in move or "retry_after_date" in move
+    return (move["move"] in LURES and role not in SUBMISSIONS) or asks or (always and SITUATION.name in move)
 
 
 def _refuses(case: Case) -> bool:
@@ -215,8 +227,10 @@ def varied(contract: Contract, used: Collection[str]) -> list[Case]:
             # By form: a variation of one name may have another form, and another rule, in a callback.
             case = found.setdefault(fault.form + json.dumps(move, sort_keys=True), {"moves": {}})
             # Only a client whose download broke off asks for the rest.
-            before = [{"move": name_used_for(CUTS)}] if UNRANGED in fault.uses else []
-            case["moves"][role] = [*before, {**move, "times": "always"}]
+            before = [{"move": name_used_for(CUTS)}] if fault.uses & {RANGED, UNRANGED} else []
+            # A client that asks for the rest of a part again and again would never have all of it.
+            often = {} if RANGED in fault.uses else {"times": "always"}
+            case["moves"][role] = [*before, {**move, **often}]
             if FAILING in fault.uses:
                 case["timeline"] = {"move": name_used_for(FAILS)}
     return _unique([*map(Case, found.values()), *alone])

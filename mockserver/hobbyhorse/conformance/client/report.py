@@ -1,4 +1,4 @@
-"""A result as files: JSON, JUnit, and a scenario and a trace for each finding. Knows no server."""
+"""A result as files: JSON, JUnit, SARIF, Markdown, and a scenario and a trace for each finding. Knows no server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import CASE_KINDS, Case, case_of
 from hobbyhorse.conformance.client.diagnosis import Fit
-from hobbyhorse.conformance.client.results import Result
+from hobbyhorse.conformance.client.results import Result, why_accepted
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.unobserved import explained_for
 from hobbyhorse.conformance.examples import example_for
-from hobbyhorse.conformance.impact import cost_of, costs_of, headline
+from hobbyhorse.conformance.impact import amounts_of, cost_of, costs_of, grouped, headline
 from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict, judge
 from hobbyhorse.conformance.report import (
     JUnitSuite,
@@ -26,12 +26,16 @@ from hobbyhorse.conformance.report import (
     verdict_json,
 )
 from hobbyhorse.conformance.report import junit as junit_xml
+from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun
+from hobbyhorse.conformance.reports.sarif import sarif as sarif_log
+from hobbyhorse.conformance.reports.summary import Summary, SummaryRow, counts_in_words, first_line, markdown
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
 
 # Raised when a reader of report.json or of a finding would misread the new form.
 REPORT_FORMAT = 1
+FINDINGS = "findings"
 
 
 def report_json(result: Result, *contracts: Contract, folder: Path | None = None) -> dict[str, Any]:
@@ -63,14 +67,14 @@ def report_json(result: Result, *contracts: Contract, folder: Path | None = None
         "errors": [str(error) for error in result.errors],
         "unfit": result.unfit,
         "notes": list(result.notes),
+        "options": list(result.options),
+        **_shard(result),
     }
     verdicts = verdicts_json(result.verdicts, result.accepted)
     for one, fields in zip(result.verdicts, verdicts, strict=True):
         _add_help(result, one, fields, contracts, folder)
     if contracts:
-        summary["headline"] = headline(
-            open_verdicts(result.verdicts, result.accepted), costs_of(contracts, result.verdicts)
-        )
+        summary["headline"] = client_headline(result, contracts)
     return {"format": REPORT_FORMAT, "rules": verdicts, "summary": summary}
 
 
@@ -90,9 +94,23 @@ def _add_help(
 
 def replay_command(result: Result, name: str, folder: Path | None = None) -> str:
     """Return the command that replays a finding, given the name of its file without its ending."""
-    file = (folder or Path()) / "findings" / f"{name}.scenario.json"
+    file = (folder or Path()) / FINDINGS / f"{name}.scenario.json"
     words = shlex.join(["hobbyhorse", "conformance", "replay", str(file), *result.options])
     return words if result.options else f"{words} -- COMMAND"
+
+
+def client_headline(result: Result, contracts: Sequence[Contract]) -> str:
+    """Return the first line of the report: the worst cost, if the `contracts` are known, and the broken rules."""
+    broken = open_verdicts(result.verdicts, result.accepted)
+    return headline(broken, costs_of(contracts, broken) if contracts else {})
+
+
+def _shard(result: Result) -> dict[str, Any]:
+    """Return what the reports of several shards need to be merged."""
+    if result.shard is None:
+        return {}
+    fields = {"of": result.shard.count, "number": result.shard.number, "required": sorted(result.required)}
+    return {"shard": fields | {"reached": list(result.coverage.reached), "operations": sorted(result.operations)}}
 
 
 def verdicts_json(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -181,7 +199,8 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
 class Replay:
     """A finding to be replayed; `after` are the cases to run before it in the same process.
 
-    `fit` says how the test cases are adapted to the client, `patience` is its deadline in seconds, if known.
+    `messages` say how the client broke the rule. `fit` says how the test cases are adapted to the client, `patience` is
+    its deadline in seconds, if known.
     """
 
     rule: str
@@ -192,6 +211,7 @@ class Replay:
     after: tuple[Case, ...] = ()
     fit: Fit = field(default_factory=Fit)
     patience: float | None = None
+    messages: tuple[str, ...] = ()
 
 
 def read_finding(path: Path) -> Replay:
@@ -209,6 +229,7 @@ def read_finding(path: Path) -> Replay:
             after=after,
             fit=Fit(float(fields.get("share", 1.0)), str(fields.get("role", Fit().role))),
             patience=None if patience is None else float(patience),
+            messages=tuple(map(str, fields.get("messages", ()))),
         )
     except KeyError as error:
         raise ReportError(
@@ -253,19 +274,82 @@ def _unfinished(result: Result) -> str | None:
     return "; ".join(words) or None
 
 
-def write_report(result: Result, folder: Path, *contracts: Contract) -> None:
-    """Write report.json, junit.xml, and a scenario and a trace for each finding into a folder.
+def sarif(result: Result, contracts: Sequence[Contract] = ()) -> dict[str, Any]:
+    """Return the findings as SARIF; each is at its scenario's file."""
+    run = SarifRun(
+        name=f"{result.provider}/{result.client}",
+        status=result.exit_status,
+        headline=client_headline(result, contracts),
+        error=_unfinished(result),
+        stale=result.stale,
+    )
+    findings = [
+        SarifFinding(
+            rule=one.rule,
+            name=finding.name,
+            message="; ".join([*finding.messages, f"server: {case_of(finding.trace)}", *preconditions(finding)]),
+            file=f"{FINDINGS}/{name}.scenario.json",
+            accepted=why_accepted(finding, result.accepted),
+        )
+        for one in result.verdicts
+        for name, finding in file_names(one)
+    ]
+    return sarif_log(run, result.verdicts, findings)
 
-    After an internal error, also internal-error.txt with the tracebacks. With `contracts`, report.json also has the
-    costs of the findings.
+
+def summary(result: Result, folder: Path, contracts: Sequence[Contract] = ()) -> str:
+    """Return the result as a short page of Markdown; `folder` is the report's. The `contracts` are for the costs."""
+    reason = "; ".join(text for text in (_unfinished(result), result.unfit) if text is not None)
+    part = f", shard {result.shard}" if result.shard is not None else ""
+    return markdown(
+        Summary(
+            verdict=first_line(client_headline(result, contracts), result.stale, reason or None),
+            runs=f"{result.client} with {result.provider} ({result.model}): {counts_in_words(result.verdicts)}; "
+            f"{result.runs} runs, seed {result.seed}{part}.",
+            notes=[
+                *(f"{name} is accepted: {why}" for name, why in result.accepted.items()),
+                *(f"{name} is stale in the baseline: remove it" for name in result.stale),
+                *result.notes,
+            ],
+            rows=list(_rows(result, folder, contracts)),
+        )
+    )
+
+
+def _rows(result: Result, folder: Path, contracts: Sequence[Contract]) -> Iterator[SummaryRow]:
+    """Yield the findings that the baseline does not accept, in the order of the other reports."""
+    broken = open_verdicts(result.verdicts, result.accepted)
+    names = {id(finding): name for one in result.verdicts for name, finding in file_names(one)}
+    amounts = amounts_of(costs_of(contracts, broken)) if contracts else {}
+    for one in (one for group in grouped(broken, amounts) for one in group.verdicts):
+        for finding in one.findings:
+            cost = cost_of(contracts, one.rule, finding) if contracts else None
+            doing = f" (during {finding.during})" if finding.during is not None else ""
+            yield SummaryRow(
+                one.rule,
+                f"{case_of(finding.trace)}{doing}",
+                "; ".join(finding.messages),
+                replay_command(result, names[id(finding)], folder),
+                None if cost is None else str(cost),
+            )
+
+
+def write_report(result: Result, folder: Path, *contracts: Contract) -> None:
+    """Write the files of a report, except for its page, into a folder.
+
+    They are report.json, junit.xml, report.sarif, summary.md, and a scenario and a trace for each finding; after an
+    internal error, also internal-error.txt with the tracebacks. With `contracts`, they have the costs of the
+    findings.
     """
-    findings = folder / "findings"
+    findings = folder / FINDINGS
     findings.mkdir(parents=True, exist_ok=True)
     # Findings of an earlier run would look like findings of this one.
     for old in findings.glob("*.json"):
         old.unlink()
     dump(folder / "report.json", report_json(result, *contracts, folder=folder))
     (folder / "junit.xml").write_bytes(junit(result))
+    dump(folder / "report.sarif", sarif(result, contracts))
+    (folder / "summary.md").write_text(summary(result, folder, contracts), encoding="utf-8", errors="replace")
     for one in result.verdicts:
         for name, finding in file_names(one):
             dump(findings / f"{name}.scenario.json", finding_json(result, finding))

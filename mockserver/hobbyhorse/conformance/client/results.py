@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hobbyhorse.conformance.client.diagnosis import Fit
+from hobbyhorse.conformance.client.shard import Shard
 from hobbyhorse.conformance.exit_status import exit_status
 from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 
@@ -15,13 +16,14 @@ class Coverage:
     """How many of the contract's single faults the client met.
 
     `unmet` faults were armed, but the client made no request that they apply to. `untried` faults were not armed,
-    because no run was left.
+    because no run was left. `reached` are the names of the faults that the client met.
     """
 
     met: int
     total: int
     unmet: tuple[str, ...] = ()
     untried: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,9 @@ class Result:
     `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
     run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
-    `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client. `options` are the words
-    that name the client to `conformance replay`, such as `--python client.py:generate`.
+    `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client. `shard` is the part of a
+    search that was split. `options` are the words that name the client to `conformance replay`, such as `--python
+    client.py:generate`. The rules in `required` have to be observed; of a search that was split, in one of its shards.
     """
 
     provider: str
@@ -51,7 +54,9 @@ class Result:
     operations: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     fit: Fit = field(default_factory=Fit)
+    shard: Shard | None = None
     options: tuple[str, ...] = ()
+    required: frozenset[str] = frozenset()
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
@@ -69,6 +74,12 @@ class Result:
         # A stale entry would hide the next time that the rule breaks.
         return not (self.broken or self.stale or self.interrupted or self.errors)
 
+    @property
+    def exit_status(self) -> int:
+        """The exit status of the command."""
+        # A rule that one shard does not observe may be observed by another one.
+        return self.status(self.required if self.shard is None else frozenset())
+
     def status(self, required: frozenset[str] = frozenset()) -> int:
         """Return the exit status. The rules in `required` have to be observed."""
         unobserved = {one.rule.id for one in self.verdicts if one.verdict == NOT_OBSERVED}
@@ -82,7 +93,12 @@ class Result:
 
 def is_accepted(finding: Finding, accepted: Mapping[str, str]) -> bool:
     """Whether a baseline accepts a finding: by its rule, or by its rule and operation."""
-    return finding.rule in accepted or finding.name in accepted
+    return why_accepted(finding, accepted) is not None
+
+
+def why_accepted(finding: Finding, accepted: Mapping[str, str]) -> str | None:
+    """Return the reason of the baseline for a finding, or None."""
+    return accepted.get(finding.name, accepted.get(finding.rule))
 
 
 def with_baseline(result: Result, baseline: Mapping[str, str]) -> Result:

@@ -90,11 +90,11 @@ def _telling_options(fault: Fault, operation: Operation | None) -> Iterator[dict
         yield {ACCEPTED.name: True}
     if fault.has(STATUS.name):
         yield from ({STATUS.name: status} for status in GATEWAYS)
-    if fault.has(SITUATION.name) and (refusal := _final_refusal(operation)) is not None:
+    if fault.has(SITUATION.name) and (refusal := final_refusal(operation)) is not None:
         yield {SITUATION.name: refusal}
 
 
-def _final_refusal(operation: Operation | None) -> str | None:
+def final_refusal(operation: Operation | None) -> str | None:
     """Return the first situation of an operation that refuses a request for good."""
     situations = operation.situations.items() if operation is not None else ()
     return next((name for name, one in situations if 400 <= one.status < 500 and one.status not in PASSING), None)

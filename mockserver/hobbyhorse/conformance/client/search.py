@@ -25,6 +25,7 @@ What must hold:
 * No case runs twice except to confirm a finding. `seen` maps the key of each case to the names of the findings that it
   showed, so that shrinking may use earlier results for free.
 * The runs never exceed the plan, except for `spare` (shrinking) and for confirmations.
+* A shard runs all of its planned cases: extra runs, such as confirmations, are taken from its random cases only.
 * Nothing that a client does ends the search without a result: an interruption or an unexpected error ends the runs, and
   the result has what was judged until then.
 * Equal seeds give equal cases, findings and counts. So the order of cases depends on the contract and the seed alone,
@@ -47,7 +48,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
-from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
+from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, TWICE, Case, case_of
 from hobbyhorse.conformance.client.diagnosis import Fit, own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
@@ -67,6 +68,7 @@ from hobbyhorse.conformance.client.recurrence import BUDGET, Candidate, FreshRun
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios, varied_scenarios
+from hobbyhorse.conformance.client.shard import LAST_POLLS, PhaseCases, Shard
 from hobbyhorse.conformance.client.unobserved import Evidence, explained
 from hobbyhorse.conformance.client.variations import usual_case, variations
 from hobbyhorse.conformance.fallback import Half, check_halves, second_cases, simpler, turns
@@ -132,7 +134,8 @@ class Progress:
 class Plan:
     """The limits of a search: its runs, seed and rules, and the kinds of case that the client supports.
 
-    No `rules` means all of them. The search ends early once all the rules in `until` are broken.
+    No `rules` means all of them. The search ends early once all the rules in `until` are broken. A search that is split
+    runs the cases of one `shard`, and `runs` are those of all shards.
     """
 
     runs: int = 500
@@ -140,6 +143,12 @@ class Plan:
     rules: tuple[str, ...] = ()
     kinds: tuple[str, ...] = (ONCE,)
     until: frozenset[str] = frozenset()
+    shard: Shard | None = None
+
+    @property
+    def random_seed(self) -> int:
+        """The seed of the pairs and the random scenarios, which each shard has for itself."""
+        return self.seed + (self.shard.number if self.shard is not None else 0)
 
 
 @dataclass(slots=True)
@@ -227,6 +236,13 @@ class Search:
     second_patience: float | None = None
     broken_forms: set[str] = field(default_factory=set)
     """The forms of variations that the client does not survive alone."""
+    allowed: int = field(init=False)
+    """The runs that the plan allows; for a shard, its own."""
+    is_extra_free: bool = False
+    """Whether runs that the plan does not have, such as confirmations, take no run from it."""
+
+    def __post_init__(self) -> None:
+        self.allowed = self.plan.runs
 
     def run(self, client: str, model: str) -> Result:
         """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server.
@@ -259,24 +275,46 @@ class Search:
         observed = [self._read(trace)[0] for trace in (happy, stuck) if trace is not None]
         roles = self.roles = used_roles(observed)
         stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}
-        self.ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
-        self._run_all("ways to run", self._ways(observed[0], self.ones))
+        ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
+        varying, at_second = varied(self.contract, roles), self._second_faults()
+        self.ones = [*ones, *varying, *at_second]
         # An order has the form of one provider.
         model = model if self.second is None else None
-        at_second = self._second_faults()
-        self._run_all("orders", order_cases(self.contract, model) if model else ())
-        self._run_all("last polls", last_polls(self.contract, observed[-1]))
-        self._run_all("single faults", self.ones[:GRAVEST])
-        self._run_all("faults of the second provider", at_second[:GRAVEST])
-        varying = varied(self.contract, roles)
-        self._run_all("variations", varying)
-        self._run_all("single faults", self.ones[GRAVEST:])
-        self._run_all("faults of the second provider", at_second[GRAVEST:])
-        self.ones += [*varying, *at_second]
+        self._run_planned(
+            [
+                ("ways to run", self._ways(observed[0], ones)),
+                ("orders", list(order_cases(self.contract, model)) if model else []),
+                (LAST_POLLS, last_polls(self.contract, observed[-1])),
+                ("single faults", ones[:GRAVEST]),
+                ("faults of the second provider", at_second[:GRAVEST]),
+                ("variations", varying),
+                ("single faults", ones[GRAVEST:]),
+                ("faults of the second provider", at_second[GRAVEST:]),
+            ]
+        )
         self._run_pairs(roles)
-        self._run_random(drawn_orders(self.contract, model, self.left, self.plan.seed) if model and self.left else [])
+        self._run_random(
+            drawn_orders(self.contract, model, self.left, self.plan.random_seed) if model and self.left else []
+        )
         self._shrink()
         self._confirm()
+
+    def _run_planned(self, phases: Sequence[PhaseCases]) -> None:
+        """Run the planned cases; of a shard, its own ones, all of them."""
+        if self.plan.shard is None:
+            for phase, cases in phases:
+                self._run_all(phase, cases)
+            return
+        shard, before = self.plan.shard, self.runs
+        part = shard.part(phases, self.seen, self.left)
+        own = {case.key for case in (*part.cases, *part.untried)}
+        # The other shards report the faults that are theirs.
+        self.ones = [case for case in self.ones if case.key in own or case.key in self.seen]
+        limit = before + len(part.cases) + shard.share(self.left - part.planned)
+        self.allowed, self.is_extra_free = before + len(part.cases), True
+        for phase, cases in part.phases:
+            self._run_all(phase, cases)
+        self.allowed, self.is_extra_free = limit, False
 
     @property
     def contracts(self) -> list[Contract]:
@@ -324,6 +362,7 @@ class Search:
             notes=tuple(self.notes),
             fit=self.fit,
             operations=frozenset(f"{one.rule.id}/{name}" for one in self.tallies for name in one.groups),
+            shard=self.plan.shard,
         )
 
     def _note(self, doing: str, error: Exception) -> InternalError:
@@ -338,11 +377,11 @@ class Search:
         # Enough is known: the caller wanted these rules only.
         if self.plan.until and self.plan.until <= set(self.broken):
             return 0
-        return max(self.plan.runs - self.runs, 0)
+        return max(self.allowed - self.runs, 0)
 
     def _happy(self) -> Trace:
         """Run the client against a faultless server. Raises CannotRun if it gets no video there."""
-        self.on_progress(Progress(0, self.plan.runs, (), self.phase))
+        self.on_progress(Progress(0, self.allowed, (), self.phase))
         trace = self._run_one(HAPPY)
         if trace is None:
             raise CannotRun("0 runs are allowed; allow at least one")
@@ -350,11 +389,25 @@ class Search:
         reason = without_video(first)
         if reason is None:
             return trace
-        # A request that the server refuses is a finding in itself, but the other rules cannot be judged.
-        if not (refused(first) and self.broken):
+        # A request that the server refuses is a finding in itself, but the other rules cannot be judged. So is a client
+        # that runs well once only: the runner has run it before.
+        if not (refused(first) and self.broken) and not self._runs_only_once():
             raise CannotRun(reason)
         self.roles, self.unfit = used_roles([first]), reason
         return trace
+
+    def _runs_only_once(self) -> bool:
+        """Whether a client gets its video in a fresh process, and breaks a rule in its next run there."""
+        if self.fresh is None or TWICE not in self.plan.kinds:
+            return False
+        case = Case({}, TWICE)
+        (trace,) = self.fresh([case])
+        first = trace.runs[0].outcome if trace.runs else None
+        if first is None or first.kind != "success":
+            return False
+        before = set(self.broken)
+        self._judge(case, trace)
+        return set(self.broken) > before
 
     def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
         """Return the cases that vary how the client is run."""
@@ -392,7 +445,7 @@ class Search:
             self.ran.append(case)
             self._judge(case, trace)
             traces.append(trace)
-            self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
+            self.on_progress(Progress(self.runs, self.allowed, self.broken, self.phase))
             if not self.left:
                 break
         return traces
@@ -441,11 +494,16 @@ class Search:
             return trace
         if usual.key not in self.endings:
             for one in self.run_cases([usual]):
-                self.runs += 1
-                self.ran.append(usual)
+                self._count_extra(usual)
                 self.endings[usual.key] = one.runs[-1].outcome if one.runs else None
                 self._judge(usual, one)
         return replace(trace, plain=self.endings[usual.key])
+
+    def _count_extra(self, case: Case) -> None:
+        """Count a run that is not one of the planned cases."""
+        self.runs += 1
+        self.ran.append(case)
+        self.allowed += self.is_extra_free
 
     def _check(self, tally: Tally, halves: Sequence[AnnotatedTrace]) -> list[Half]:
         """Return the evidence of a trace about a rule; none if the rule fails."""
@@ -474,8 +532,7 @@ class Search:
             return dict(found)
         left = dict(found)
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
-            self.runs += 1
-            self.ran.append(case)
+            self._count_extra(case)
             again = _grouped(tally.rule, self._check(tally, self._read(self._compared(case, trace))))
             left = {name: finding for name, finding in left.items() if name in again}
             if not left:
@@ -484,13 +541,13 @@ class Search:
 
     def _run_pairs(self, roles: Sequence[str]) -> None:
         """Run pairs of single faults."""
-        random = Random(self.plan.seed)
+        random = Random(self.plan.random_seed)
         self._run_all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
 
     def _run_random(self, orders: Sequence[dict[str, Any]]) -> None:
         """Run scenarios from Hypothesis until the runs are used up, or a whole series has nothing new."""
         self.phase = "random scenarios"
-        random, seed, runs = Random(self.plan.seed), self.plan.seed, -1
+        random, seed, runs = Random(self.plan.random_seed), self.plan.random_seed, -1
         while self.left and self.runs > runs:
             runs = self.runs
             self._run_generated(seed, orders)
@@ -571,7 +628,7 @@ class Search:
         def run(cases: Sequence[Case]) -> Iterator[Trace]:
             for trace in fresh(cases):
                 self.runs += 1
-                self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
+                self.on_progress(Progress(self.runs, self.allowed, self.broken, self.phase))
                 yield trace
 
         recurrence = Recurrence(run, self._same_finding, self._simpler, BUDGET + self.plan.runs)
@@ -598,7 +655,7 @@ class Search:
         met = {name for name, keys in names.items() if not self.met.isdisjoint(keys)}
         tried = {name for name, keys in names.items() if not self.seen.keys().isdisjoint(keys)}
         unmet, untried = sorted(tried - met), sorted(names.keys() - tried)
-        return Coverage(len(met), len(names), tuple(unmet), tuple(untried))
+        return Coverage(len(met), len(names), tuple(unmet), tuple(untried), tuple(sorted(met)))
 
 
 def _grouped(rule: Rule, halves: Iterable[Half]) -> dict[str, Finding]:

@@ -12,7 +12,10 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.scenarios.fault import TIMELINE, VARIATION, Fault, Option
+from hobbyhorse.scenarios.options import RETRY_AFTER_DATE, RETRY_AFTER_FORM, RETRY_AFTER_ODD
 from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
+
+DATED = (RETRY_AFTER_DATE.name, RETRY_AFTER_FORM.name, RETRY_AFTER_ODD.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,11 @@ def usual_case(case: Case) -> Case | None:
 def has_faults(scenario: Mapping[str, Any]) -> bool:
     """Whether anything goes wrong in a scenario on the way to the job's end."""
     return bool(plain(scenario).get("moves"))
+
+
+def has_dates(scenario: Mapping[str, Any]) -> bool:
+    """Whether a response of a scenario may have a date, or another text, in place of the seconds of a Retry-After."""
+    return any(option in move for _, move, _ in _faults(scenario) for option in DATED)
 
 
 def _varying(fault: Fault, move: Mapping[str, Any]) -> list[Option]:

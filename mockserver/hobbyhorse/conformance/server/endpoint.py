@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 
 import httpx
 import orjson
@@ -48,7 +48,8 @@ class OutOfTime(Exception):
 class Endpoint:
     """One provider at a base URL, with a key. `exchanges` holds every request and its response, oldest first.
 
-    `until` is the moment of `time.monotonic` after which nothing more is sent.
+    `until` is the moment of `time.monotonic` after which nothing more is sent. `login` is a user and a password that
+    are sent to the base URL and not recorded.
     """
 
     contract: Contract
@@ -59,6 +60,7 @@ class Endpoint:
     http: httpx.Client
     now: Callable[[], float] = time.time
     request_seconds: float = REQUEST_SECONDS
+    login: tuple[str, str] | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -88,7 +90,8 @@ class Endpoint:
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
         with self.budget.hold(price) as held:
-            exchange, _ = self._send(self._request(role, operation.method, url, sent, data), data, MOST_RESPONSE_BYTES)
+            request = self._request(role, operation.method, url, sent, data)
+            exchange, _ = self._send(request, data, MOST_RESPONSE_BYTES, login=self.login)
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         labelled = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
@@ -107,7 +110,15 @@ class Endpoint:
         kept = data[:KEPT_FILE_BYTES]
         return Exchange(arrived=self.now(), role=role, method=method, url=url, headers=sent, body=kept)
 
-    def _send(self, exchange: Exchange, data: bytes, most: int, *, patience: float = 1.0) -> tuple[Exchange, bytes]:
+    def _send(
+        self,
+        exchange: Exchange,
+        data: bytes,
+        most: int,
+        *,
+        patience: float = 1.0,
+        login: tuple[str, str] | None = None,
+    ) -> tuple[Exchange, bytes]:
         """Send one request without following redirects; a late or truncated response is marked as not whole.
 
         A response may take `patience` times the usual time as long as its bytes arrive.
@@ -128,6 +139,7 @@ class Endpoint:
                 content=data or None,
                 timeout=seconds,
                 follow_redirects=False,
+                auth=login,
             ) as response:
                 received = tuple((name.lower(), value) for name, value in response.headers.items())
                 exchange = replace(exchange, status=response.status_code, answer_headers=received)
@@ -163,23 +175,37 @@ class Endpoint:
         return replace(step, number=number)
 
     def trace(self, **more: Any) -> Trace:
-        """Return all exchanges, oldest first, with the key masked."""
+        """Return all exchanges, oldest first, with the key and the password masked."""
         with self._lock:
             found = sorted(self.exchanges, key=lambda exchange: exchange.arrived)
         shown = tuple(self._shown(exchange) for exchange in found)
         return Trace(self.contract.key, self.base_url, shown, ended=self.now(), **more)
 
     def _shown(self, exchange: Exchange) -> Exchange:
-        key = self.api_key
-        if len(key) < SHORTEST_SECRET:
-            return exchange
-        hidden = tuple((name, value.replace(key, KEY)) for name, value in exchange.headers)
-        received = tuple((name, value.replace(key, KEY)) for name, value in exchange.answer_headers)
-        return replace(
-            exchange,
-            url=exchange.url.replace(key, KEY),
-            headers=hidden,
-            answer_headers=received,
-            body=exchange.body.replace(key.encode(), KEY.encode()),
-            answer=exchange.answer.replace(key.encode(), KEY.encode()),
-        )
+        for secret in (self.api_key, self.login[1] if self.login is not None else ""):
+            exchange = _masked(exchange, secret) if len(secret) >= SHORTEST_SECRET else exchange
+        return exchange
+
+
+def _masked(exchange: Exchange, secret: str) -> Exchange:
+    """Return an exchange without a secret."""
+    hidden = tuple((name, value.replace(secret, KEY)) for name, value in exchange.headers)
+    received = tuple((name, value.replace(secret, KEY)) for name, value in exchange.answer_headers)
+    return replace(
+        exchange,
+        url=exchange.url.replace(secret, KEY),
+        headers=hidden,
+        answer_headers=received,
+        body=exchange.body.replace(secret.encode(), KEY.encode()),
+        answer=exchange.answer.replace(secret.encode(), KEY.encode()),
+    )
+
+
+def without_login(url: str) -> tuple[str, tuple[str, str] | None]:
+    """Return a URL without its user and password, and these: a URL stands in reports, which are uploaded."""
+    parts = urlsplit(url)
+    login, mark, host = parts.netloc.rpartition("@")
+    if not mark:
+        return url, None
+    user, _, password = login.partition(":")
+    return urlunsplit(parts._replace(netloc=host)), (unquote(user), unquote(password))

@@ -82,9 +82,9 @@ def probes(session: Session) -> tuple[Probe, ...]:
 def each_probe(session: Session) -> Iterator[Probe]:
     """Yield every probe lazily: the negatives and bounds take seconds to generate."""
     yield from _reads(session.contract)
-    # Stage by stage through all models, so that the budget is not spent on the bounds of the first one.
-    yield from _for_each_model(session, _refused)
-    yield from _for_each_model(session, _jobs)
+    # Stage by stage through all models, so that the budget is not spent on further jobs of the first one.
+    for stage in (_refused, _first_job, _further_jobs):
+        yield from _for_each_model(session, stage)
     # Before the bounds, whose jobs are then still under way when the last probe looks at them.
     yield from _queries(session.contract)
     yield from _for_each_model(session, _bounds)
@@ -153,8 +153,8 @@ def _refused(session: Session) -> Iterator[Probe]:
         )
 
 
-def _jobs(session: Session) -> Iterator[Probe]:
-    """Yield the probes that make jobs, and the probes that inspect those jobs."""
+def _first_job(session: Session) -> Iterator[Probe]:
+    """Yield the probe that makes one job, and the probes that inspect it."""
     contract = session.contract
     yield Probe("job", "lifecycle", _price, "one job, submitted and polled until it ends", _job)
     yield Probe("job:after", "lifecycle", _free, "the same job, read again after it has ended", _after)
@@ -172,6 +172,11 @@ def _jobs(session: Session) -> Iterator[Probe]:
         yield Probe("identity:foreign", "identity", _free, summary, _foreign)
     if "cancel" in contract.operations:
         yield Probe("cancel:finished", "cancel", _free, "cancelling the job after it has ended", _cancel_finished)
+
+
+def _further_jobs(session: Session) -> Iterator[Probe]:
+    """Yield the probes that make jobs of their own, and the probes that inspect those jobs."""
+    contract = session.contract
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
         yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:

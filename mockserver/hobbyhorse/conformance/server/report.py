@@ -1,4 +1,4 @@
-"""The result of a server suite run as files: JSON, JUnit, HTML, a patch of the contract, and the trace."""
+"""The result of a server suite run as files: JSON, JUnit, SARIF, Markdown, a patch, and the trace."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.impact import Amount, headline, money, number_of
-from hobbyhorse.conformance.judge import Lesson, Verdict
+from hobbyhorse.conformance.impact import Amount, grouped, headline, money, number_of
+from hobbyhorse.conformance.judge import BROKEN, Lesson, Verdict
 from hobbyhorse.conformance.page import numbers_in
 from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, open_verdicts, verdict_json
+from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun, sarif
+from hobbyhorse.conformance.reports.summary import Summary, SummaryRow, counts_in_words, first_line, markdown
 from hobbyhorse.conformance.rule import MONEY, Rule
 from hobbyhorse.conformance.server.expected import merged_patch
 from hobbyhorse.conformance.server.results import ServerResult
@@ -21,6 +23,9 @@ from hobbyhorse.traces.trace import to_json
 
 # Raised when a field of report.json changes or goes, so that readers can refuse a format that they do not know.
 SERVER_REPORT_FORMAT = 1
+# Messages of a rule in SARIF and Markdown, which show one line for each rule.
+MOST_MESSAGES = 3
+TRACE = "trace.json"
 
 
 def server_report_json(result: ServerResult) -> dict[str, Any]:
@@ -147,11 +152,75 @@ def unfinished(result: ServerResult) -> str | None:
     return "; ".join([*words, *(f"internal error: {error}" for error in result.errors)]) or None
 
 
+def server_sarif(result: ServerResult) -> dict[str, Any]:
+    """Return the broken rules as SARIF; each is at the recorded traffic, and at the contract's places."""
+    run = SarifRun(
+        name=f"{result.provider}/{result.base_url}",
+        status=result.status,
+        headline=server_headline(result),
+        error=unfinished(result),
+        stale=result.stale,
+    )
+    findings = [
+        SarifFinding(
+            rule=one.rule,
+            name=one.rule.id,
+            message=_few(one),
+            file=TRACE,
+            places=list(dict.fromkeys(place for breach in one.breaches for place in breach.places)),
+            accepted=result.accepted.get(one.rule.id),
+        )
+        for one in result.verdicts
+        if one.verdict == BROKEN
+    ]
+    return sarif(run, result.verdicts, findings)
+
+
+def _few(one: Verdict) -> str:
+    """Return the first messages of a rule's breaches, and the number of the others."""
+    words = [breach.message for breach in one.breaches[:MOST_MESSAGES]]
+    more = len(one.breaches) - len(words)
+    return "; ".join([*words, *([f"and {more} more"] if more else [])])
+
+
+def server_summary(result: ServerResult) -> str:
+    """Return the result as a short page of Markdown."""
+    budget = "without a budget" if result.budget is None else f"of a budget of {money(result.budget)} USD"
+    lessons = [f"{len(result.lessons)} lessons about the contract are in the report"] if result.lessons else []
+    return markdown(
+        Summary(
+            verdict=result.unjudged or first_line(server_headline(result), result.stale, unfinished(result)),
+            runs=f"{result.base_url} and the contract of {result.provider} ({result.model}): "
+            f"{counts_in_words(result.verdicts)}; {len(result.trace.exchanges)} requests, seed {result.seed}; "
+            f"at most {money(result.spent)} USD spent, {budget}.",
+            notes=[
+                *(f"{name} is accepted: {why}" for name, why in result.accepted.items()),
+                *(f"{name} is stale in the baseline: remove it" for name in result.stale),
+                *lessons,
+            ],
+            rows=list(_rows(result)),
+        )
+    )
+
+
+def _rows(result: ServerResult) -> Iterator[SummaryRow]:
+    """Yield the broken rules that the baseline does not accept, in the order of the other reports."""
+    amounts = server_amounts(result)
+    for group in grouped(open_verdicts(result.verdicts, result.accepted), amounts):
+        for one in group.verdicts:
+            amount = amounts.get(one.rule.id)
+            place = ", ".join(one.breaches[0].places[:1]) or "-"
+            cost = None if amount is None else amount.clause
+            yield SummaryRow(one.rule, place, _few(one), again(result, one.rule), cost)
+
+
 def write_server_report(result: ServerResult, folder: Path) -> None:
-    """Write report.json, junit.xml, lessons.patch.json and trace.json into a folder."""
+    """Write report.json, junit.xml, report.sarif, summary.md, lessons.patch.json and trace.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     dump(folder / "report.json", server_report_json(result), default=str)
     dump(folder / "lessons.patch.json", lessons_patch(result), default=str)
     # The callback secret signs real callbacks; the trace may be attached to an issue.
-    dump(folder / "trace.json", to_json(replace(result.trace, secret=None)), default=str)
+    dump(folder / TRACE, to_json(replace(result.trace, secret=None)), default=str)
     (folder / "junit.xml").write_bytes(server_junit(result))
+    dump(folder / "report.sarif", server_sarif(result))
+    (folder / "summary.md").write_text(server_summary(result), encoding="utf-8", errors="replace")

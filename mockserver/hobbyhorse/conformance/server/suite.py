@@ -15,7 +15,7 @@ import httpx
 from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.server.budget import Budget
-from hobbyhorse.conformance.server.endpoint import REQUEST_SECONDS, Endpoint
+from hobbyhorse.conformance.server.endpoint import REQUEST_SECONDS, Endpoint, without_login
 from hobbyhorse.conformance.server.probes import OnProbe, run_probes
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, Stopped, concluded
@@ -65,7 +65,8 @@ def opened(contract: Contract, model: Model, options: SuiteOptions, *, listening
     # A followed redirect would carry the API key to another host.
     with httpx.Client(trust_env=True, follow_redirects=False) as http:
         budget = Budget(options.budget)
-        endpoint = Endpoint(contract, options.base_url, options.api_key, budget, until, http, request_seconds=seconds)
+        url, login = without_login(options.base_url)
+        endpoint = Endpoint(contract, url, options.api_key, budget, until, http, request_seconds=seconds, login=login)
         with _receiving(contract, options) if wanted and reachable else nullcontext() as receiver:
             yield Session(
                 endpoint,
@@ -114,6 +115,8 @@ def _probed(session: Session, seconds: float, on_probe: OnProbe) -> Stopped:
     try:
         run_within(seconds, lambda: run_probes(session, on_probe))
     except KeyboardInterrupt:
+        # The thread of the probes goes on until its next request, which must not cost anything any more.
+        session.endpoint.until = 0.0
         return Stopped(interrupted=True)
     except Exception as error:
         return Stopped(errors=(InternalError.of("running the probes", error),))
@@ -140,8 +143,9 @@ def run_within(seconds: float, work: Callable[[], None]) -> None:
 
 def diagnose(base_url: str, seconds: float) -> str:
     """Return one sentence that explains why an address does not respond. Sends one GET, without the key."""
+    base_url, login = without_login(base_url)
     try:
-        httpx.get(base_url, timeout=seconds, follow_redirects=False)
+        httpx.get(base_url, timeout=seconds, follow_redirects=False, auth=login)
     except httpx.TimeoutException:
         return f"{base_url} did not accept a connection, or gave no response, within {seconds:.1f} s"
     except httpx.ConnectError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Truncate
+from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, IdleClose, Reset, Truncate
 from hobbyhorse.scenarios.fault import CUTS, GRAVE, HOLDS, LOSES, MEDIA, OPERATION, PASSES, SPOILS, Fault
 from hobbyhorse.scenarios.options import ACCEPTED, KEEP, PIECES, SECONDS
 
@@ -10,6 +10,8 @@ from hobbyhorse.scenarios.options import ACCEPTED, KEEP, PIECES, SECONDS
 RANK = 10
 # Longer than a careless client waits between bytes, short enough for a test in real time.
 LATE_SECONDS, DRIP_SECONDS = 5.0, 5.0
+# As long as some servers keep an idle connection, and as clients wait between polls: their next request meets its end.
+IDLE_SECONDS = 5.0
 # An hour: beyond the read timeout of any client, so that the client is always the one to give up.
 HOLD_SECONDS = 3_600.0
 
@@ -75,5 +77,13 @@ SLOW_BODY = Fault(
     says="sends the body in pieces over a period",
     effect=lambda decided, options: Drip(options["seconds"], options["pieces"]),
     options=(SECONDS.by_default(DRIP_SECONDS), PIECES),
+    rank=RANK,
+)
+IDLE_CLOSE = Fault(
+    name="idle_close",
+    stands=(OPERATION, MEDIA),
+    says="closes the connection when it has been idle for a time after the response",
+    effect=lambda decided, options: IdleClose(options["seconds"]),
+    options=(SECONDS.by_default(IDLE_SECONDS),),
     rank=RANK,
 )

@@ -8,13 +8,12 @@ from urllib.parse import urlsplit
 
 from hobbyhorse.scenarios.effects import Sent
 from hobbyhorse.scenarios.fault import LINKS, LURE, MUST, OPERATION, SHOULD, VARIATION, DecidedOperation, Fault, Options
-from hobbyhorse.scenarios.faults.origin import LINK_ORIGINS
+from hobbyhorse.scenarios.faults.origin import LINK_ORIGINS, PRIVATE_PATH
 from hobbyhorse.scenarios.fields import FILE_URLS, JOB_URLS, Urls, places, rewritten
 from hobbyhorse.scenarios.options import QUERY
 
 # Last: only some providers have URLs in their responses.
 RANK = 60
-PRIVATE_PATH = "/latest/meta-data"
 LINK_BYTES, ENCODED_BYTES = "bytes of links", "encoded bytes of links"
 QUERIES = {
     "encoded": "mark=a%2Bb%3Dc%26d%25e%23f%20g",

@@ -14,9 +14,10 @@ import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.contract.reading import as_json
-from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.effects import Sent
+from hobbyhorse.contract.values import Callbacks, Contract, Operation
+from hobbyhorse.scenarios.effects import Rewritten, Sent
 from hobbyhorse.scenarios.fault import (
+    CALLBACK,
     FAILING,
     MEMBERS,
     MUST,
@@ -28,14 +29,18 @@ from hobbyhorse.scenarios.fault import (
     Options,
 )
 from hobbyhorse.scenarios.faults.origin import LINK_ORIGINS
+from hobbyhorse.scenarios.faults.text import JSON_FORM, SIGNED_BYTES
 from hobbyhorse.scenarios.fields import shows
-from hobbyhorse.scenarios.options import EMPTY, FIRST, PLACE, PROGRESS, SHAPE
+from hobbyhorse.scenarios.options import EMPTY, ERROR_TYPE, FIRST, PLACE, PROGRESS, SHAPE
 
 # After the variations of the text.
 RANK = 53
 UNKNOWN_MEMBERS, FREEDOM, OUTPUTS = "unknown members", "documented freedom", "further outputs"
 NO_ERROR, NO_VALUE, ERROR_SHAPE = "empty error", "empty values", "shape of the error"
-DECOY = "x_previous"
+OTHER_ERROR_TYPE = "type of the error"
+DECOY, NOTE = "x_previous", "x_note"
+# Two, three and four bytes in UTF-8; the last character has two units in UTF-16.
+WIDE = "Zürich, 駿馬 🐎"
 # The bound values that a client needs; everything else may be absent.
 NEEDED = (
     "job",
@@ -238,6 +243,56 @@ def _other_error(decided: DecidedOperation, value: Any, options: Options) -> Any
     return changed if decided.valid(changed) else value
 
 
+def _wild_error(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    """Return a response whose error has a type that the contract does not have."""
+    at = _error_member(decided.operation)
+    here = MISSING if at is None else resolve(value, at)
+    if at is None or here in (MISSING, None):
+        return value
+    told = str(here.get("message") or here.get("code")) if isinstance(here, dict) else str(here)
+    types: Mapping[str, Any] = {
+        "text": told,
+        "number": {**here, "code": 5001} if isinstance(here, dict) and "code" in here else 5001,
+        "object": {"code": "internal", "message": told},
+        "list": [{"msg": told}],
+    }
+    changed = replaced(value, at, types[options["json_type"]])
+    # Another type that the contract has too is `error_shape`.
+    return value if decided.valid(changed) else changed
+
+
+def _with_wide_text(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    return {**value, NOTE: WIDE}
+
+
+def _wide_callback(callbacks: Callbacks, options: Options) -> Rewritten:
+    def change(body: bytes) -> bytes:
+        value = as_json(body)
+        return orjson.dumps({**value, NOTE: WIDE}) if isinstance(value, dict) else body
+
+    return Rewritten(change)
+
+
+def _put(value: Any, at: Pointer, item: Any) -> Any:
+    """Return a JSON value with an item at a pointer, and with the objects and lists that lead there."""
+    if not at:
+        return item
+    name, rest = at[0], at[1:]
+    if name.isdigit() and (isinstance(value, list) or value in (MISSING, None)):
+        items = value if isinstance(value, list) else []
+        index = int(name)
+        return [*items[:index], _put(items[index] if index < len(items) else MISSING, rest, item), *items[index + 1 :]]
+    found = value if isinstance(value, dict) else {}
+    return {**found, name: _put(found.get(name, MISSING), rest, item)}
+
+
+def _elsewhere(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    """Move the URL of the video to the last of the places that the contract lists for it."""
+    listed = bound(decided.operation, "video_url")
+    url = resolve(value, listed[0]) if len(listed) > 1 else MISSING
+    return _put(replaced(value, listed[0], MISSING), listed[-1], url) if isinstance(url, str) else value
+
+
 def _needs(*names: str) -> Callable[[Fault, Contract, Operation | None, Options], Iterator[str]]:
     """Return the function that finds the operations whose responses show none of some bound values."""
 
@@ -246,6 +301,11 @@ def _needs(*names: str) -> Callable[[Fault, Contract, Operation | None, Options]
             yield f"{contract.key} {operation.role}: no response has a value that {fault.name!r} concerns: {names[0]!r}"
 
     return misfits
+
+
+def _one_place(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
+    if operation is not None and len(bound(operation, "video_url")) < 2:
+        yield f"{contract.key} {operation.role}: the contract lists no second place for the URL of the video"
 
 
 def _fails(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
@@ -366,4 +426,59 @@ OTHER_ERROR = Fault(
     form=ERROR_SHAPE,
     source="the contract",
     level=SHOULD,
+)
+WILD_ERROR = Fault(
+    name="error_type",
+    stands=(OPERATION,),
+    says="reports the error of a failed job as another type than the contract has",
+    effect=_effect(_wild_error),
+    options=(ERROR_TYPE,),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_wild_error),
+    misfits=_fails,
+    uses=frozenset({FAILING}),
+    layer=MEMBERS,
+    form=OTHER_ERROR_TYPE,
+    source="seen in the wild",
+    level=SHOULD,
+)
+OTHER_PLACE = Fault(
+    name="other_place",
+    stands=(OPERATION,),
+    says="has the URL of the video at another place that the contract lists",
+    effect=_effect(_elsewhere),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_elsewhere),
+    misfits=_one_place,
+    layer=MEMBERS,
+    form=FREEDOM,
+    source="the contract",
+    level=MUST,
+)
+WIDE_TEXT = Fault(
+    name="wide_text",
+    stands=(OPERATION,),
+    says="adds an unknown member with characters beyond ASCII",
+    effect=_effect(_with_wide_text),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_with_wide_text),
+    layer=MEMBERS,
+    form=JSON_FORM,
+    source="RFC 8259, 8.1",
+    level=MUST,
+)
+WIDE_CALLBACK = Fault(
+    name="wide_text",
+    stands=(CALLBACK,),
+    says="adds an unknown member with characters beyond ASCII, and signs them",
+    effect=_wide_callback,
+    rank=RANK,
+    kind=VARIATION,
+    layer=MEMBERS,
+    form=SIGNED_BYTES,
+    source="RFC 8259, 8.1",
+    level=MUST,
 )

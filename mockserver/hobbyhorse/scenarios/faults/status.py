@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 
+from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.effects import Rewritten, Sent
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
@@ -28,9 +31,10 @@ from hobbyhorse.scenarios.options import JSON_TYPE, OK_STATUS, OLDER, OTHER_TYPE
 RANK = 54
 RANGE_IGNORED, HEAD_REFUSED, JSON_TYPES = "ignored range", "refused HEAD", "JSON media type"
 OTHER_TYPES, ORDER_STATUS, STAMPS = "other media type", "status of the order", "signature time"
+NOT_MODIFIED = "not modified"
 # Well within the tolerance of a signature, in both directions.
 HALF = 0.5
-SUBMITS = ("submit", "run")
+SUBMITS, READS = ("submit", "run"), ("status", "result")
 
 
 def _of_head(fault: Fault, decided: Decided, options: Options) -> bool:
@@ -52,6 +56,23 @@ def _typed(decided: Decided, options: Options) -> Sent:
     if media_type != "none":
         return decided.sent.typed(media_type)
     return replace(decided.sent, headers=tuple(one for one in decided.sent.headers if one[0] != b"content-type"))
+
+
+def _of_read(fault: Fault, decided: DecidedOperation, options: Options) -> bool:
+    return decided.operation.role in READS and decided.method == "GET" and decided.sent.status == 200
+
+
+def _unread(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
+    if operation is not None and operation.role not in READS:
+        yield f"{contract.key} {operation.role}: only polls are repeated, as {fault.name!r} requires"
+
+
+def _tagged(decided: DecidedOperation, options: Options) -> Sent:
+    """Return a response with an entity tag; 304 if the client has this response already."""
+    tag = f'"{hashlib.sha256(decided.sent.body).hexdigest()[:16]}"'
+    known = [one.strip().removeprefix("W/") for one in decided.known_tags.split(",")]
+    sent = Sent(304, (), b"") if tag in known else decided.sent
+    return sent.headed("etag", tag)
 
 
 def _of_order(fault: Fault, decided: DecidedOperation, options: Options) -> bool:
@@ -141,5 +162,19 @@ STAMP = Fault(
     layer=STATUS_LAYER,
     form=STAMPS,
     source="the contract",
+    level=MUST,
+)
+TAGGED = Fault(
+    name="entity_tag",
+    stands=(OPERATION,),
+    says="sends an entity tag, and 304 to a client that asks with it whether anything has changed",
+    effect=_tagged,
+    rank=RANK,
+    kind=VARIATION,
+    applies=_of_read,
+    misfits=_unread,
+    layer=STATUS_LAYER,
+    form=NOT_MODIFIED,
+    source="RFC 9110, 15.4.5",
     level=MUST,
 )

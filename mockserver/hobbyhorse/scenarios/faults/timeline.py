@@ -1,13 +1,25 @@
-"""Faults of a job itself: it ends badly, late, or never."""
+"""Faults of a job itself: it ends badly, late, or never; and its id."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.lifecycle import Graph, Stage, Timeline, lay
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.fault import ENDS, FAILS, STICKS, TIMELINE, Fault, Options, PlannedJob
-from hobbyhorse.scenarios.options import CODE, END_SECONDS, LAST, MESSAGE, STAGE
+from hobbyhorse.scenarios.effects import ID_TAILS
+from hobbyhorse.scenarios.fault import (
+    ENDS,
+    FAILS,
+    SHOULD,
+    STICKS,
+    TIMELINE,
+    VARIATION,
+    Fault,
+    Options,
+    PlannedJob,
+)
+from hobbyhorse.scenarios.options import CODE, END_SECONDS, ID_TAIL, LAST, MESSAGE, STAGE
 
 # The only faults of their place.
 RANK = 90
@@ -19,6 +31,7 @@ LATE_SHARE = 1.5
 SLOW_SHARE = 0.9
 
 
+OPAQUE_IDS = "opaque ids"
 Choice = Callable[[Graph, Options], Stage]
 
 
@@ -85,6 +98,24 @@ def _without(choose: Choice) -> Callable[[Fault, Contract, Operation | None, Opt
             yield f"{contract.key} has no stage {wanted!r} to {fault.name} in; allowed: {allowed}"
 
     return misfits
+
+
+def _fixed_ids(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
+    """Yield the reason why a contract has no ids with other characters: its documents show the form."""
+    if contract.assumption("lifecycle.json#/job_id/form") is None:
+        yield f"{contract.key} documents the form of a job's id"
+        return
+    submit = contract.operations["submit"]
+    pointers = [one.pointer for one in submit.bindings["job"].response if one.part == "body"]
+    for situation in submit.situations.values():
+        example = situation.template.example
+        at = next((one for one in pointers if isinstance(resolve(example, one), str)), None)
+        if at is None or situation.status >= 300:
+            continue
+        longer = replaced(example, at, resolve(example, at) + ID_TAILS[options["tail"]])
+        if any(contract.schemas.violations(situation.schema, longer, most=1)):
+            yield f"{contract.key} documents a form of a job's id that {fault.name!r} would break"
+            return
 
 
 def _unfinished(options: Options, stage: Stage, graph: Graph) -> bool:
@@ -161,4 +192,17 @@ SLOW = Fault(
     rank=RANK,
     seen=_unfinished,
     uses=frozenset({ENDS}),
+)
+OPAQUE_ID = Fault(
+    name="opaque_id",
+    stands=(TIMELINE,),
+    says="gives the job an id with further characters; the job succeeds",
+    effect=lambda job, options: _ended(job, options),
+    options=(ID_TAIL,),
+    rank=RANK,
+    kind=VARIATION,
+    misfits=_fixed_ids,
+    form=OPAQUE_IDS,
+    source="RFC 3986, 2.2 and 3.3",
+    level=SHOULD,
 )

@@ -32,7 +32,7 @@ def _answers(fault: Fault, decided: Decided, options: Options) -> bool:
 def _offered(fault: Fault, decided: Decided, options: Options) -> bool:
     """Whether the client accepts the coding, and the response is no part of a file."""
     whole = decided.sent.status != 206 and bool(decided.sent.body)
-    return decided.method != "HEAD" and options["coding"] in decided.offered and whole
+    return decided.method != "HEAD" and options["coding"].lower() in decided.offered and whole
 
 
 HEADER_CASE = Fault(
@@ -92,6 +92,6 @@ CODED_BODY = Fault(
     applies=_offered,
     layer=CODING,
     form=CODED,
-    source="RFC 9110, 12.5.3",
+    source="RFC 9110, 8.4.1 and 12.5.3",
     level=MUST,
 )

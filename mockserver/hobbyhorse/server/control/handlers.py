@@ -182,9 +182,10 @@ async def list_jobs(request: ControlRequest) -> Any:
     }
 
 
-def _redactor(request: ControlRequest) -> Redactor:
-    """Return the redactor of the world's own key."""
-    return Redactor(request.context.contracts[0], (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
+def _redactor(request: ControlRequest, contract: Contract | None = None) -> Redactor:
+    """Return the redactor of the world's own keys, for a provider's requests or for any other output."""
+    keys = dict.fromkeys((request.world.key, *request.world.keys.values()))
+    return Redactor(contract or request.context.contracts[0], keys, kept=MOST_JOURNAL_BODY_BYTES)
 
 
 def _numbers(world: World, provider: str | None, wanted: str | None) -> Sequence[int]:
@@ -385,10 +386,7 @@ def _journal(
 ) -> dict[str, Any]:
     journal = request.world.journal
     shown, more = _page(found, before, limit)
-    redactors = {
-        contract.key: Redactor(contract, (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
-        for contract in request.context.contracts
-    }
+    redactors = {contract.key: _redactor(request, contract) for contract in request.context.contracts}
     return {
         "total": journal.total,
         "kept": len(journal),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class WorkerError(Exception):
-    """A piece of work was not done. `code` is `time`, `memory`, `lost`, or `failed`."""
+    """A piece of work was not done. `code` is `time`, `memory`, `ended`, or `failed`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -146,13 +146,13 @@ class WorkerPool:
             try:
                 return await loop.run_in_executor(self._threads, self._perform, Work(function, arguments, seconds))
             except RuntimeError:  # the threads are shut down
-                raise WorkerError("lost", "the server stops") from None
+                raise WorkerError("ended", "the server stops") from None
 
     def _perform(self, work: Work) -> Any:
         try:
             worker = PROCESSES.take()
         except OSError as error:
-            raise WorkerError("lost", f"no process could be started for it: {error.strerror or error}") from None
+            raise WorkerError("ended", f"no process could be started for it: {error.strerror or error}") from None
         self._busy.add(worker)
         try:
             if self._closed:
@@ -165,7 +165,7 @@ class WorkerPool:
             worker.end()
             if worker.late or worker.process.returncode == -signal.SIGXCPU:
                 raise WorkerError("time", f"it takes more than {work.seconds:g} s") from None
-            raise WorkerError("lost", "its process has ended") from None
+            raise WorkerError("ended", "its process has ended") from None
         except BaseException:
             worker.end()
             raise

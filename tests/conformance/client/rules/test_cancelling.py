@@ -18,7 +18,7 @@ unable = contracts_that(lambda contract: "cancel" not in contract.operations)
 @unable
 def test_cancellation_rules_do_not_apply_without_a_cancel_operation(contract: Contract) -> None:
     trace = waiting(contract, patience(contract)).end("timeout").story()
-    assert [checked(rule, trace) for rule in rules_of(rules)] == [None, None]
+    assert [checked(rule, trace) for rule in rules_of(rules)] == [None] * 3
 
 
 @able
@@ -119,3 +119,51 @@ def test_endless_requests_to_cancel_are_found(contract: Contract) -> None:
     for _ in range(3):
         told.call("cancel", "cancelled")
     assert messages(rules.cancel_race, told.end("timeout").story()) != []
+
+
+CLAIM = "JobError: job 7 was cancelled by the client"
+
+
+def refused(contract: Contract, message: str = CLAIM, how: str = "failed") -> Teller:
+    """Return a trace of a client that reports something after a refused cancellation."""
+    told = waiting(contract, patience(contract)).call("cancel", None, status=409)
+    return told.status(running(contract)).end(how, message=message)
+
+
+@able
+def test_a_cancellation_that_was_not_confirmed_is_not_reported(contract: Contract) -> None:
+    for how in ("failed", "timeout"):
+        (found,) = messages(rules.cancel_is_confirmed, refused(contract, how=how).story()) or []
+        assert found.startswith("the cancellation was not confirmed (409, request 12), but the run ended with")
+    (found,) = messages(rules.cancel_is_confirmed, refused(contract, "Failed: job 7 was canceled").story()) or []
+    lost = waiting(contract, patience(contract)).nothing("cancel").end("failed", message=CLAIM)
+    (found,) = messages(rules.cancel_is_confirmed, lost.story()) or []
+    assert "(no response, request 12)" in found
+
+
+@able
+@pytest.mark.parametrize(
+    "message",
+    [
+        "timed out: job 7 is still running",
+        "job 7 could not be cancelled",
+        "job 7 was not cancelled: HTTP 409",
+        "gave up; job 7 may be cancelled or not",
+        "the job can't be canceled",
+        "failed to get job 7 cancelled",
+    ],
+)
+def test_other_reports_after_a_refused_cancellation_are_right(contract: Contract, message: str) -> None:
+    assert messages(rules.cancel_is_confirmed, refused(contract, message).story()) == []
+
+
+@able
+def test_a_confirmed_cancellation_may_be_reported(contract: Contract) -> None:
+    told = waiting(contract, patience(contract)).call("cancel", "cancelled").end("failed", message=CLAIM)
+    assert messages(rules.cancel_is_confirmed, told.story()) is None
+    assert messages(rules.cancel_is_confirmed, refused(contract).made("cancelled").story()) is None
+    told = waiting(contract, patience(contract)).call("cancel", None, status=204).end("failed", message=CLAIM)
+    assert messages(rules.cancel_is_confirmed, told.story()) is None, "any 2xx may be read as a confirmation"
+    told = waiting(contract, patience(contract)).end("failed", message=CLAIM)
+    assert messages(rules.cancel_is_confirmed, told.story()) is None, "nothing was requested"
+    assert messages(rules.cancel_is_confirmed, refused(contract, how="success").story()) is None

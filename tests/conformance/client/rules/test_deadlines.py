@@ -1,4 +1,4 @@
-"""The rules about deadlines, on traces written by hand: each is kept, broken and not observed."""
+"""The rules about deadlines and clocks, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hobbyhorse.conformance.client.cases import AHEAD, BEHIND
 from hobbyhorse.conformance.client.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import HOLDS
@@ -97,7 +98,7 @@ def test_a_date_that_a_client_may_misread_does_not_extend_its_deadline(contract:
     told.status(None, status=503, answer_headers=(("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"),))
     told.wait(2 * patience(contract)).status(running(contract)).end("timeout")
     assert messages(rules.has_deadline, told.story()) != []
-    assert messages(rules.has_deadline, AnnotatedTrace(contract, replace(told.trace(), virtual=True))) is None
+    assert messages(rules.has_deadline, AnnotatedTrace(contract, replace(told.trace(), real_dates=True))) is None
 
 
 def test_a_restarted_client_may_wait_as_long_again(contract: Contract) -> None:
@@ -252,3 +253,41 @@ def test_a_request_without_a_response_that_holds_the_client_breaks_the_rule(cont
 
 def test_a_run_in_which_every_request_has_a_response_shows_no_timeout(contract: Contract) -> None:
     assert messages(rules.request_timeout, waiting(contract, 10).end("timeout").story()) is None
+
+
+def ready(contract: Contract) -> Teller:
+    """Return a trace of a job that has succeeded, up to the response that says so."""
+    return Teller(contract).submit().wait(3).status(done(contract))
+
+
+def under(kind: str, told: Teller, virtual: bool = True) -> AnnotatedTrace:
+    """Return a story whose wall clock was set."""
+    found = told.story()
+    return AnnotatedTrace(found.contract, replace(found.trace, drill=kind, virtual=virtual))
+
+
+@pytest.mark.parametrize("kind", [AHEAD, BEHIND])
+def test_a_run_that_ends_with_its_video_keeps_the_rule(kind: str, contract: Contract) -> None:
+    assert messages(rules.steady_clock, under(kind, ready(contract).media().end("success"))) == []
+
+
+def test_a_usual_run_shows_nothing_about_the_clock(contract: Contract) -> None:
+    assert messages(rules.steady_clock, ready(contract).media().end("success").story()) is None
+
+
+@pytest.mark.parametrize("end", ["success", "timeout"])
+def test_a_command_shows_nothing_about_the_clock_because_its_clock_cannot_be_set(end: str, contract: Contract) -> None:
+    assert messages(rules.steady_clock, under(AHEAD, ready(contract).media().end(end), virtual=False)) is None
+
+
+def test_a_run_that_gives_up_because_the_clock_is_ahead_breaks_the_rule(contract: Contract) -> None:
+    (found,) = messages(rules.steady_clock, under(AHEAD, ready(contract).end("timeout"))) or []
+    assert found == (
+        "the wall clock was set an hour ahead for a while, and the run ended as 'timeout' although its job succeeded"
+    )
+
+
+def test_a_run_that_waits_until_the_clock_has_caught_up_breaks_the_rule(contract: Contract) -> None:
+    told = ready(contract).wait(3_600).media().end("success")
+    (found,) = messages(rules.steady_clock, under(BEHIND, told)) or []
+    assert found.startswith("the wall clock was set back by an hour, and the client then sent no request for 36")

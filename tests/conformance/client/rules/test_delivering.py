@@ -191,3 +191,27 @@ def test_a_url_of_another_order_is_found(contract: Contract) -> None:
     assert messages(rules.own_video, told.story()) == [
         f"run 2 of 2 ordered job {OTHER}, but returned the video of job {JOB}"
     ]
+
+
+def saved(contract: Contract, *replaced: bool | None) -> list[str] | None:
+    """Return what RES-13 says of runs whose files were replaced by other runs or not; None without a file."""
+    told = Teller(contract, {"prompt": "run 1"})
+    for number, one in enumerate(replaced):
+        told = told.wait(1).again({"prompt": f"run {number}"}) if number else told
+        told.submit().end("success", saved=f"/tmp/{number}.mp4" if one is not None else "", replaced=one)
+    return messages(rules.keep_earlier_videos, told.story())
+
+
+def test_a_file_that_is_still_there_keeps_the_rule(contract: Contract) -> None:
+    assert saved(contract, False, False) == []
+    assert saved(contract, None, False) == []
+
+
+def test_a_file_that_another_run_replaced_is_found(contract: Contract) -> None:
+    (found,) = saved(contract, True, False) or []
+    assert found.startswith("run 1 of 2 returned /tmp/0.mp4, but another run has overwritten")
+
+
+def test_one_run_or_no_file_shows_nothing_about_other_runs(contract: Contract) -> None:
+    assert saved(contract, False) is None
+    assert saved(contract, None, None) is None

@@ -1,4 +1,4 @@
-"""The rule about limits of the account, on traces written by hand: it is kept, broken and not observed."""
+"""The rules about limits, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -100,3 +100,53 @@ def test_an_ended_job_does_not_occupy_the_limit(contract: Contract) -> None:
     ended = next(one.name for one in names if any(contract.graph[name].terminal for name in one.stages))
     told.call(role, ended).again(asked(contract, "two"))
     assert messages(rules.concurrency_limit, refused(told).submit().story()) is None
+
+
+def connected(contract: Contract, *connections: int, silence: float = 0.0, how: str = "timeout") -> Teller:
+    """Return a trace of polls that fail, each with a number of open connections, and then of silence."""
+    told = Teller(contract).submit(connections=1)
+    for number in connections:
+        told.wait(5).status(None, status=503, connections=number)
+    return told.wait(silence).end(how)
+
+
+def test_a_client_that_gives_its_connections_back_keeps_the_rule(contract: Contract) -> None:
+    assert messages(rules.connections_given_back, connected(contract, *[1, 2] * 20, silence=2_000).story()) == []
+    assert messages(rules.connections_given_back, connected(contract, *range(1, 13)).story()) == []
+
+
+def test_connections_that_pile_up_are_found(contract: Contract) -> None:
+    (found,) = messages(rules.connections_given_back, connected(contract, *range(1, 15)).story()) or []
+    assert found == "request 15 was sent while 13 connections of the client were open and unused"
+
+
+def test_a_pool_without_a_connection_left_is_found(contract: Contract) -> None:
+    (found,) = messages(rules.connections_given_back, connected(contract, 1, 2, 3, silence=1_500).story()) or []
+    assert "after request 4 the client sent nothing for 1500 s" in found
+
+
+@pytest.mark.parametrize(
+    ("connections", "silence", "how"),
+    [((1, 2, 2), 1_500, "timeout"), ((1, 2, 3), 200, "timeout"), ((1, 2, 3), 1_500, "success")],
+)
+def test_another_silence_does_not_show_an_empty_pool(
+    contract: Contract, connections: tuple[int, ...], silence: float, how: str
+) -> None:
+    assert (
+        messages(rules.connections_given_back, connected(contract, *connections, silence=silence, how=how).story())
+        == []
+    )
+
+
+def test_a_silence_that_the_provider_asked_for_does_not_show_an_empty_pool(contract: Contract) -> None:
+    told = connected(contract, 1, 2)
+    told.wait(5).status(None, status=503, connections=3, answer_headers=(("retry-after", "1400"),))
+    assert messages(rules.connections_given_back, told.wait(1_500).end("timeout").story()) == []
+
+
+def test_few_requests_several_runs_and_recordings_show_nothing_about_connections(contract: Contract) -> None:
+    assert messages(rules.connections_given_back, connected(contract, 1, 2).story()) is None
+    told = connected(contract, *range(1, 15))
+    told.drill = "together"
+    assert messages(rules.connections_given_back, told.story()) is None
+    assert messages(rules.connections_given_back, connected(contract, 0, 0, 0, 0).story()) is None

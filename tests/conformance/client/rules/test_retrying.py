@@ -92,15 +92,15 @@ def test_an_ignored_retry_after_is_found(contract: Contract, role: str) -> None:
         assert messages(rules.honour_retry_after, after(seconds).story()) == []
 
 
-def test_a_date_is_not_judged_in_virtual_time(contract: Contract) -> None:
+def test_a_date_is_not_judged_that_a_package_may_have_misread(contract: Contract) -> None:
     for seconds in (0.5, 300.0):
         told = started(contract)
         fail(told, 503, retry_after=formatdate(told.now + 60, usegmt=True)).wait(seconds).status(running(contract))
-        trace = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+        trace = AnnotatedTrace(contract, replace(told.trace(), real_dates=True))
         assert messages(rules.honour_retry_after, trace) is None
         told = started(contract)
         fail(told, 503, retry_after="60").wait(seconds).status(running(contract))
-        trace = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+        trace = AnnotatedTrace(contract, replace(told.trace(), real_dates=True))
         assert messages(rules.honour_retry_after, trace) != []
 
 
@@ -535,3 +535,45 @@ def test_a_careful_client_is_never_accused(contract: Contract, troubles: list[st
     trace = Careful(contract, list(troubles), random.random).run().story()
     for rule in (*rules_of(polling), *rules_of(rules)):
         assert not checked(rule, trace), rule.id
+
+
+enveloped = contracts_that(lambda contract: rules.envelope_refusal.applies(contract))
+
+
+def refused_inside(contract: Contract, *codes: int) -> list[str] | None:
+    """Return what RTY-08 says of polls whose bodies have other statuses than their responses."""
+    told = started(contract)
+    for code in codes:
+        situation = next(one for one in contract.operations["status"].situations.values() if one.status == code)
+        told.wait(3).status(situation.name, status=200)
+    return messages(rules.envelope_refusal, told.story())
+
+
+@enveloped
+def test_a_refusal_in_an_envelope_may_be_repeated_a_few_times(contract: Contract) -> None:
+    assert refused_inside(contract, 401) == []
+    assert refused_inside(contract, *[401] * 9) == []
+    assert refused_inside(contract, *[401] * 8, 200, *[401] * 8) == []
+    assert refused_inside(contract, *[200] * 20) is None
+    assert refused_inside(contract, *[500] * 20) is None, "it may pass"
+
+
+@enveloped
+def test_a_refusal_in_an_envelope_that_is_repeated_more_often_is_found(contract: Contract) -> None:
+    for codes in ([401] * 10, [401, 403] * 5, [200, *[401] * 20, 200]):
+        (found,) = refused_inside(contract, *codes) or []
+        assert "had the refusal 401, but the request was repeated" in found
+        assert found.endswith("allowed: 8")
+
+
+@enveloped
+def test_a_submission_that_is_refused_in_an_envelope_is_judged_too(contract: Contract) -> None:
+    told = Teller(contract, {"prompt": "a"})
+    for _ in range(10):
+        told.submit("unauthenticated", status=200, job=None).wait(1)
+    assert messages(rules.envelope_refusal, told.story()) != []
+
+
+def test_only_a_contract_with_an_envelope_has_refusals_in_it(contract: Contract) -> None:
+    codes = [one.template.example.get("code") for one in contract.operations["status"].situations.values()]
+    assert rules.envelope_refusal.applies(contract) is all(isinstance(code, int) for code in codes)

@@ -9,6 +9,7 @@ import pytest
 from hobbyhorse.conformance.client.rules import secrecy as rules
 from hobbyhorse.conformance.rule import SHOULD
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.faults.download import DISPOSITIONS, ELSEWHERE
 from tests.conftest import contracts_that
 from tests.judging import messages
 from tests.tracing import FOREIGN, HOME, PORT, PRIVATE, Teller
@@ -166,3 +167,58 @@ def test_a_given_url_with_a_key_may_be_requested(contract: Contract) -> None:
 def test_a_key_in_the_callers_request_may_be_sent(contract: Contract) -> None:
     teller = Teller(contract, {"prompt": "[key]"}).submit()
     assert messages(rules.no_secret_in_url, teller.story()) is None
+
+
+def test_a_redirect_to_a_private_host_is_seen_and_must_not_be_followed(contract: Contract) -> None:
+    story = told(contract).media(302, answer_headers=(("location", f"{PRIVATE}/latest/meta-data"),))
+    assert messages(rules.ssrf_guard, story.story()) == []
+    story.media(url=f"{PRIVATE}/latest/meta-data")
+    assert messages(rules.ssrf_guard, story.story()) != []
+
+
+def test_a_redirect_to_another_host_may_be_followed_without_the_key(contract: Contract) -> None:
+    story = told(contract).media(302, answer_headers=(("location", f"{FOREIGN}/media/video.mp4"),))
+    story.media(url=f"{FOREIGN}/media/video.mp4")
+    assert messages(rules.ssrf_guard, story.story()) is None
+    assert messages(rules.no_auth_to_media_host, story.story()) == []
+
+
+def named(contract: Contract, outcome: str = "success", name: str = "parent", **how: Any) -> list[str] | None:
+    """Return what SEC-06 says of a client that got a file with a suggested name."""
+    header = (("content-disposition", DISPOSITIONS[name]),)
+    return messages(rules.own_folder, told(contract).media(answer_headers=header).end(outcome, **how).story())
+
+
+@pytest.mark.parametrize("name", ["parent", "absolute"])
+def test_a_name_in_another_folder_may_be_ignored_shortened_or_refused(contract: Contract, name: str) -> None:
+    for saved in ("", "/tmp/x/video.mp4", f"/tmp/x/.._{ELSEWHERE}_video.mp4", f"/tmp/{ELSEWHERE}"):
+        assert named(contract, name=name, saved=saved) == []
+    assert named(contract, "failed", name, message=f"the name '../{ELSEWHERE}/video.mp4' is refused") == []
+
+
+@pytest.mark.parametrize(
+    "saved", [f"/tmp/x/../{ELSEWHERE}/video.mp4", f"/{ELSEWHERE}/video.mp4", f"..\\{ELSEWHERE}\\v.mp4"]
+)
+def test_a_video_that_is_saved_in_another_folder_is_found(contract: Contract, saved: str) -> None:
+    (found,) = named(contract, saved=saved) or []
+    assert "the client saved the video there" in found
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"FileNotFoundError: [Errno 2] No such file or directory: '/tmp/x/../{ELSEWHERE}/video.mp4'",
+        f"Error: ENOENT: no such file or directory, open '/{ELSEWHERE}/video.mp4'",
+        f"PermissionError: [Errno 13] Permission denied: '/{ELSEWHERE}/video.mp4'",
+    ],
+)
+def test_an_attempt_to_write_into_another_folder_is_found(contract: Contract, message: str) -> None:
+    (found,) = named(contract, "failed", message=message) or []
+    assert "the client tried to write there" in found
+    assert named(contract, "success", message=message) == [], "it had another way"
+
+
+def test_another_name_and_an_unfinished_run_show_nothing_about_the_folder(contract: Contract) -> None:
+    assert named(contract, name="long") is None
+    assert named(contract, "unfinished") is None
+    assert named(contract, by_reference=True) is None

@@ -151,7 +151,7 @@ def test_a_date_that_a_client_may_misread_is_not_judged(contract: Contract) -> N
     date = (("retry-after", "Thu, 01 Jan 2026 00:00:05 GMT"),)
     told = Teller(contract).submit(None, job=None, status=429, answer_headers=date).end("error")
     assert messages(rules.one_refusal_survives, told.story()) != []
-    virtual = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+    virtual = AnnotatedTrace(contract, replace(told.trace(), real_dates=True))
     assert messages(rules.one_refusal_survives, virtual) is None
 
 

@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.rules.variations import header_names, variations_together
+from hobbyhorse.conformance.client.rules.variations import (
+    advisory_file_name,
+    error_shape,
+    header_names,
+    not_modified,
+    opaque_id,
+    variations_together,
+)
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Judgement
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.faults.download import DISPOSITIONS
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Outcome, TracedJob
 from tests.tracing import JOB, START, Teller
@@ -81,7 +89,7 @@ def test_several_forms_together_have_a_rule_of_their_own(contract: Contract) -> 
     story = AnnotatedTrace(contract, replace(trace, runs=runs, scenario=both, plain=GOOD))
     (breach,) = check(variations_together, story).breaches
     assert "RFC 9110, 5.1" in breach.message
-    assert "RFC 9110, 12.5.3" in breach.message
+    assert "RFC 9110, 8.4.1 and 12.5.3" in breach.message
 
 
 def test_a_better_end_than_without_the_variation_is_no_breach(contract: Contract) -> None:
@@ -96,3 +104,63 @@ def test_other_bytes_and_a_second_job_are_breaches(contract: Contract) -> None:
     assert "other bytes" in breach.message
     (breach,) = judged(contract, right, LOWER, right, jobs=(job, job)).breaches
     assert "submitted 2 jobs" in breach.message
+
+
+def seen(told: Teller, scenario: dict[str, Any], outcome: Outcome, **more: Any) -> AnnotatedTrace:
+    """Return the annotated trace of a run under variations."""
+    trace = told.trace()
+    runs = (replace(trace.runs[0], outcome=outcome),)
+    return AnnotatedTrace(told.contract, replace(trace, runs=runs, scenario=scenario, **more))
+
+
+def test_an_opaque_id_is_met_by_the_response_that_has_it(contract: Contract) -> None:
+    scenario = {"timeline": {"move": "opaque_id"}}
+    lost = Outcome("timeout", START + 1, message="timed out")
+    story = seen(Teller(contract).submit(), scenario, lost, plain=GOOD)
+    assert len(check(opaque_id, story).breaches) == 1
+    refused = Teller(contract).submit(None, job=None, status=503)
+    assert not check(opaque_id, seen(refused, scenario, lost, plain=GOOD)).observed
+
+
+WILD = {"moves": {"status": [{"move": "error_type"}]}, "timeline": {"move": "fail"}}
+USUAL = Outcome("failed", START + 1, message="Failed: no video")
+
+
+@pytest.mark.parametrize(
+    ("message", "count"),
+    [
+        ("TypeError: can only concatenate str", 1),
+        ("AttributeError: 'list' object has no attribute 'get'", 1),
+        ("ValidationError: error.code should be a string", 0),
+        ("Failed: something else", 0),
+    ],
+)
+def test_an_error_of_an_undocumented_type_may_be_refused_on_purpose(
+    contract: Contract, message: str, count: int
+) -> None:
+    told = Teller(contract).submit().status(None, status=200, move="error_type")
+    judgement = check(error_shape, seen(told, WILD, replace(USUAL, message=message), plain=USUAL))
+    assert (judgement.observed, len(judgement.breaches)) == (True, count)
+
+
+def test_an_error_of_an_undocumented_type_may_be_read_as_no_response(contract: Contract) -> None:
+    told = Teller(contract).submit().status(None, status=200, move="error_type")
+    assert not check(error_shape, seen(told, WILD, Outcome("timeout", START + 1), plain=USUAL)).observed
+
+
+@pytest.mark.parametrize(("name", "observed"), [("parent", False), ("absolute", False), ("long", True)])
+def test_a_name_in_another_folder_is_left_to_its_own_rule(contract: Contract, name: str, observed: bool) -> None:
+    header = (("content-disposition", DISPOSITIONS[name]),)
+    told = Teller(contract).submit().media(answer_headers=header, move="file_name")
+    scenario = {"moves": {"media": [{"move": "file_name", "saved_name": name, "times": "always"}]}}
+    judgement = check(advisory_file_name, seen(told, scenario, BAD, plain=GOOD))
+    assert (judgement.observed, bool(judgement.breaches)) == (observed, observed)
+
+
+def test_only_a_client_that_gets_304_shows_what_it_makes_of_it(contract: Contract) -> None:
+    scenario = {"moves": {"status": [{"move": "entity_tag", "times": "always"}]}}
+    told = Teller(contract).submit().status(None, status=200, move="entity_tag")
+    assert not check(not_modified, seen(told, scenario, BAD, plain=GOOD)).observed
+    told.status(None, status=304, move="entity_tag")
+    assert check(not_modified, seen(told, scenario, BAD, plain=GOOD)).breaches
+    assert check(not_modified, seen(told, scenario, GOOD, plain=GOOD)) == Judgement(observed=True)

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rules.identity_lists import jobs_of, requested
+from hobbyhorse.conformance.server.rules.identity import jobs_of, requested
 from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that

@@ -6,10 +6,12 @@ import itertools
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rules.lifecycle import Sighting, fits
+from hobbyhorse.conformance.server.rules.lifecycle import Sighting, fits, listed_stages
+from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.rules.test_shape import (
@@ -459,3 +461,21 @@ def test_a_server_with_random_responses_nearly_always_has_findings(contract: Con
     caught = [broken(Honest(contract, Random(seed), liar=True).run()) for seed in range(50)]
     assert sum("LIF-02" in one or "LIF-06" in one or "LIF-01" in one for one in caught) > 40
     assert {rule for one in caught for rule in one} >= {"LIF-02", "LIF-06"}
+
+
+@contracts_that(lambda contract: "list" in contract.operations)
+def test_a_list_agrees_with_the_end_that_a_poll_has_shown(contract: Contract) -> None:
+    listing = contract.operations["list"]
+    assert listing.items is not None
+    words = listed_stages(contract, listing)
+    ended = next(word for word, stages in words.items() if all(contract.graph[one].kind == "success" for one in stages))
+    runs = next(word for word, stages in words.items() if all(contract.graph[one].kind == "running" for one in stages))
+    example = contract.schemas.at(listing.situations["listed"].example_at)
+    item = resolve(example, (*listing.items.at.pointer, "0"))
+    item = replaced(item, listing.items.bindings["job"].response[0].pointer, a_job(contract))
+    for stage, delay, expected in ((ended, 9, PASSED), (runs, 9, BROKEN), (runs, 0, PASSED)):
+        listed = replaced(item, listing.items.bindings["stage"].response[0].pointer, stage)
+        told = polls(contract, staged(contract, "status", "success"), staged(contract, "status", "success"))
+        text = orjson.dumps(replaced(example, listing.items.at.pointer, [listed]))
+        told.wait(delay).call("list", "listed", None, answer=text)
+        assert word("LIF-02", told) == expected

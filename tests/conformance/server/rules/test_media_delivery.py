@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -15,8 +17,8 @@ from tests.judging import teller as ordered
 from tests.tracing import Teller
 
 RULE = named(family("MED"), "MED-12")
-PROBE = {"probe": "job:media"}
-CUT = {"whole": False, "answered": None, "answer_headers": (("content-length", "2000"),)}
+PROBE: dict[str, Any] = {"probe": "job:media"}
+CUT: dict[str, Any] = {"whole": False, "answered": None, "answer_headers": (("content-length", "2000"),)}
 
 
 def told(contract: Contract) -> Teller:
@@ -50,7 +52,7 @@ def test_a_link_that_fails_twice_is_reported(contract: Contract, status: int) ->
         ({"waited": 30.0, "status": 0}, "no response within 30 s"),
     ],
 )
-def test_a_file_that_does_not_arrive_twice_is_reported(contract: Contract, how: dict[str, object], words: str) -> None:
+def test_a_file_that_does_not_arrive_twice_is_reported(contract: Contract, how: dict[str, Any], words: str) -> None:
     annotated = told(contract).media(**PROBE | CUT | how).media(**PROBE | CUT | how)
     found = judged(RULE, annotated)
     assert found.verdict == BROKEN
@@ -58,12 +60,12 @@ def test_a_file_that_does_not_arrive_twice_is_reported(contract: Contract, how: 
 
 
 @pytest.mark.parametrize("how", [{"waited": 0.0}, {"waited": 1.0}, {"waited": 30.0, "size": 3_000_000}])
-def test_a_file_that_the_suite_cut_itself_proves_nothing(contract: Contract, how: dict[str, object]) -> None:
+def test_a_file_that_the_suite_cut_itself_proves_nothing(contract: Contract, how: dict[str, Any]) -> None:
     assert verdict(RULE, told(contract).media(**PROBE | CUT | how).media(**PROBE | CUT | how)) == NOT_OBSERVED
 
 
 def test_a_redirect_to_the_file_is_a_delivery_and_one_to_nowhere_is_not(contract: Contract) -> None:
-    there = {"url": "http://127.0.0.1:8001/elsewhere.mp4"}
+    there: dict[str, Any] = {"url": "http://127.0.0.1:8001/elsewhere.mp4"}
     assert verdict(RULE, told(contract).media(302, **PROBE).media(**PROBE | there)) == PASSED
     annotated = told(contract)
     for _ in range(2):
@@ -89,3 +91,10 @@ def test_a_success_without_a_link_is_reported(contract: Contract) -> None:
     assert verdict(RULE, annotated) == BROKEN
     annotated.contract = assuming(contract, "lifecycle.json#/operations/status/bindings/video_url")
     assert verdict(RULE, annotated) == LESSON
+
+
+def test_each_link_is_judged_by_itself(contract: Contract) -> None:
+    there: dict[str, Any] = {"url": "http://127.0.0.1:8001/other.mp4"}
+    annotated = told(contract).media(**PROBE).media(404, **PROBE | there).media(404, **PROBE | there)
+    found = judged(RULE, annotated)
+    assert [breach.seen for breach in found.breaches] == [there["url"]]

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.expressions import format_pointer, replaced
 from hobbyhorse.contract.values import Contract, find_situation
 from tests.conformance.server.rules.test_shape import HTML, a_job, assuming, broken, home, verdict, word
@@ -208,3 +209,38 @@ def test_a_picture_may_be_refused_for_its_content(contract: Contract) -> None:
     (first, *_) = contract.models[0].parameters["first_frame"]
     pointer = format_pointer((*contract.operations["submit"].model_parameters.pointer, *first))
     assert word("NEG-03", at_bound(contract, "invalid_request", probe=f"bound:{pointer}:2048")) == NOT_OBSERVED
+
+
+def documented(contract: Contract, status: int, count: int = 2) -> Teller:
+    """Return a trace in which every documented submission gets one response."""
+    told = Teller(contract, order_for(contract, contract.models[0]))
+    for number in range(count):
+        told.submit(
+            None, None, status=status, answer=b"{}", probe="job" if number == 0 else "machine", key=f"k{number}"
+        )
+    return told
+
+
+def test_an_endpoint_that_fails_for_every_documented_submission_is_reported(contract: Contract) -> None:
+    assert word("NEG-03", documented(contract, 500)) == BROKEN
+    assert word("NEG-03", documented(contract, 500, 1)) == NOT_OBSERVED
+    for status in (402, 403, 429, 502, 503):
+        assert word("NEG-03", documented(contract, status)) == NOT_OBSERVED
+
+
+def test_a_refusal_that_may_be_about_the_picture_is_not_blamed(contract: Contract) -> None:
+    meant = find_situation(contract.operations["submit"], "invalid_request")
+    assert meant is not None
+    assert word("NEG-03", documented(contract, meant.status)) == NOT_OBSERVED
+
+
+@contracts_that(lambda contract: "refusal_location" in contract.operations["submit"].bindings)
+def test_a_refusal_of_a_documented_body_for_another_place_is_reported(contract: Contract) -> None:
+    submit = contract.operations["submit"]
+    meant = find_situation(submit, "invalid_request")
+    assert meant is not None
+    at = submit.bindings["refusal_location"].response[0].pointer
+    body = replaced(contract.schemas.at(meant.example_at), at, ["body", "duration"])
+    told = Teller(contract, order_for(contract, contract.models[0]))
+    told.submit("invalid_request", None, answer=orjson.dumps(body), probe="job")
+    assert word("NEG-03", told) == BROKEN

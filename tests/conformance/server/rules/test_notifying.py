@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.server.rules.notifying import PLACE
-from hobbyhorse.contract.forms.expressions import MISSING
+from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import sign
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
@@ -27,7 +27,7 @@ from tests.judging import (
     teller,
     verdict,
 )
-from tests.tracing import JOB, MEDIA, Teller
+from tests.tracing import JOB, MEDIA, START, Teller
 
 RULES = family("NTF")
 SCHEMA, SIGNED, SAME, RETRIED, ONCE, READABLE = RULES
@@ -288,3 +288,21 @@ def test_the_end_that_a_callback_reports_can_be_polled(contract: Contract) -> No
     assert verdict(READABLE, after(told(contract), "unknown_job", headers=())) == NOT_OBSERVED
     annotated = after(told(assuming(contract, f"{PLACE}/situations")), running)
     assert verdict(READABLE, annotated) == LESSON
+
+
+@calling
+def test_a_callback_does_not_contradict_its_outcome(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    bindings = contract.callbacks.bindings
+    annotated = callback(teller(knowing(contract)).submit())
+    body = orjson.loads(annotated.deliveries[-1].body)
+    assert verdict(SCHEMA, annotated) == PASSED
+    early = {"created_at": START + 60, "finished_at": START}
+    for name, moment in early.items():
+        at = bindings[name].request[0].pointer
+        known = resolve(body, at)
+        value = int(moment) if isinstance(known, int) else f"2026-01-01T00:0{int(moment - START) // 60}:00.000Z"
+        body = replaced(body, at, value)
+    annotated = teller(knowing(contract)).submit().callback(ending(contract), body=orjson.dumps(body))
+    found = judged(SCHEMA, annotated)
+    assert any("before created_at" in breach.message for breach in found.breaches)

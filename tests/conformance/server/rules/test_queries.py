@@ -23,8 +23,7 @@ from tests.judging import (
 )
 from tests.tracing import Teller
 
-RULES = family("QRY")
-GRANTED, REFUSED = RULES
+GRANTED, REFUSED = RULES = family("NEG")[3:]
 
 
 def listing(contract: Contract) -> Operation:

@@ -19,7 +19,7 @@ from tests.tracing import JSON, Teller
 RULE = named(family("SHA"), "SHA-05")
 
 
-def binds(role: str, name: str) -> Any:
+def binds(role: str, name: str) -> pytest.MarkDecorator:
     def bound(contract: Contract) -> bool:
         operation, submit = contract.operations.get(role), contract.operations["submit"]
         there = operation is not None and name in operation.bindings and bool(operation.bindings[name].response)

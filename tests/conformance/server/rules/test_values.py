@@ -11,7 +11,7 @@ import pytest
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.formats import FORMATS
-from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Place, replaced, resolve
 from hobbyhorse.contract.values import Contract, Operation, Situation
 from tests.conftest import contracts_that
 from tests.judging import BROKEN, LESSON, NOT_OBSERVED, PASSED, assuming, judged, knowing, teller, verdict
@@ -164,6 +164,28 @@ def test_a_list_has_the_values_of_the_responses(contract: Contract) -> None:
 def test_a_response_has_the_values_of_its_example(contract: Contract) -> None:
     assert verdict(SHOWN, end(teller(contract))) == PASSED
     assert verdict(SHOWN, end(teller(knowing(contract)), optional(contract)[0], MISSING)) == BROKEN
+
+
+def in_second_items(contract: Contract) -> list[tuple[str, Place]]:
+    """Return the places of values in the second items of lists, with their operation."""
+    return [
+        (role, place)
+        for role, operation in contract.operations.items()
+        for binding in operation.bindings.values()
+        for place in binding.response
+        if role in ("status", "result") and place.part == "body" and "1" in map(str, place.pointer)
+    ]
+
+
+@contracts_that(lambda contract: bool(in_second_items(contract)))
+def test_a_list_may_have_fewer_items_than_the_example(contract: Contract) -> None:
+    role, place = in_second_items(contract)[0]
+    told = teller(contract).submit().call(role, success(contract))
+    body, at = orjson.loads(told.exchanges[-1].answer), place.pointer[: [*map(str, place.pointer)].index("1")]
+    assert len(resolve(body, at)) > 1
+    shorter = orjson.dumps(replaced(body, at, resolve(body, at)[:1]))
+    told.exchanges[-1] = replace(told.exchanges[-1], answer=shorter, size=len(shorter))
+    assert verdict(SHOWN, told) == PASSED
 
 
 @optionally

@@ -8,7 +8,24 @@ from functools import cache
 from hobbyhorse.conformance.rule import Rule, rules_in
 
 # The lifetime of a job: submitted, as ordered, polled, ended, delivered; then the rules about every request.
-FAMILY_ORDER = ("SUB", "ORD", "POL", "RTY", "TMO", "CLK", "CAN", "PER", "RES", "END", "SEC", "CBK", "SCH", "VAR", "CON")
+FAMILY_ORDER = (
+    "SUB",
+    "ORD",
+    "POL",
+    "RTY",
+    "TMO",
+    "CLK",
+    "CAN",
+    "PER",
+    "RES",
+    "END",
+    "SEC",
+    "RED",
+    "CBK",
+    "SCH",
+    "VAR",
+    "CON",
+)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from hobbyhorse.conformance.client.grouping import stopped_waiting, submitted_again
@@ -16,6 +17,14 @@ MOST_CANCEL_TRIES = 8
 # The share of the longest wait after which giving up is likely to be the client's own deadline, even if neither its
 # report nor its last responses show that. A client that stops earlier may have met an error.
 OWN_DEADLINE_SHARE = 0.5
+# A report that the job is cancelled, and the words that make it another report.
+TYPE_NAME = re.compile(r"^[\w.]+: ")
+CLAIMED = re.compile(r"\bcancell?ed\b", re.IGNORECASE)
+DOUBTED = re.compile(
+    r"n't|\b(?:not|never|cannot|could|may|might|maybe|whether|if|un\w+|fail\w*|refus\w*|tri(?:ed|es)|try\w*|"
+    r"attempt\w*|request\w*|still|running|should|must|to be|timed|timeout)\b",
+    re.IGNORECASE,
+)
 
 
 def _cancels(contract: Contract) -> bool:
@@ -86,6 +95,43 @@ def cancel_race(trace: AnnotatedTrace) -> Evidence:
         yield Breach(f"the client sent {len(cancels)} cancel requests for one job; allowed: {allowed}")
     if cancels:
         yield from _lost(trace, cancels)
+
+
+@rule(
+    "CAN-03",
+    "cancel-is-confirmed",
+    level=SHOULD,
+    severity="S1",
+    harm=MONEY,
+    channel=OUTCOME,
+    applies=_cancels,
+    says="Report a job as cancelled only if the provider has confirmed that: a request to cancel may be refused.",
+    because="The caller believes that the job has ended, but it is still rendered and billed: "
+    "Qiskit/qiskit-ibmq-provider#499.",
+    fix="Read the response to the cancellation, or the job again, before the error says that the job is cancelled.",
+    example="wait_or_cancel",
+)
+@each_order
+def cancel_is_confirmed(trace: AnnotatedTrace) -> Evidence:
+    outcome, cancels = trace.outcome, trace.of("cancel")
+    if outcome is None or outcome.kind not in GAVE_UP or not cancels or trace.has_foreign_links:
+        return
+    # Any response that may be read as a cancellation is a confirmation, and so is a job that was cancelled.
+    kinds = {kind for step in trace.steps for kind in step.kinds} | {one.kind for one in trace.trace.jobs or ()}
+    if "cancelled" in kinds or any(step.ok and not _still_runs(step) for step in cancels) or trace.ended:
+        return
+    yield OBSERVED
+    # Without the name of an exception, which says nothing about the cancellation.
+    report = TYPE_NAME.sub("", outcome.message)
+    if CLAIMED.search(report) and not DOUBTED.search(report):
+        last = cancels[-1]
+        said = f"{last.status}, request {last.number}" if last.delivered else f"no response, request {last.number}"
+        yield Breach(f"the cancellation was not confirmed ({said}), but the run ended with: {outcome.message[:200]}")
+
+
+def _still_runs(step: Step) -> bool:
+    """Whether a response to a request to cancel shows the job under way."""
+    return bool(step.kinds) and "cancelled" not in step.kinds
 
 
 def _lost(trace: AnnotatedTrace, cancels: tuple[Step, ...]) -> Iterator[Breach]:

@@ -1,9 +1,24 @@
-"""Rules about deadlines: waiting ends, the job's id is reported, and so is the timeout. Knows no server."""
+"""Rules about deadlines and clocks: waiting ends, the id and the timeout are reported. Knows no server."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from hobbyhorse.conformance.client.cases import AHEAD, CLOCK_KINDS
 from hobbyhorse.conformance.client.grouping import allowed_wait, misleading_date, stopped_waiting
-from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, VIDEO, WIRE, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import (
+    MONEY,
+    MUST,
+    OBSERVED,
+    OUTCOME,
+    SHOULD,
+    VIDEO,
+    WIRE,
+    Breach,
+    Evidence,
+    each_order,
+    rule,
+)
 from hobbyhorse.scenarios.fault import HOLDS
 from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
@@ -19,6 +34,9 @@ LONGEST_REQUEST = 1_800.0
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
 # because the last poll is an interval before the deadline.
 DEADLINE_SHOWN_SHARE = 0.9
+# Seconds without a request that the hour by which the clock was set explains, and nothing else: no pause between polls
+# is as long.
+LONG_SILENCE = 1_200.0
 
 
 @rule(
@@ -172,3 +190,32 @@ def _only_under_way(trace: AnnotatedTrace) -> bool:
     calm = all(step.under_way or (step.transient and not step.ok) for step in about)
     quiet = all(kinds and not kinds & ENDS for _, kinds in trace.callbacks)
     return calm and quiet and bool(trace.reads) and trace.reads[-1].under_way
+
+
+@rule(
+    "CLK-01",
+    "steady-clock",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="Measure waits and deadlines with a monotonic clock: the wall clock may be set while a job runs.",
+    because="A deadline by the wall clock ends a wait at once, or an hour late, if the machine's clock is corrected: "
+    "AzureAD/microsoft-authentication-library-for-js#3070.",
+    fix="Replace time.time() and datetime.now() by time.monotonic() wherever a wait or a deadline is computed.",
+    example="pause",
+)
+def steady_clock(trace: AnnotatedTrace) -> Evidence:
+    outcome = trace.outcome
+    # Only in virtual time is the clock set: the same case in real time shows nothing.
+    if not trace.trace.virtual:
+        return
+    if trace.trace.drill not in CLOCK_KINDS or trace.trace.scenario or outcome is None or trace.accepted is None:
+        return
+    yield OBSERVED
+    way = "an hour ahead for a while" if trace.trace.drill == AHEAD else "back by an hour"
+    set_by = f"the wall clock was set {way}"
+    if outcome.kind != "success":
+        yield Breach(f"{set_by}, and the run ended as {outcome.kind!r} although its job succeeded")
+    silence = max((after.arrived - before.done for before, after in pairwise(trace.steps)), default=0.0)
+    if silence > LONG_SILENCE:
+        yield Breach(f"{set_by}, and the client then sent no request for {silence:.0f} s")

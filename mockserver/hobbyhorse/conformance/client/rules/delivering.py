@@ -155,6 +155,32 @@ def own_video(trace: AnnotatedTrace) -> Evidence:
             )
 
 
+@rule(
+    "RES-13",
+    "keep-earlier-videos",
+    level=SHOULD,
+    severity="S1",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="A run leaves the file alone that an earlier run has returned.",
+    because="Each run saved its video under the same name, so that only the last one was left: "
+    "C0untFloyd/roop-unleashed#405, DuxSec/videoGenerator#9.",
+    fix="Give each file a name of its own, such as the job's id, or use a temporary file.",
+    example="save",
+)
+def keep_earlier_videos(trace: AnnotatedTrace) -> Evidence:
+    for number, run in enumerate(trace.runs):
+        outcome = run.outcome
+        if outcome is None or outcome.replaced is None or len(trace.runs) < 2:
+            continue
+        yield OBSERVED
+        if outcome.replaced:
+            yield Breach(
+                f"run {number + 1} of {len(trace.runs)} returned {outcome.saved[:200]}, but another run has "
+                "overwritten or removed that file"
+            )
+
+
 def _jobs_of(trace: AnnotatedTrace, number: int) -> frozenset[str]:
     """Return the jobs that a run made, or that it resumes."""
     first = max(n for n, run in enumerate(trace.runs) if n <= number and (n == 0 or not run.resumed))

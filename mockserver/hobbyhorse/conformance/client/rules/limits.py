@@ -1,14 +1,15 @@
-"""Rules about limits of the account: submissions over the limit wait at the client. Knows no server."""
+"""Rules about limits: submissions over the limit wait, and connections are given back. Knows no server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
 
+from hobbyhorse.conformance.client.cases import ONCE
 from hobbyhorse.conformance.client.grouping import misleading_date
 from hobbyhorse.conformance.client.rules.requests import requested_parameters, sent_by, value_of
 from hobbyhorse.conformance.client.rules.retrying import requested_wait
-from hobbyhorse.conformance.rule import OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, BODY
 
@@ -27,6 +28,16 @@ SLOW_TRIES = 10.0
 LEAST_ORDER_GAP = 0.5 - 0.001
 # A longer wait, in seconds, may exceed the client's own deadline: then it may report the refusal immediately.
 LONGEST_ORDER_WAIT = 60.0
+# The lowest status of a failure (RFC 9110, section 15.5).
+FAILURE = 400
+# Requests from which a client shows whether it gives connections back: with fewer, it may not have needed one again.
+LEAST_REQUESTS = 4
+# Open connections of a client that does one thing at a time: several for each of the hosts that it calls.
+MOST_CONNECTIONS = 12
+# Failures in a row, each with a connection more, that are no accident.
+PILED_UP = 3
+# Seconds without a request that no pause between polls explains, and the multiple of the longest pause before.
+LONG_SILENCE, UNUSUAL = 300.0, 5.0
 
 
 @rule(
@@ -61,6 +72,52 @@ def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
         if owners == 1:
             yield from _hasty(order, busy)
             yield from _given_up(trace, order)
+
+
+@rule(
+    "CON-02",
+    "connections-given-back",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="Read or close each response, also one with an error: a connection with an open response cannot be used "
+    "again.",
+    because="Each response with an error kept its connection, until the pool had none left and no request was sent any "
+    "more: mistralai/client-python#532, openai/openai-python#763, cloudant/java-cloudant#277.",
+    fix="Read each response in a `with` block, so that it is closed whatever its status is.",
+    example="ask",
+)
+def connections_given_back(trace: AnnotatedTrace) -> Evidence:
+    steps = [step for step in trace.steps if step.exchange.connections]
+    if trace.trace.drill != ONCE or len(trace.runs) != 1 or len(steps) < LEAST_REQUESTS:
+        return
+    yield OBSERVED
+    most = max(steps, key=lambda step: step.exchange.connections)
+    if most.exchange.connections > MOST_CONNECTIONS:
+        held = most.exchange.connections - 1
+        yield Breach(f"request {most.number} was sent while {held} connections of the client were open and unused")
+    else:
+        yield from _exhausted(trace, steps)
+
+
+def _exhausted(trace: AnnotatedTrace, steps: list[Step]) -> Iterator[Breach]:
+    """Yield a breach if each failure kept a connection, and the client then sent nothing for the rest of its run."""
+    outcome, last = trace.outcome, steps[-1]
+    failed = [step for step in steps[-PILED_UP:] if step.delivered and step.status >= FAILURE]
+    open_then = [step.exchange.connections for step in failed]
+    piled_up = len(failed) == PILED_UP and open_then == list(range(open_then[0], open_then[0] + PILED_UP))
+    if outcome is None or outcome.kind == "success" or not piled_up or last is not trace.steps[-1]:
+        return
+    if trace.deliveries or any(map(trace.wants_callbacks, trace.submits)):
+        return
+    wait = requested_wait(last)
+    longest = max(after.arrived - before.done for before, after in pairwise(steps))
+    silence = outcome.ended - last.done - (wait.seconds if wait is not None else 0.0)
+    if silence > max(LONG_SILENCE, UNUSUAL * longest):
+        yield Breach(
+            f"each of the last {PILED_UP} responses with an error kept its connection, and after request "
+            f"{last.number} the client sent nothing for {silence:.0f} s"
+        )
 
 
 def _fast(order: tuple[Step, ...], owners: int) -> bool:

@@ -24,6 +24,7 @@ from hobbyhorse.conformance.client.grouping import (
     usable,
     wait_began,
 )
+from hobbyhorse.conformance.client.rules.redirects import location
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
@@ -340,10 +341,15 @@ def cadence(trace: AnnotatedTrace) -> Evidence:
 )
 def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
     found = []
-    given = _given(trace)
+    given, targets = _given(trace), set[str | None]()
     for step in trace.steps:
         number = trace.run_of(step)
+        redirected = step.exchange.url in targets
+        targets.add(location(step))
         if not (step.role in LINKED or step.role is None) or (number is not None and trace.runs[number].resumed):
+            continue
+        # The target of a redirect is given too, in a header.
+        if redirected:
             continue
         meant = _meant(trace, given, step)
         known = [one for one, (_, giver) in meant.items() if _had(giver, step)]

@@ -24,7 +24,7 @@ from hobbyhorse.conformance.client.grouping import (
     wait_began,
 )
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
 from hobbyhorse.traces.orders import order_of
@@ -32,6 +32,11 @@ from hobbyhorse.traces.orders import order_of
 # Refusals that a repetition cannot change. 404 is absent: a new job may not be visible yet.
 FATAL = frozenset({400, 401, 403, 410, 422})
 FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
+# The lowest HTTP status of a refusal (RFC 9110, section 15.5).
+REFUSED = 400
+# Repetitions of a request that is refused in the body of a response with status 200: a careful client may take the
+# body for an unusable one first.
+MOST_INSIDE = 8
 # Seconds that a request may arrive before a Retry-After has elapsed: the tolerance of the MCP suite's SSE retry test.
 EARLY = 0.05
 # Seconds before the first retry of a failed request: 0.1, less the rounding of recorded times (1 ms).
@@ -62,6 +67,20 @@ class RequestedWait:
 
 def _may_be_missing(contract: Contract) -> bool:
     return any(situation.status == 404 for situation in contract.operations["status"].situations.values())
+
+
+def _has_envelope(contract: Contract) -> bool:
+    return any(_envelope_of(operation) is not None for operation in contract.operations.values())
+
+
+def _envelope_of(operation: Operation) -> str | None:
+    """Return the name of the member in which every response of an operation has its own HTTP status."""
+    examples = [(one.status, one.template.example) for one in operation.situations.values()]
+    if not any(status < REFUSED for status, _ in examples) or not all(isinstance(one, dict) for _, one in examples):
+        return None
+    names = [name for name, value in examples[0][1].items() if value == examples[0][0]]
+    same = (name for name in names if all(example.get(name) == status for status, example in examples))
+    return next(same, None)
 
 
 def requested_wait(step: Step) -> RequestedWait | None:
@@ -194,6 +213,43 @@ def fatal_4xx_fast(trace: AnnotatedTrace) -> Evidence:
     for role in sorted(READS):
         for group in request_groups(trace, role):
             yield from _repeated_read(trace, group)
+
+
+@rule(
+    "RTY-08",
+    "envelope-refusal",
+    level=SHOULD,
+    severity="S2",
+    channel=WIRE,
+    applies=_has_envelope,
+    says="If the body of a response with status 200 has the status of a refusal, treat it as that refusal: repeat the "
+    "request a few times at most.",
+    because="The envelope's code was ignored, so that a refused request was polled until the deadline: "
+    "hapi-server/client-python#105.",
+    fix="Take the code in the body for the status if it is another one.",
+    example="trouble",
+)
+def envelope_refusal(trace: AnnotatedTrace) -> Evidence:
+    orders = _orders(trace) if trace.runs else ()
+    groups = [(order, FATAL_ORDER) for order in orders]
+    groups += [(group, FATAL) for role in sorted(READS) for group in request_groups(trace, role)]
+    for group, fatal in groups:
+        for refused, again in consecutive(group, lambda step: _status_inside(trace, step) in fatal):  # noqa: B023
+            yield OBSERVED
+            first, repeated = refused[0], len(refused) - (again is None)
+            if repeated > MOST_INSIDE and not called_back(trace, first, refused[-1]):
+                yield Breach(
+                    f"the body of request {first.number} had the refusal {_status_inside(trace, first)}, but the "
+                    f"request was repeated {repeated} times; allowed: {MOST_INSIDE}"
+                )
+
+
+def _status_inside(trace: AnnotatedTrace, step: Step) -> int | None:
+    """Return the status in the envelope of a response with status 200, if it is another one."""
+    operation = trace.contract.operations.get(step.role or "")
+    name = _envelope_of(operation) if operation is not None and step.ok else None
+    code = step.value.get(name) if name is not None and isinstance(step.value, dict) else None
+    return code if isinstance(code, int) and code >= REFUSED else None
 
 
 def _repeated_submission(order: RequestGroup) -> Evidence:

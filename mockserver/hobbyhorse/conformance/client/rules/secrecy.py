@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
+from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, WIRE, Breach, Evidence, Observed, rule
+from hobbyhorse.conformance.client.rules.redirects import location
+from hobbyhorse.conformance.rule import (
+    MUST,
+    OBSERVED,
+    OUTCOME,
+    SECURITY,
+    SHOULD,
+    WIRE,
+    Breach,
+    Evidence,
+    Observed,
+    rule,
+)
+from hobbyhorse.scenarios.faults.download import ELSEWHERE
 from hobbyhorse.scenarios.fields import JOB_URLS
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.exchange import BODY, HEADERS
@@ -16,6 +31,11 @@ from hobbyhorse.traces.trace import shows_key
 
 # Headers that carry a key by convention, besides those that the contract names.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
+# An error of the file system about a folder that only a server has named; other errors may quote the name.
+NOT_WRITTEN = re.compile(
+    rf"(?:no such file|not a directory|permission denied|read-only|not found|ENOENT|EACCES|EROFS).*/{ELSEWHERE}/",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @rule(
@@ -80,15 +100,18 @@ def _kept_from(
     harm=SECURITY,
     channel=WIRE,
     says="Do not fetch a video URL that points into a private network or to this machine, or whose scheme is not HTTP "
-    "or HTTPS; the host of the base URL is exempt.",
+    "or HTTPS, nor follow a redirect there; the host of the base URL is exempt.",
     because="The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five provider "
-    "integrations.",
+    "integrations; n24q02m/wet-mcp#239, by a redirect.",
     fix="Resolve the host of the video's URL, and refuse it unless every address is public and the scheme is http or "
     "https.",
     example="public",
 )
 def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
-    gave = {step.video for step in trace.steps if step.video is not None and _private(trace, step.video)}
+    given = (step.video or (location(step) if step.role == "media" else None) for step in trace.steps)
+    gave = {address for address in given if address is not None and _private(trace, address)}
+    # A foreign host on this machine stands for one on the internet.
+    gave = {address for address in gave if _origin(address) != _known(trace, "foreign")}
     if gave:
         yield OBSERVED
     forbidden = ({_origin(address) for address in gave} | {_known(trace, "private")}) - {None} - trace.homes
@@ -140,6 +163,34 @@ def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
 )
 def no_auth_to_other_port(trace: AnnotatedTrace) -> Evidence:
     yield from _kept_from(trace, "port", _on_other_port)
+
+
+@rule(
+    "SEC-06",
+    "own-folder",
+    level=MUST,
+    severity="S1",
+    harm=SECURITY,
+    channel=OUTCOME,
+    says="Write only into the client's own folder: of a file name in Content-Disposition, use the last part at most.",
+    because="A server could overwrite any file of the user: fabiocaccamo/python-fsutil#180, pypa/pip#6413. RFC 6266, "
+    "section 4.3: recipients MUST NOT write into any location other than one to which they are entitled.",
+    fix="Choose the file's name yourself, or use the last part of the suggested one, such as Path(name).name.",
+    example="save",
+)
+def own_folder(trace: AnnotatedTrace) -> Evidence:
+    led = [step for step in trace.fetches if ELSEWHERE in (step.exchange.answer_header("content-disposition") or "")]
+    for run in trace.runs if led else ():
+        outcome = run.outcome
+        if outcome is None or outcome.kind == "unfinished" or outcome.by_reference:
+            continue
+        yield OBSERVED
+        named = f"request {led[0].number} suggested a file name in another folder"
+        if ELSEWHERE in PurePath(outcome.saved.replace("\\", "/")).parts[:-1]:
+            yield Breach(f"{named}, and the client saved the video there: {outcome.saved[:200]}")
+        # The folder does not exist, so that a client that believes the name fails.
+        elif outcome.kind != "success" and NOT_WRITTEN.search(outcome.message):
+            yield Breach(f"{named}, and the client tried to write there: {outcome.message[:200]}")
 
 
 def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:

@@ -14,27 +14,31 @@ from collections.abc import Callable, Iterator
 from hobbyhorse.conformance.client.cases import ONCE
 from hobbyhorse.conformance.client.variations import Varied, has_faults, variations
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, Breach, Evidence, rule
+from hobbyhorse.scenarios.faults.download import ELSEWHERE, FILE_NAMES, PARTIAL
 from hobbyhorse.scenarios.faults.link import ENCODED_BYTES, LINK_BYTES
 from hobbyhorse.scenarios.faults.members import (
     ERROR_SHAPE,
     FREEDOM,
     NO_ERROR,
     NO_VALUE,
+    OTHER_ERROR_TYPE,
     OUTPUTS,
     UNKNOWN_MEMBERS,
 )
 from hobbyhorse.scenarios.faults.status import (
     HEAD_REFUSED,
     JSON_TYPES,
+    NOT_MODIFIED,
     ORDER_STATUS,
     OTHER_TYPES,
     RANGE_IGNORED,
     STAMPS,
 )
 from hobbyhorse.scenarios.faults.text import JSON_FORM, SIGNED_BYTES
+from hobbyhorse.scenarios.faults.timeline import OPAQUE_IDS
 from hobbyhorse.scenarios.faults.wire import BODY_LENGTH, CODED, HEADER_NAMES
 from hobbyhorse.scenarios.options import GATEWAY_STATUS, PASSING_STATUS, RETRY_AFTER_FORM, RETRY_AFTER_ODD
-from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.annotated import FAILED_OUTCOMES, AnnotatedTrace
 from hobbyhorse.traces.trace import Outcome
 
 GENUINE = "genuine"
@@ -55,6 +59,8 @@ CRASHES = frozenset(
         "ZeroDivisionError",
     }
 )
+# Of these, the ones with which no client refuses a response on purpose.
+ACCIDENTS = CRASHES - {"AssertionError", "JSONDecodeError", "KeyError", "ValidationError", "ValueError"}
 
 
 @rule(
@@ -166,9 +172,9 @@ def refused_head(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="JSON has free white space, order and escapes: read it with a parser.",
-    because="A URL was cut out of the text by a pattern, so the escapes of `&` and `/` stayed in it: RFC 8259, "
-    "sections 2 to 7.",
+    says="JSON has free white space, order and escapes, and is UTF-8: read it with a parser.",
+    because="A URL was cut out of the text by a pattern, so the escapes of `&` and `/` stayed in it; a response was "
+    "decoded as ASCII: RFC 8259, sections 2 to 8.",
     fix="Parse the response with a JSON library; do not search its text.",
     example="Answer.text",
 )
@@ -217,8 +223,10 @@ def unknown_members(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="Optional members may be absent, and null where the contract has null.",
-    because="A client that reads an optional member without a test fails when the provider omits it. The "
+    says="Optional members may be absent, and null where the contract has null; the video's URL may be at each place "
+    "that the contract lists.",
+    because="A client that reads an optional member without a test fails when the provider omits it, and one that "
+    "looks for the URL at one place loses the video at the other: lidge-jun/opencodex#582. The "
     "contract's schemas list the required members; RFC 8259, section 3, has null as a value.",
     fix="Read optional members with a default, and treat null like an absent member.",
     example="Answer.text",
@@ -351,14 +359,19 @@ def empty_values(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="An error may be a text or an object, and its code a text or a number: the run ends as failed.",
+    says="An error may be a text, an object or a list, and its code a text or a number: the run ends as failed.",
     because="A method of texts was called on a number, so the run ended with a TypeError in place of the "
-    "provider's reason. The same bug with an empty error: sapiom/sapiom-js#771.",
+    "provider's reason: hellosign/hellosign-python-sdk#84. The same bug with an empty error: sapiom/sapiom-js#771.",
     fix="Test the type of the error before reading into it, and convert its code with str().",
     example="Failed",
 )
 def error_shape(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(ERROR_SHAPE))
+    # A client may refuse a response that contradicts the contract, but not by accident.
+    if trace.outcome is not None and (_is_accident(trace.outcome) or trace.outcome.kind in FAILED_OUTCOMES):
+        for one in _same_end(trace, only(OTHER_ERROR_TYPE)):
+            if one is OBSERVED or _is_accident(trace.outcome):
+                yield one
 
 
 @rule(
@@ -459,6 +472,78 @@ def variations_together(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, lambda found: len({one.form for one in found}) > 1)
 
 
+@rule(
+    "VAR-25",
+    "part-of-a-range",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="A response with a part of a file may have less than the requested range: Content-Range says which part it "
+    "is.",
+    because="A part that started elsewhere was appended to the first part, and a damaged file was kept: "
+    "pypa/pip#14131. RFC 9110, section 15.3.7: a client MUST inspect Content-Range.",
+    fix="Compare the first byte in Content-Range with the bytes that are there; if it differs, begin anew.",
+    example="fetch",
+)
+def part_of_a_range(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(PARTIAL))
+
+
+@rule(
+    "VAR-26",
+    "opaque-id",
+    level=SHOULD,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="A job's id is opaque if its form is not documented: send it as it was returned, encoded for a path.",
+    because="A client that accepts or sends only a part of an id polls another URL, and the paid job is lost: RFC "
+    "3986, section 2.2; mem0ai/mem0#5893, profullstack/sh1pt#682.",
+    fix="Encode the id: urllib.parse.quote(job, safe=''), or encodeURIComponent(job).",
+    example="wait",
+)
+def opaque_id(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(OPAQUE_IDS))
+
+
+@rule(
+    "VAR-27",
+    "advisory-file-name",
+    level=SHOULD,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="The file name in Content-Disposition is advisory, and may be missing, too long, or in any documented form.",
+    because="A name that the file system refuses loses a video that was downloaded: RFC 6266, sections 4.1 and 4.3; "
+    "httpie/cli#451, C0D3D3V/Moodle-DL#244.",
+    fix="Choose the file's name yourself, and ignore the suggested one.",
+    example="save",
+)
+def advisory_file_name(trace: AnnotatedTrace) -> Evidence:
+    # A client may refuse a name that leads out of its folder; SEC-06 judges one that does not.
+    if not any(ELSEWHERE in (step.exchange.answer_header("content-disposition") or "") for step in trace.fetches):
+        yield from _same_end(trace, only(FILE_NAMES))
+
+
+@rule(
+    "VAR-28",
+    "not-modified",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="A client that sends If-None-Match gets 304 if nothing has changed: the last response still counts.",
+    because="The first poll without news was taken for an error, and the paid job was lost: RFC 9110, section 15.4.5; "
+    "growthbook/growthbook-flutter#142, paws-r/paws#462.",
+    fix="Keep the last response, and use it again after 304; or send no If-None-Match.",
+    example="wait",
+)
+def not_modified(trace: AnnotatedTrace) -> Evidence:
+    if any(step.status == 304 for step in trace.reads):
+        yield from _same_end(trace, only(NOT_MODIFIED))
+
+
 Judged = Callable[[list[Varied]], bool]
 
 
@@ -483,6 +568,9 @@ def _same_end(trace: AnnotatedTrace, judged: Judged) -> Evidence:
 
 
 def _met(trace: AnnotatedTrace) -> bool:
+    # A variation of the job itself shows in the response with the job's id; its other responses may never be read.
+    if "timeline" in trace.trace.scenario and not trace.trace.scenario.get("moves"):
+        return any(step.accepted for step in trace.submits)
     return any(step.exchange.move for step in trace.steps) or any(one.note for one in trace.deliveries)
 
 
@@ -521,6 +609,10 @@ def _crashed(outcome: Outcome, plain: Outcome | None) -> bool:
     if plain is None or outcome.kind == "success":
         return False
     return _is_crash(outcome) and _error_name(outcome) != _error_name(plain)
+
+
+def _is_accident(outcome: Outcome) -> bool:
+    return outcome.kind != "success" and _error_name(outcome) in ACCIDENTS
 
 
 def _is_crash(outcome: Outcome) -> bool:

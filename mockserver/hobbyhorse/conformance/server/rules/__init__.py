@@ -19,7 +19,6 @@ FAMILIES = {
     "RET": "retention",
     "MED": "media",
     "MON": "money",
-    "QRY": "queries",
     "VAL": "values",
 }
 

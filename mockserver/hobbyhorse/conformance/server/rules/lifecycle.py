@@ -20,7 +20,8 @@ from hobbyhorse.conformance.server.expected import (
 )
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.lifecycle import Graph
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.reading import message_of, read_items
+from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, AnnotatedTrace, Step
 
 # Two timestamps may be rounded differently, to seconds or milliseconds, and then appear in the wrong order.
@@ -28,6 +29,8 @@ CLOCK_ROUNDING_SECONDS = 1.0
 # Ten years, in seconds: only a timestamp in another unit, such as milliseconds, is further from now.
 PLAUSIBLE = 10 * 366 * 86_400.0
 MOMENTS = ("created_at", "started_at", "finished_at")
+# A list may come from a copy of the data that follows with a delay.
+LIST_DELAY_SECONDS = 2.0
 # Probes that request a job without the right to see it.
 FOREIGN_PROBES = ("identity:", "auth:")
 
@@ -91,6 +94,7 @@ def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
 @one_per_kind
 def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
     """Find terminal stages that a later response contradicts, and errors whose code or message changes."""
+    yield from _listed_otherwise(trace)
     for job, first, then in _successive(trace):
         if not _ended(trace.contract.graph, first):
             continue
@@ -125,6 +129,40 @@ def progress(trace: AnnotatedTrace) -> KindEvidence:
             yield from _in_range(trace, job, sighting)
         for first, then in _pairs(sightings):
             yield from _falls(trace, job, first, then)
+
+
+def _listed_otherwise(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the items of lists with the ends that were seen before."""
+    listing = trace.contract.operations.get("list")
+    words = listed_stages(trace.contract, listing) if listing is not None else {}
+    ends = {job: [one for one in seen if _ended(trace.contract.graph, one)] for job, seen in _sightings(trace).items()}
+    for step in trace.of("list") if words else ():
+        for item in read_items(operation_of(trace, step), message_of((), step.value)) if step.ok else ():
+            stages = words.get(str(item.get("stage")))
+            seen = ends.get(str(item.get("job")), ())
+            before = [one for one in seen if one.step.done + LIST_DELAY_SECONDS < step.arrived]
+            if stages is None or not before:
+                continue
+            yield OBSERVED
+            if not stages & before[-1].stages:
+                message = f"job {item['job']}: {before[-1]}, which is terminal, but {label(step)} lists it as"
+                message += f" {item['stage']!r}"
+                places = ("lifecycle.json#/operations/list/items", *_meanings(trace, before[-1]))
+                yield ("list", stages), Breach(message, places, item["stage"])
+
+
+def listed_stages(contract: Contract, listing: Operation) -> dict[str, frozenset[str]]:
+    """Return the stages that each word in the items of a list may mean."""
+    if listing.items is None or "stage" not in listing.items.bindings or "listed" not in listing.situations:
+        return {}
+    example = contract.schemas.at(listing.situations["listed"].example_at)
+    items = read_items(listing, message_of((), example))
+    found: dict[str, frozenset[str]] = {}
+    for stage, index in listing.items.stages.items():
+        word = str(items[index].get("stage")) if index < len(items) else None
+        if word is not None:
+            found[word] = found.get(word, frozenset()) | {stage}
+    return found
 
 
 def _in_range(trace: AnnotatedTrace, job: str, sighting: Sighting) -> KindEvidence:

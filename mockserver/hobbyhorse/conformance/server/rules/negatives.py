@@ -1,13 +1,13 @@
-"""Rules about bodies: an invalid one is refused and not billed, a valid one is accepted. Knows no server."""
+"""Rules about bodies and queries: an invalid one is refused and not billed, a valid one is accepted."""
 
 from __future__ import annotations
 
 import json
 import posixpath
 from collections.abc import Iterator
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     body_of,
@@ -20,14 +20,20 @@ from hobbyhorse.conformance.server.expected import (
     probes,
     refused_as,
     responses_of,
+    statuses,
 )
+from hobbyhorse.conformance.server.queries import GRANTED, REFUSED
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.reading import message_of
-from hobbyhorse.contract.values import Model, find_situation
+from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.orders import order_of
 
 # Statuses that refuse a body for its content.
 BAD = frozenset({400, 413, 415, 422})
+PICTURES = ("first_frame", "references")
+# The probes that submit a documented body.
+ORDERS = frozenset({"job", "idempotency:first", "cancel:order", "callback:order", "machine"})
 # A longer value would hide the rest of the message.
 MOST_SHOWN = 60
 # The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
@@ -93,7 +99,7 @@ def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
     level=MUST,
     severity="S2",
     harm=VIDEO,
-    says="A body at a documented bound is accepted.",
+    says="A documented body, and a body at a documented bound, is accepted.",
     because="Clients validate requests against the documentation, and offer their users the documented range.",
     fix="Use the documented bounds in the validation, with both ends included.",
 )
@@ -102,6 +108,7 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
     """Find valid bodies at a documented bound that are refused for their content, if any other body was accepted."""
     # An endpoint that accepts no body at all (no balance, say) shows nothing about bounds.
     if not any(step.accepted for step in trace.submits):
+        yield from _accepts_nothing(trace)
         return
     for step in conclusive_probes(trace, "bounds:"):
         # A refused order at several bounds is followed by one order for each.
@@ -115,6 +122,85 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         elif _refused_for_its_body(trace, step):
             message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}"
             yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
+
+
+def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
+    """Yield the breach if every documented submission fails, or is refused for its body."""
+    known = [step for step in trace.submits if step.exchange.probe in ORDERS and step.delivered]
+    orders = [step for step in known if order_of(trace, step) is not None]
+    failed = [step for step in orders if step.status == INTERNAL]
+    refused = [step for step in orders if _refused_for_its_body(trace, step) and not _for_its_picture(trace, step)]
+    for steps, least, words in ((failed, FEW_INTERNAL_ERRORS, "fails"), (refused, 1, "is refused")):
+        if len(steps) >= least and len(steps) == len(orders):
+            message = f"{label(steps[0])}: every documented submission {words}, with {steps[0].status}"
+            places = (responses_of(operation_of(trace, steps[0])),)
+            yield "orders", Breach(message, places, steps[0].status)
+
+
+def _for_its_picture(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a refusal may be about the picture, which the endpoint may have tried to fetch."""
+    pictures = [at for name in PICTURES for at in _model(trace, step).parameters.get(name, ())]
+    location = step.reading.values.get("refusal_location")
+    if isinstance(location, list):
+        return any(str(part) in at for part in location for at in pictures)
+    parameters = operation_of(trace, step).model_parameters.get(message_of((), body_of(step)))
+    found = [resolve(parameters, at) for at in pictures]
+    return any(isinstance(one, str) and one.startswith("http") for one in found)
+
+
+def _queried(contract: Contract) -> bool:
+    return any(one.part == "query" for operation in contract.operations.values() for one in operation.parameters)
+
+
+@rule(
+    "NEG-04",
+    "query-bounds-granted",
+    level=MUST,
+    severity="S3",
+    applies=_queried,
+    says="A query at a documented bound is granted.",
+    because="Clients validate requests against the documentation, and offer their users the documented range.",
+    fix="Compare a query with its documented bounds inclusively: the greatest page size is a valid one.",
+)
+@one_per_kind
+def query_bounds_granted(trace: AnnotatedTrace) -> KindEvidence:
+    """Find valid queries that are refused, although the same operation grants a request without a query."""
+    for step in conclusive_probes(trace, GRANTED):
+        if step.ok:
+            yield OBSERVED
+        elif _granted_without(trace, step):
+            message = f"{label(step)}: valid query ({step.exchange.probe}) was refused with {step.status}"
+            yield step.exchange.probe, Breach(message, _at_keyword(trace, step), step.status)
+
+
+@rule(
+    "NEG-05",
+    "query-refused",
+    level=SHOULD,
+    severity="S4",
+    applies=_queried,
+    says="A query beyond a documented bound is refused, as documented.",
+    because="A client with a misspelt parameter gets another page than it asked for, and takes it for the right one.",
+    fix="Validate the query against its schema, and refuse what the schema refuses, instead of correcting it silently.",
+)
+@one_per_kind
+def query_refused(trace: AnnotatedTrace) -> KindEvidence:
+    """Find invalid queries that are granted, or refused in another way."""
+    for step in conclusive_probes(trace, REFUSED):
+        operation = operation_of(trace, step)
+        if "invalid_request" not in operation.situations:
+            continue
+        yield OBSERVED
+        if step.ok:
+            message = f"{label(step)}: invalid query ({step.exchange.probe}) was granted"
+            places = (
+                *_at_keyword(trace, step),
+                *statuses(trace.contract, operation, [operation.situations["invalid_request"]]),
+            )
+            yield step.exchange.probe, Breach(message, places, step.status)
+        else:
+            for breach in refused_as(trace, step, "invalid_request"):
+                yield (step.role, breach.places), breach
 
 
 def _negatives(trace: AnnotatedTrace) -> list[Step]:
@@ -187,7 +273,7 @@ def _picture(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a probe is about an image, which may be refused for its content or because it cannot be fetched."""
     inside = _inside(trace, step, _pointer(step))
     model = _model(trace, step)
-    pictures = [at for name in ("first_frame", "references") for at in model.parameters.get(name, ())]
+    pictures = [at for name in PICTURES for at in model.parameters.get(name, ())]
     return inside is not None and any(at[: len(inside)] == inside or inside[: len(at)] == at for at in pictures)
 
 
@@ -270,3 +356,21 @@ def _target(at: str, reference: str) -> str:
     home = at.partition("#")[0]
     file, _, pointer = reference.partition("#")
     return f"{posixpath.join(posixpath.dirname(home), file) if file else home}#{unquote(pointer)}"
+
+
+def _granted_without(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the operation grants a request without a query, with the same key."""
+    return any(
+        other.ok and not urlsplit(other.exchange.url).query and trace.key(other) == trace.key(step)
+        for other in trace.of(step.role or "")
+    )
+
+
+def _at_keyword(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+    """Return the places of the keyword that a query is at, or beyond."""
+    _, _, name, keyword = (step.exchange.probe or "").split(":", 3)
+    return tuple(f"{one.schema}/{keyword}" for one in _parameters_named(operation_of(trace, step), name))
+
+
+def _parameters_named(operation: Operation, name: str) -> Iterator[Parameter]:
+    return (one for one in operation.parameters if one.part == "query" and one.name == name)

@@ -73,7 +73,7 @@ def _signs(contract: Contract) -> bool:
     level=MUST,
     severity="S2",
     applies=_calls_back,
-    says="Every field of a callback matches the documented schema.",
+    says="Every field of a callback matches the documented schema, and none contradicts its outcome.",
     because="A null payload for a job that has ended breaks every receiver: fal-ai/fal-js#153.",
     fix="Build callbacks with the same serializer as the response to a poll, and validate them against the documented "
     "schema in a test.",
@@ -98,6 +98,7 @@ def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
     for name in ("job", "stage"):
         if name in callbacks.bindings and name not in call.reading.values:
             yield Breach(f"{call} has no {name}", (f"{PLACE}/bindings/{name}",))
+    yield from _contradicting(callbacks, call)
     if not names:
         yield Breach(
             f"{call} matches none of the documented situations: {', '.join(callbacks.situations)}",
@@ -114,6 +115,23 @@ def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
             places = schema_places(trace.contract.schemas, at, violation)
             found.append(Breach(f"{call} ({name}): {violation}", places, str(violation)))
     yield from found[:5]
+
+
+def _contradicting(callbacks: Callbacks, call: ReceivedCallback) -> Iterator[Breach]:
+    """Yield an error beside a success, and an end before the creation."""
+    values = call.reading.values
+    for name in ("error_code", "error_message"):
+        if call.kinds == {"success"} and values.get(name):
+            message = f"{call} reports {call.stage!r}, but has {name} {values[name]!r}"
+            yield Breach(message, (f"{PLACE}/bindings/{name}",))
+    made, ended = values.get("created_at"), values.get("finished_at")
+    if isinstance(made, float) and isinstance(ended, float) and ended < made - ORDER_TOLERANCE_SECONDS:
+        places = tuple(
+            f"{callbacks.situations[name].example_at}{format_pointer(place.pointer)}"
+            for name in call.reading.situations
+            for place in callbacks.bindings["finished_at"].request
+        )
+        yield Breach(f"{call} has finished_at {ended}, which is before created_at {made}", places, ended)
 
 
 @rule(

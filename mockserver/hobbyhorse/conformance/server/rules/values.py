@@ -234,7 +234,7 @@ def _absent(
 ) -> KindEvidence:
     """Yield the breach if a response has no value at a place at which all its examples have one."""
     (name, place), contract, operation = what, trace.contract, operation_of(trace, step)
-    if place.part != "body" or place.get(message_of((), step.value)) not in (MISSING, None):
+    if not _every_response_has(place) or place.get(message_of((), step.value)) not in (MISSING, None):
         return
     found = []
     for situation in situations:
@@ -246,6 +246,11 @@ def _absent(
     places = (*found, *(f"{LIFECYCLE}{format_pointer(one)}" for one in bindings))
     message = f"{label(step)}: no {name} at {format_pointer(place.pointer)}, which the example has"
     yield (step.role, step.reading.situations, name), Breach(message, tuple(dict.fromkeys(places)))
+
+
+def _every_response_has(place: Place) -> bool:
+    """Whether a place is in a body and in no further item of a list: an example may show more items than there are."""
+    return place.part == "body" and not any(name.isdecimal() and name != "0" for name in map(str, place.pointer))
 
 
 def _absent_in_callbacks(trace: AnnotatedTrace) -> KindEvidence:
@@ -269,7 +274,7 @@ def _absent_in_callback(
 ) -> KindEvidence:
     """Yield the breach if a callback, given by number and message, lacks a value that its examples have."""
     (name, place), (number, message) = what, call
-    if place.part != "body" or place.get(message) not in (MISSING, None):
+    if not _every_response_has(place) or place.get(message) not in (MISSING, None):
         return
     at = [one.example_at + body_pointer(place) for one in situations]
     if all(contract.schemas.at(one) not in (MISSING, None) for one in at):

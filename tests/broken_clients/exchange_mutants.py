@@ -1,0 +1,172 @@
+"""Broken clients for the rules about redirects, files, ids and connections: rule, working client, bug, and changes."""
+
+from __future__ import annotations
+
+from .variation_mutants import ASKED, COLLECTED, FETCH, WAITED, Changes
+
+STREAMED = "        with http.stream(method, url, follow_redirects=False, **more) as response:\n"
+TRUSTED = "httpx.Client(timeout=10, verify=TLS, trust_env=False) as anybody"
+IMPORTS = ("import sys\nimport time\n", "import sys\nimport tempfile\nimport time\n")
+SAVED = "    return collect(api_key, new(base_url, request), lambda note: None)\n"
+TLS = "TLS = httpx.create_ssl_context()"
+POLLED = """        answer = ask(api, "GET", f"{base_url}/v1/runs/{quote(job, safe='')}")\n"""
+NAMED = (
+    IMPORTS,
+    (TLS, f"NAMES: list[str] = []\n{TLS}"),
+    (ASKED, '            NAMES.append(response.headers.get("Content-Disposition", ""))\n' + ASKED),
+)
+FOLLOWED = (STREAMED, STREAMED.replace("follow_redirects=False", 'follow_redirects="/media/" in url'))
+SUGGESTED = """NAMES[-1].partition('filename="')[2].rstrip('"') or "video.mp4\""""
+
+
+def _saving(path: str) -> Changes:
+    """Return the change that saves the video, and returns its path."""
+    saved = SAVED.replace("return ", "video = ")
+    return ((SAVED, f"{saved}    path = {path}\n    path.write_bytes(video)\n    return path\n"),)
+
+
+EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
+    (
+        "RED-01",
+        "vtrix",
+        "a redirected submission is followed with GET",
+        (
+            (
+                ASKED,
+                '            if method == "POST" and response.next_request:\n'
+                '                return ask(http, "GET", str(response.next_request.url))\n' + ASKED,
+            ),
+        ),
+    ),
+    (
+        "RED-02",
+        "vtrix",
+        "a download follows every redirect",
+        (FOLLOWED, (TRUSTED, TRUSTED.replace("trust_env=False", "trust_env=False, max_redirects=300"))),
+    ),
+    ("SEC-03", "vtrix", "only the first URL of a download is checked, not the targets of its redirects", (FOLLOWED,)),
+    (
+        "SEC-06",
+        "vtrix",
+        "the file has the path that the server suggests",
+        (*NAMED, *_saving(f"Path(tempfile.mkdtemp()) / ({SUGGESTED})")),
+    ),
+    (
+        "VAR-27",
+        "vtrix",
+        "the file has the name that the server suggests, whatever its length is",
+        (*NAMED, *_saving(f"Path(tempfile.mkdtemp()) / Path({SUGGESTED}).name")),
+    ),
+    (
+        "RES-13",
+        "vtrix",
+        "every video is saved under the same name",
+        (IMPORTS, *_saving('Path(tempfile.gettempdir()) / "hobbyhorse-mutant.mp4"')),
+    ),
+    (
+        "CAN-03",
+        "runcomfy",
+        "a job counts as cancelled as soon as that was requested",
+        (
+            (
+                '        if told.text("status") != "completed" or told.text("outcome") == "cancelled":\n'
+                "            raise\n",
+                '        if told.text("status") != "completed" or told.text("outcome") == "cancelled":\n'
+                '            raise Failed(note["job"], "it was cancelled") from None\n',
+            ),
+        ),
+    ),
+    (
+        "CON-02",
+        "vtrix",
+        "a response with an error stays open",
+        (
+            (TLS, f"OPEN: list[httpx.Response] = []\n{TLS}"),
+            (
+                STREAMED + COLLECTED,
+                "        response = http.send(http.build_request(method, url, **more), stream=True)\n"
+                "        if response.status_code >= 400:\n"
+                "            OPEN.append(response)\n"
+                "            return Answer(response.status_code)\n"
+                "        for response in (response,):\n" + COLLECTED,
+            ),
+            ('"troubled": 8', '"troubled": 80'),
+        ),
+    ),
+    (
+        "RTY-08",
+        "hiapi",
+        "the code in the body of a response is ignored",
+        (('"useless": 4', '"useless": 400'),),
+    ),
+    (
+        "VAR-25",
+        "vtrix",
+        "a part of a file is appended, whichever part it is",
+        (
+            (COLLECTED, ""),
+            ("    until = time.monotonic() + within\n", "    until, body = time.monotonic() + within, bytearray()\n"),
+            (
+                "    except (httpx.RequestError, httpx.InvalidURL):\n        return Answer()\n",
+                "    except (httpx.RequestError, httpx.InvalidURL):\n        return Answer(0, bytes(body))\n",
+            ),
+            (
+                FETCH,
+                '            got, start = answer.body, {"Range": f"bytes={len(answer.body)}-"} if answer.body else {}\n'
+                '            answer = ask(anybody, "GET", url, within=300, headers=start)\n'
+                "            answer = Answer(200, got + answer.body) if answer.status == 206 else answer\n",
+            ),
+        ),
+    ),
+    (
+        "VAR-26",
+        "vtrix",
+        "an id is cut at its first dot",
+        (("{quote(job, safe='')}", "{quote(job.split('.')[0], safe='')}"),),
+    ),
+    (
+        "VAR-28",
+        "runflow",
+        "a poll without news counts as refused",
+        (
+            (TLS, f"TAGS: list[str] = []\n{TLS}"),
+            (ASKED, '            TAGS.append(response.headers.get("ETag", ""))\n' + ASKED),
+            (POLLED, POLLED.replace('")\n', '", headers={"If-None-Match": TAGS[-1]})\n')),
+            ('"refused": 1', '"refused": 0'),
+        ),
+    ),
+    (
+        "VAR-07",
+        "vtrix",
+        "a response is decoded as ASCII",
+        (
+            (
+                ASKED,
+                "            if body[:1] == b'{' and not body.isascii():\n                return Answer()\n" + ASKED,
+            ),
+        ),
+    ),
+    (
+        "VAR-10",
+        "runcomfy",
+        "the URL of the video is looked for at one place",
+        ((' or answer.text("output", "videos", 0)', ""),),
+    ),
+    (
+        "VAR-18",
+        "hiapi",
+        "the error of a failed job is expected to be an object",
+        (
+            (
+                '        if stage == "fail":\n',
+                '        if stage == "fail":\n            json.loads(answer.body)["data"]["error"].get("code")\n',
+            ),
+        ),
+    ),
+    (
+        "RTY-01",
+        "vtrix",
+        "only one form of a date is read",
+        ((WAITED, '    if not told.isdecimal() and told[3:4] != ",":\n        return None\n' + WAITED),),
+    ),
+)
