@@ -206,7 +206,11 @@ class Bent:
         async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
 
             async def post(message: Message) -> int:
-                return (await http.post(target, content=message.body, headers=message.headers)).status_code
+                # Some probes submit a URL at which nothing can listen.
+                try:
+                    return (await http.post(target, content=message.body, headers=message.headers)).status_code
+                except httpx.HTTPError:
+                    return 502
 
             return await self.bend.callback(Message(headers, body), post)
 

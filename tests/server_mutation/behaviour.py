@@ -18,7 +18,7 @@ from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.forms.signatures import Signature
 from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.contract.reading import message_of, read_answer
-from hobbyhorse.contract.values import Callbacks, Contract, Operation, Situation
+from hobbyhorse.contract.values import Callbacks, Contract, Idempotency, Operation, Situation
 from tests.broken_servers import films
 from tests.broken_servers.bending import KEY, PATIENCE, Bend, Message, Post, Request, Response
 from tests.broken_servers.mutants import (
@@ -217,9 +217,11 @@ def _idempotency(source: Source) -> Iterator[Mutant]:
     for words, name, changed in (
         *(
             (f"{used.mode} → {mode}", "mode", replace(used, mode=mode))
-            for mode in ("none", "replay", "reject")
+            for mode in ("replay", "reject")
             if mode != used.mode
         ),
+        # Without a place, the key is not even looked for.
+        (f"{used.mode} → none", "mode", Idempotency("none")),
         (f"{used.key} → {other}", "key", replace(used, key=other)),
         (f"{used.life} → 0", "life", replace(used, life=0.0)),
     ):

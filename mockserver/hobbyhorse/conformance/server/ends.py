@@ -18,7 +18,7 @@ OTHER_ORDERS = ("bound:", "bounds:")
 def read_to_the_ends(session: Session) -> None:
     """Poll each accepted job until its end, read its result, and fetch its video if its order was another one.
 
-    The first of them is looked at in each stage. Raises OutOfTime and EndpointUnreachable.
+    The newest of them is looked at in each stage. Raises OutOfTime and EndpointUnreachable.
     """
     for number, step in enumerate(unread(session)):
         job = str(step.job_told)
@@ -60,8 +60,8 @@ def look_in_each_stage(session: Session, job: str) -> None:
 
 
 def unread(session: Session) -> list[Step]:
-    """Return the submissions whose jobs no response has shown at their end."""
+    """Return the submissions whose jobs no response has shown at their end, the newest first: it ends last."""
     steps = AnnotatedTrace(session.contract, session.trace()).steps
     ended = {step.job for step in steps if step.terminal and step.job is not None}
     found = {step.job_told: step for step in steps if step.accepted and step.job_told is not None}
-    return [step for job, step in found.items() if job not in ended]
+    return [step for job, step in reversed(found.items()) if job not in ended]

@@ -83,13 +83,19 @@ def each_probe(session: Session) -> Iterator[Probe]:
     """Yield every probe lazily: the negatives and bounds take seconds to generate."""
     yield from _reads(session.contract)
     # Stage by stage through all models, so that the budget is not spent on further jobs of the first one.
-    for stage in (_refused, _first_job, _further_jobs, _bounds):
-        for model in session.models:
-            session.turn_to(model)
-            yield from (_for_model(session, model, probe) for probe in stage(session))
+    for stage in (_refused, _first_job, _further_jobs):
+        yield from _for_each_model(session, stage)
+    # Before the bounds, whose jobs are then still under way when the last probe looks at them.
     yield from _queries(session.contract)
+    yield from _for_each_model(session, _bounds)
     summary = "every other accepted job, read until it ends, and its video if its order was another one"
     yield Probe(ENDS, "lifecycle", _free, summary, read_to_the_ends)
+
+
+def _for_each_model(session: Session, stage: Callable[[Session], Iterator[Probe]]) -> Iterator[Probe]:
+    for model in session.models:
+        session.turn_to(model)
+        yield from (_for_model(session, model, probe) for probe in stage(session))
 
 
 def _for_model(session: Session, model: Model, probe: Probe) -> Probe:
@@ -204,7 +210,7 @@ def _queries(contract: Contract) -> Iterator[Probe]:
     for role, operation in contract.operations.items():
         if operation.method == "GET" and any(one.part == "query" for one in operation.parameters):
             summary = f"the queries of {role}, at the documented bounds and beyond"
-            yield Probe(f"query:{role}", "negatives", _free, summary, partial(_ask, role))
+            yield Probe(f"query:{role}", "queries", _free, summary, partial(_ask, role))
 
 
 def _ask(role: str, session: Session) -> None:
