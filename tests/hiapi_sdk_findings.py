@@ -96,6 +96,13 @@ KNOWN = (
         "the first 404 of a new job ends the wait",
     ),
     Known(
+        "RTY-08",
+        POLL,
+        {"move": "error_envelope", "situation": "unauthenticated", "times": "always"},
+        "_transport.py:30: RETRY_STATUSES = frozenset({429, 503})",
+        "the code in the body of a response with status 200 is ignored, and the poll is repeated to the deadline",
+    ),
+    Known(
         "TMO-02",
         POLL,
         {"move": "forbidden"},

@@ -72,7 +72,7 @@ def test_a_client_that_pays_twice_is_found(mutant: Mutant, run: Run, tmp_path: P
     assert message.startswith(BUG)
     page = (tmp_path / "index.html").read_text()
     assert f"{HIAPI.name} and {RUNCOMFY.name}" in page
-    assert all(f"Time line of {one.name}" in page for one in (HIAPI, RUNCOMFY))
+    assert all(f"Time line: {one.name}" in page for one in (HIAPI, RUNCOMFY))
     # The same client breaks the rule again when it is replayed; the correct one does not.
     finding = tmp_path / "findings" / "SUB-08.scenario.json"
     again = run("conformance", "replay", finding, "--python", f"{tmp_path / 'client.py'}:generate", "--times", "1")

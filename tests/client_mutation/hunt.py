@@ -92,7 +92,8 @@ def suite(name: str, provider: str, runs: int, ignored: Collection[str] | None) 
     uuid.uuid4 = lambda: uuid.UUID(int=random.getrandbits(128), version=4)
 
     def stop(progress: Progress) -> None:
-        if ignored is not None and not set(ignored).issuperset(progress.broken):
+        # Not after the first run: a client that gets no video there cannot be tested, whatever it breaks.
+        if progress.runs > 1 and ignored is not None and not set(ignored).issuperset(progress.broken):
             raise Found
 
     with FakeSession(contract, contract.models[0]) as session:

@@ -15,8 +15,8 @@ from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import checked, rules_of
 
 RULES = rules_of(deadlines, cancelling, persistence, results, delivering, endings)
-# The rules about several runs: the careful client runs once.
-SEVERAL_RUNS = {"END-02", "RES-11"}
+# The rules about several runs, and about another clock: the careful client runs once, on one clock.
+SEVERAL_RUNS = {"CLK-01", "END-02", "RES-11", "RES-13"}
 # The rule about responses that are held back: in this story, each failure comes at once.
 HELD = {"TMO-04"}
 every = contracts_that(lambda contract: True)

@@ -430,7 +430,7 @@ def test_a_client_that_runs_well_only_once_is_judged_by_two_runs_in_a_fresh_proc
                 told.submit().wait(5).call(role, situation).media().end("success", size=1000)
                 told.wait(1).again({"n": 2})
                 if not broken:
-                    told.submit(None, status=500, job=None)
+                    told.submit(None, status=500, job=None, key="key-2")
             told.end("failed", message="Event loop is closed")
             return replace(told.trace(), scenario=case.scenario, drill=case.kind)
 

@@ -406,6 +406,7 @@ class Search:
         if first is None or first.kind != "success":
             return False
         before = set(self.broken)
+        self.ran.append(case)
         self._judge(case, trace)
         return set(self.broken) > before
 
