@@ -165,7 +165,7 @@ def test_a_mutant_that_breaks_a_rule_is_found(tiny: Callable[[str, str], Mutant]
     found = driver.result(tiny(DOWNLOAD, WITH_KEY))
     assert found["result"] == FOUND
     assert found["rules"] == ["SEC-01"]
-    assert found["runs"] < FEW
+    assert found["runs"] <= FEW
 
 
 def test_a_mutant_that_does_the_same_is_equivalent_and_one_that_does_not_survives(
