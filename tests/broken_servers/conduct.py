@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,6 +56,19 @@ def unreadable(status: int) -> Change:
         return plain(status, body) if request.role == "status" and response.ok and mine else response
 
     return lambda contract: Bend(response=response)
+
+
+def flickering(contract: Contract) -> Bend:
+    """Do not know a job at each third poll of its owner."""
+    polls = itertools.count(1)
+
+    def response(request: Request, response: Response) -> Response:
+        mine = request.headers.get("authorization") == f"Bearer {KEY}"
+        if request.role != "status" or not response.ok or not mine or next(polls) % 3:
+            return response
+        return plain(404, {"code": 404, "message": "not found", "data": None})
+
+    return Bend(response=response)
 
 
 def fails_always(role: str) -> Change:

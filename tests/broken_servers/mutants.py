@@ -984,6 +984,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("LIF-08", HIAPI, "a failed task has no error", good("status", conduct.failed_without_reason)),
     Mutant("LIF-09", HIAPI, "404 for an accepted task", conduct.unreadable(404), ("job",)),
     Mutant("LIF-09", VTRIX, "500 for an accepted task", conduct.unreadable(500), ("job",)),
+    Mutant("LIF-09", RUNFLOW, "404 for a known run, at each third poll", conduct.flickering),
     Mutant(
         "SHA-05",
         HIAPI,

@@ -149,3 +149,17 @@ def test_a_job_that_does_not_end_is_reported(contract: Contract) -> None:
     assert verdict(READABLE, annotated) == BROKEN
     annotated.contract = assuming(contract, "lifecycle.json#/polling")
     assert verdict(READABLE, annotated) == LESSON
+
+
+def test_a_job_that_was_shown_is_not_unknown_later(contract: Contract) -> None:
+    role, situation = shown(contract, "success")
+    first = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+
+    def polled(**how: Any) -> Teller:
+        return told(contract).status(first).status("unknown_job", **how).call(role, situation).status(first)
+
+    assert verdict(READABLE, polled(status=404)) == BROKEN
+    assert "was shown by request 2, but request 3" in judged(READABLE, polled(status=404)).breaches[0].message
+    assert verdict(READABLE, polled(status=404, expected="unknown_job")) != BROKEN, "a probe with another key"
+    assert verdict(READABLE, told(contract).status("unknown_job", status=404).status(first)) != BROKEN, "not yet"
+    assert verdict(READABLE, polled(status=503)) != BROKEN

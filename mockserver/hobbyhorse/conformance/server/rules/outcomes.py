@@ -31,6 +31,10 @@ RESULTS, REASONS = ("video_url", "first_frame_url"), ("error_code", "error_messa
 FEW_FAILED_POLLS = 5
 # A rate limit shows that the server is busy, not that the job cannot be read.
 BUSY = frozenset({429, 503})
+# The statuses that say that a job does not exist (RFC 9110, sections 15.5.5 and 15.5.11).
+LOST = frozenset({404, 410})
+# The lowest status of a refusal (RFC 9110, section 15.5).
+REFUSED = 400
 
 
 def _reports(*names: str) -> Any:
@@ -142,7 +146,7 @@ def reason(trace: AnnotatedTrace) -> KindEvidence:
     level=MUST,
     severity="S2",
     harm=VIDEO,
-    says="An accepted job can be read until it ends, and ends within the longest documented wait.",
+    says="An accepted job can be read until it ends, each time, and ends within the longest documented wait.",
     because="A client that cannot read its job waits until its deadline, and pays for a video that it never gets.",
     fix="Bound each job by a deadline that fails it, and keep it readable from its acceptance to its end.",
 )
@@ -153,6 +157,7 @@ def readable_to_the_end(trace: AnnotatedTrace) -> Evidence:
         if not order.accepted or order.exchange.probe is None:
             continue
         polls = [read for read in reads_of(trace, order.job_told) if read.role == "status"]
+        yield from _lost(trace, order, polls)
         if any(read.terminal for read in polls):
             yield OBSERVED
             continue
@@ -170,6 +175,26 @@ def _unreadable(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterat
             f"job {order.job_told} was accepted, but {len(failed)} polls in a row failed: {label(failed[-1])} gets"
         )
         yield Breach(f"{message} {failed[-1].status}", (responses_of(operation),), failed[-1].status)
+
+
+def _lost(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[Breach]:
+    """Yield the breach if a job was unknown to a poll of its owner after another one had shown it."""
+    seen = next((read for read in polls if read.ok), None)
+    life = trace.contract.retention.job
+    for read in polls if seen is not None else ():
+        # A probe with another key expects a refusal.
+        mine = read.exchange.expected is None or not _refuses(trace, read.exchange.expected)
+        kept = life is None or read.arrived < order.done + life
+        if seen is not None and read.arrived > seen.done and read.status in LOST and read.delivered and mine and kept:
+            message = f"job {order.job_told} was shown by request {seen.number}, but {label(read)} gets {read.status}"
+            yield Breach(message, (responses_of(trace.contract.operations["status"]),), read.status)
+            return
+
+
+def _refuses(trace: AnnotatedTrace, situation: str) -> bool:
+    """Whether a situation of polls is a refusal."""
+    found = trace.contract.operations["status"].situations.get(situation)
+    return found is None or found.status >= REFUSED
 
 
 def _endless(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[Breach]:
