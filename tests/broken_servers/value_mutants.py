@@ -84,7 +84,7 @@ VALUES: tuple[DataMutant, ...] = (
         "vtrix",
         "every task is created at the same time",
         created_long_ago,
-        ("job", "machine"),
+        ("*",),
         False,
     ),
 )
