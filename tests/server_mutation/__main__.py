@@ -44,7 +44,7 @@ def main() -> int:
     results = {key: entry(planned[key], one) for key, one in stored(RESULTS).items() if key in planned}
     wanted = {one.key: one for one in chosen} | {key: planned[key] for key in results}
     hunted = [one for key, one in wanted.items() if asked.again or not is_right(one, results.get(key))]
-    # Those of documented facts first: they alone count for the score.
+    # Documented facts first: they alone count for the score.
     hunted = [] if asked.page else sorted(hunted, key=lambda one: one.assumed is not None)
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(hunted)} to run", flush=True)
     for mutant, found in hunt(hunted, asked.minutes, asked.jobs):

@@ -27,7 +27,7 @@ class OwnLoop:
         self._lock = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, Value]) -> Value:
-        """Run a coroutine, after those of other threads, and return its result."""
+        """Run a coroutine, after the ones of other threads, and return its result."""
         with self._lock:
             return self._loop.run_until_complete(work)
 

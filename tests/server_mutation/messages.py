@@ -55,7 +55,7 @@ def _members(source: Source, role: str, operation: Operation | Callbacks, situat
 
     items = operation.items.at.pointer if isinstance(operation, Operation) and operation.items else None
     for name, pointer, words, template, schema in member_changes(contract, situation, situation.template, ()):
-        # The live items replace those of the example.
+        # The live items replace the example's.
         if items is not None and pointer[: len(items)] == items and pointer != items:
             continue
         yield source.mutant(

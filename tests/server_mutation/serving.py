@@ -40,7 +40,7 @@ BUDGET = Decimal(50)
 REQUEST_SECONDS, IMPATIENT_SECONDS = 30.0, 3.0
 # Virtual seconds after the last probe: the suite blames a server for a silence of ten seconds.
 SILENCE_SECONDS = 11.0
-# Real seconds of all probes together: many times those of the slowest contract, also on a busy machine.
+# Real seconds of all probes together: many times as long as the slowest contract's, also on a busy machine.
 SECONDS = 300.0
 # Virtual time never runs out; `SECONDS` is looked at between two probes.
 FOREVER = 1e9

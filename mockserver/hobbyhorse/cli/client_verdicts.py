@@ -62,7 +62,7 @@ def show_result(result: Result, contract: Contract, report: Path | None, second:
 def written(result: Result, folder: Path, *contracts: Contract) -> Result:
     """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError.
 
-    `contracts` are those of the client's providers.
+    `contracts` belong to the client's providers.
     """
     try:
         write_report(result, folder, *contracts)

@@ -89,7 +89,7 @@ class HarmGroup:
 def cost_of(contracts: Sequence[Contract], rule: Rule, finding: Finding) -> Cost | None:
     """Return the cost of a finding; None if it costs nothing, or if the trace does not have the provider's jobs.
 
-    `contracts` are those of the client's providers. If there are two, the jobs of both count.
+    `contracts` belong to the client's providers. If there are two, the jobs of both count.
     """
     halves = [finding.trace, *([finding.trace.partner] if finding.trace.partner is not None else [])]
     known = {contract.key: contract for contract in contracts}

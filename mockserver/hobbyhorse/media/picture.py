@@ -84,7 +84,7 @@ class Header:
 class Picture:
     """A decoded picture: upright, opaque, in sRGB; the first frame of an animation.
 
-    One of more than `MOST_KEPT_PIXELS` is reduced; `width` and `height` are those of the whole picture.
+    One of more than `MOST_KEPT_PIXELS` is reduced; `width` and `height` belong to the whole picture.
     """
 
     image: Image.Image

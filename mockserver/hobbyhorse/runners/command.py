@@ -88,7 +88,7 @@ class ClientTask:
     """A client's task.
 
     `speed` is the factor by which the server's clock runs faster than real time, `zone` the name of its time zone.
-    `targets` are those of both providers of a client that has two; the other fields are those of the first one.
+    `targets` cover both providers of a client that has two; the other fields belong to the first one.
     """
 
     base_url: str

@@ -228,7 +228,7 @@ class JobTable(Mapping[str, Job]):
             del self._orders[order]
 
     def _keep_unpacked(self, number: int) -> None:
-        """Keep a job that ended unpacked, and pack the one that has been so for longest."""
+        """Keep an ended job unpacked, and pack the job that has been unpacked for longest."""
         self._unpacked.append(number)
         if len(self._unpacked) > MOST_UNPACKED:
             name = self._id(self._unpacked.popleft())
@@ -330,7 +330,7 @@ class _Jobs(ValuesView[Job]):
 
 
 class Repeats:
-    """The numbers of the jobs with one order, ascending, without those that are lost."""
+    """The numbers of the jobs with one order, ascending, without the lost ones."""
 
     def __init__(self, number: int) -> None:
         self._numbers = deque([number])
@@ -372,7 +372,7 @@ class Newest(Sequence[int]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[int]: ...
     def __getitem__(self, index: int | slice) -> int | Sequence[int]:
-        """Return the number at an index, or those of a slice."""
+        """Return the number at an index, or the numbers of a slice."""
         if isinstance(index, int):
             return self._numbers[-1 - index]
         start, stop, _ = index.indices(len(self))

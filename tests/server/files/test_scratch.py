@@ -1,4 +1,4 @@
-"""A directory whose process has died is removed by the next server; one that is held is not."""
+"""A directory whose process has died is removed by the next server; a held one is not."""
 
 from __future__ import annotations
 

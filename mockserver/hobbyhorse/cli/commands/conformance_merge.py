@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Join the reports of the shards of a client's search.
 
-    The exit status is the one that a single search would have: 0: no finding; 1: findings; 2: the reports cannot be
+    The exit status equals a single search's: 0: no finding; 1: findings; 2: the reports cannot be
     joined; 3: internal error; 4: a rule of --rule was not observed; 130: a shard was interrupted.
     """
     try:

@@ -41,14 +41,14 @@ MOST_LINES = 12
 
 
 def write_page(result: Result, folder: Path, *contracts: Contract) -> None:
-    """Write index.html into a folder. `contracts` are those of the client's providers."""
+    """Write index.html into a folder. `contracts` belong to the client's providers."""
     # A client's name or message may contain lone surrogates, which UTF-8 cannot encode.
     text = page(result, *contracts, folder=folder)
     (folder / "index.html").write_text(text, encoding="utf-8", errors="replace")
 
 
 def page(result: Result, *contracts: Contract, folder: Path | None = None) -> str:
-    """Return the page. `contracts` are those of the client's providers, `folder` is that of the report."""
+    """Return the page. `contracts` belong to the client's providers, `folder` is the report's."""
     return _ClientPage(result, contracts, folder, costs_of(contracts, result.verdicts)).text()
 
 

@@ -135,7 +135,7 @@ class Plan:
     """The limits of a search: its runs, seed and rules, and the kinds of case that the client supports.
 
     No `rules` means all of them. The search ends early once all the rules in `until` are broken. A search that is split
-    runs the cases of one `shard`, and `runs` are those of all shards.
+    runs the cases of one `shard`, and `runs` counts all shards.
     """
 
     runs: int = 500
@@ -185,7 +185,7 @@ class Tally:
         return next(((group.case, group.finding) for group in self.smallest_first), None)
 
     def verdict(self, *contracts: Contract) -> Verdict:
-        """Return the verdict on the rule. `contracts` are those of the client's providers."""
+        """Return the verdict on the rule. `contracts` belong to the client's providers."""
         lacks_second = self.rule.channel == PROVIDERS and len(contracts) < 2  # it compares two
         if lacks_second or not any(map(self.rule.applies, contracts)):
             return Verdict(self.rule, NOT_APPLICABLE)

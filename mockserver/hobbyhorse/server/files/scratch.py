@@ -1,4 +1,4 @@
-"""Temporary directories that do not outlive their server: one that was killed is cleaned up by the next one.
+"""Temporary directories that do not outlive their server: the next server cleans up after a killed one.
 
 A directory is held by a lock on a file in it, for as long as its process lives: the kernel releases it, however the
 process ends. A process id would not do, because containers with separate ids share directories. The lock is taken on

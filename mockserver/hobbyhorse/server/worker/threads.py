@@ -1,7 +1,7 @@
 """Computations over a whole world, such as a report: in threads, one of a key at a time.
 
 A thread does not make them faster, but the event loop goes on: between two bytecodes of the thread, polls of other
-keys are served. The threads are not those of asyncio, which resolve names and read files for everybody.
+keys are served. The threads are not asyncio's, which resolve names and read files for everybody.
 """
 
 from __future__ import annotations

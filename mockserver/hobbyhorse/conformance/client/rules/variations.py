@@ -521,7 +521,7 @@ def opaque_id(trace: AnnotatedTrace) -> Evidence:
     example="save",
 )
 def advisory_file_name(trace: AnnotatedTrace) -> Evidence:
-    # A client may refuse a name that leads out of its folder; SEC-06 judges one that does not.
+    # A client may refuse a name that leads out of its folder; SEC-06 judges the others.
     if not any(ELSEWHERE in (step.exchange.answer_header("content-disposition") or "") for step in trace.fetches):
         yield from _same_end(trace, only(FILE_NAMES))
 

@@ -104,7 +104,7 @@ def _has_body(step: Step) -> bool:
     severity="S2",
     says="Every refusal has the documented error envelope.",
     because="A client that cannot read the reason of a refusal cannot decide whether to retry.",
-    fix="Build every refusal, those of the framework and the gateway included, with the documented envelope.",
+    fix="Build every refusal, also of the framework and the gateway, with the documented envelope.",
 )
 @one_per_kind
 def refusal_shape(trace: AnnotatedTrace) -> KindEvidence:

@@ -41,7 +41,7 @@ CALLBACKS = "lifecycle.json#/callbacks"
 )
 @one_per_kind
 def echo(trace: AnnotatedTrace) -> KindEvidence:
-    """Compare the values of a request with its response, and those of a submission with reads and callbacks."""
+    """Compare the values of a request with its response, and of a submission with reads and callbacks."""
     for step in trace.steps:
         if step.role not in trace.contract.operations or not step.ok or step.value is MISSING:
             continue
@@ -72,7 +72,7 @@ def _sent(trace: AnnotatedTrace, step: Step, names: tuple[str, ...]) -> dict[str
 
 
 def _compared(contract: Contract, operation: Operation, step: Step, sent: Mapping[str, Any]) -> KindEvidence:
-    """Compare the values that were sent with those of a response."""
+    """Compare the sent values with the values in a response."""
     for name, value in sent.items():
         binding = operation.bindings.get(name)
         received = _received(binding, step) if binding is not None else MISSING

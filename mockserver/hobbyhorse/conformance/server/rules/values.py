@@ -128,7 +128,7 @@ def _same(name: str, one: Any, other: Any) -> bool:
 
 
 def _shown(trace: AnnotatedTrace) -> Iterator[Shown]:
-    """Yield the fixed values of each job, in the order of the responses; then those of callbacks."""
+    """Yield the fixed values of each job, in the order of the responses, then from callbacks."""
     words = {step.stage for step in trace.steps if step.terminal and isinstance(step.stage, str)}
     for step in trace.steps:
         if not step.ok or step.role not in trace.contract.operations or _is_elsewhere(step):
