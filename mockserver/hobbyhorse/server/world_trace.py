@@ -76,7 +76,7 @@ def trace_of(
 
 
 def _recorded_jobs(world: World, contract: Contract, found: Iterable[Exchange]) -> list[Job]:
-    """Return the jobs of a provider; if the journal has lost its oldest exchanges, only the jobs that it still names."""
+    """Return the jobs of a provider; if the journal has lost its oldest exchanges, only the jobs in the others."""
     numbers = world.jobs.numbers(contract.key)
     if len(numbers) > MOST_EXCHANGES:
         named = {name for one in found for name in (one.made, one.job) if name is not None}
