@@ -12,6 +12,7 @@ from hobbyhorse.contract.lifecycle import LifecycleError, lay, stage_at
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.effects import ID_TAILS
 from hobbyhorse.scenarios.scenario import read_scenario
+from hobbyhorse.worlds.job_table import JobTable
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds, _shifted
@@ -250,6 +251,23 @@ def test_a_bound_of_thousands_forgets_many_jobs_at_once() -> None:
     for _ in range(2_001):
         world.submit(contract, order_of(contract))
     assert len(world.jobs) == 1_998
+
+
+def test_running_jobs_beyond_the_bound_cost_no_look_at_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def forget(table: JobTable, count: int) -> list[Job]:
+        looked.append(count)
+        return []
+
+    monkeypatch.setattr(JobTable, "forget", forget)
+    world = world_of(keep_jobs=2)
+    for _ in range(5):
+        world.submit(CONTRACTS[0], order_of(CONTRACTS[0]))
+    assert looked == []
+    world.clock.step(world.clock.now() + 86_400)
+    world.submit(CONTRACTS[0], order_of(CONTRACTS[0]))
+    assert looked == [4]
 
 
 @pytest.fixture

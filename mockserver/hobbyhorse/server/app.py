@@ -152,7 +152,7 @@ class Fake:
         if self._dispatcher is not None:
             self._dispatcher.forget_jobs(world, jobs)
         if self._renderer is not None:
-            self._renderer.forget(jobs)
+            self._renderer.forget({job.id: job for job in jobs})
 
     def catalogue(self) -> Catalogue:
         """Return the scenarios by name, reading them on first use. Raises ScenarioError."""
@@ -200,7 +200,7 @@ class Fake:
         if self._dispatcher is not None:
             self._dispatcher.forget(world)
         if self._renderer is not None:
-            self._renderer.forget(world.jobs.values())
+            self._renderer.forget(world.jobs)
         self.worlds.drop(world)
 
     def trace(self, world: World, contract: Contract, base: str, unauthenticated: bool = True) -> Trace:

@@ -30,9 +30,9 @@ in real time.
 from __future__ import annotations
 
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -112,23 +112,29 @@ class QueuedCallback:
     message_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class WorldCallbacks:
+    """The callbacks of one world: its deliveries by job id, the jobs whose first attempt started, and its attempts."""
+
+    deliveries: dict[str, QueuedCallback] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    attempts: deque[CallbackAttempt] = field(default_factory=lambda: deque(maxlen=MOST_ATTEMPTS_KEPT))
+
+
 class CallbackDispatcher:
     """Delivers callbacks, signed with `secret`; None leaves them unsigned."""
 
     def __init__(self, secret: str | None = DEFAULT_SECRET) -> None:
         self.secret = secret
-        # By world and job id; see "Due" above.
-        self._started: set[tuple[str, str]] = set()
         self._waiting: list[tuple[QueuedCallback, str]] = []
-        self._deliveries: dict[tuple[str, str], QueuedCallback] = {}
-        # By world, so that the attempts of one key push out no others.
-        self._attempts: dict[str, deque[CallbackAttempt]] = {}
+        # By world, so that the attempts of one key push out no others, and to forget one looks at no others.
+        self._by_world: dict[str, WorldCallbacks] = defaultdict(WorldCallbacks)
         self._sender = CallbackSender()
 
     @property
     def attempts(self) -> tuple[CallbackAttempt, ...]:
         """The kept attempts of all worlds, in the order of their moments."""
-        every = (attempt for attempts in self._attempts.values() for attempt in attempts)
+        every = (attempt for one in self._by_world.values() for attempt in one.attempts)
         return tuple(sorted(every, key=lambda attempt: attempt.moment))
 
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
@@ -136,25 +142,27 @@ class CallbackDispatcher:
         if job.contract.callbacks is None or "callback_url" not in job.order.echoed:
             return
         message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
-        self._deliveries[world.handle, job.id] = delivery = QueuedCallback(world, job, base, media, message_id)
+        delivery = QueuedCallback(world, job, base, media, message_id)
+        self._by_world[world.handle].deliveries[job.id] = delivery
         if job.ends:
             self._plan(delivery, job.finished, 1)
 
     def reschedule(self, world: World, job: Job) -> None:
         """Plan the callback again after the timeline has changed, unless its first attempt has started."""
-        key = (world.handle, job.id)
-        delivery = self._deliveries.get(key)
-        if delivery is not None and job.ends and key not in self._started:
+        here = self._by_world.get(world.handle)
+        delivery = here.deliveries.get(job.id) if here is not None else None
+        if here is not None and delivery is not None and job.ends and job.id not in here.started:
             self._plan(delivery, job.finished, 1)
 
     def redeliver(self, world: World, job: Job) -> None:
         """Deliver a job's callback once more, now. Raises LookupError if the job has no callback or has not ended."""
-        delivery = self._deliveries.get((world.handle, job.id))
+        here = self._by_world[world.handle]
+        delivery = here.deliveries.get(job.id)
         if delivery is None:
             raise LookupError(f"the job {job.id!r} was submitted without a callback URL")
         if not job.stage(world.clock.now()).terminal:
             raise LookupError(f"the job {job.id!r} has not ended; its callback is sent when it does")
-        self._started.add((world.handle, job.id))
+        here.started.add(job.id)
         self._plan(delivery, world.clock.now(), UNSCHEDULED)
 
     def of(self, world: World) -> list[CallbackAttempt]:
@@ -163,24 +171,22 @@ class CallbackDispatcher:
 
     def of_world(self, world: World) -> deque[CallbackAttempt]:
         """Return the kept attempts of a world, also for jobs that it has no more; later ones are added to them."""
-        return self._attempts.setdefault(world.handle, deque(maxlen=MOST_ATTEMPTS_KEPT))
+        return self._by_world[world.handle].attempts
 
     def forget(self, world: World) -> None:
         """Forget a world's attempts and its queued callbacks."""
-        for key in [key for key in self._deliveries if key[0] == world.handle]:
-            del self._deliveries[key]
-        self._started = {key for key in self._started if key[0] != world.handle}
+        self._by_world.pop(world.handle, None)
         self._waiting = [one for one in self._waiting if one[0].world is not world]
-        self._attempts.pop(world.handle, None)
 
     def forget_jobs(self, world: World, jobs: Iterable[Job]) -> None:
         """Forget the callbacks of jobs that their world has forgotten."""
+        here = self._by_world[world.handle]
         for job in jobs:
-            self._deliveries.pop((world.handle, job.id), None)
-            self._started.discard((world.handle, job.id))
+            here.deliveries.pop(job.id, None)
+            here.started.discard(job.id)
 
     def _record(self, attempt: CallbackAttempt) -> None:
-        self._attempts.setdefault(attempt.world, deque(maxlen=MOST_ATTEMPTS_KEPT)).append(attempt)
+        self._by_world[attempt.world].attempts.append(attempt)
 
     def _plan(self, delivery: QueuedCallback, moment: float, number: int) -> None:
         async def action() -> None:
@@ -199,8 +205,8 @@ class CallbackDispatcher:
             self._plan(delivery, max(job.finished, now + HELD_SECONDS), number)
         elif number != 1:
             await self._deliver(delivery, number)
-        elif (key := (world.handle, job.id)) not in self._started:
-            self._started.add(key)
+        elif job.id not in (started := self._by_world[world.handle].started):
+            started.add(job.id)
             await self._first(delivery)
 
     async def _first(self, delivery: QueuedCallback) -> None:

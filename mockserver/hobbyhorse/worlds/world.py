@@ -106,11 +106,12 @@ class World:
 
     def _forget_jobs(self) -> None:
         """Forget the oldest ended jobs beyond the bound."""
-        if self.keep_jobs is None or len(self.jobs) <= self.keep_jobs:
+        most = self.keep_jobs
+        if most is None or len(self.jobs) <= most:
             return
-        # Many at once, because it takes a look at every number.
-        ended = self.jobs.forget(len(self.jobs) - self.keep_jobs + self.keep_jobs // 1_000)
-        self.on_forget(self, ended)
+        # Many at once, because the table looks at every number; so not for a few that have ended beside running ones.
+        if len(self.jobs) - len(self.jobs.running) > most // 1_000:
+            self.on_forget(self, self.jobs.forget(len(self.jobs) - most + most // 1_000))
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on, and plan the jobs that wait for a worker again."""

@@ -157,7 +157,7 @@ async def test_a_forgotten_job_loses_its_file_name_and_the_cache_keeps_the_file(
     assert rendering.made(job) == path
     assert isinstance(frame, Path)
     assert frame.read_bytes().startswith(b"\xff\xd8")
-    rendering.forget([job])
+    rendering.forget({job.id: job})
     assert rendering.made(job) is None
     assert path.is_file()
 

@@ -313,159 +313,117 @@ def _fails(fault: Fault, contract: Contract, operation: Operation | None, option
         yield f"{contract.key} {operation.role}: no response has an error, as {fault.name!r} requires"
 
 
-DECOYS = Fault(
+def _variation(change: Change, **fields: Any) -> Fault:
+    """Return the record of a variation that changes the members of an operation's response by a function."""
+    return Fault(
+        stands=(OPERATION,),
+        effect=_effect(change),
+        applies=_allowed(change),
+        rank=RANK,
+        kind=VARIATION,
+        layer=MEMBERS,
+        **fields,
+    )
+
+
+DECOYS = _variation(
+    _with_decoys,
     name="decoys",
-    stands=(OPERATION,),
     says="adds an unknown member with older values to every object",
-    effect=_effect(_with_decoys),
     options=(FIRST,),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_with_decoys),
-    layer=MEMBERS,
     form=UNKNOWN_MEMBERS,
     source="the contract",
     level=MUST,
 )
-ABSENT = Fault(
+ABSENT = _variation(
+    _without_optional,
     name="optional_absent",
-    stands=(OPERATION,),
     says="omits the members that the contract does not require",
-    effect=_effect(_without_optional),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_without_optional),
-    layer=MEMBERS,
     form=FREEDOM,
     source="the contract",
     level=MUST,
 )
-NULLS = Fault(
+NULLS = _variation(
+    _with_null,
     name="optional_null",
-    stands=(OPERATION,),
     says="sets members to null that may be null by the contract",
-    effect=_effect(_with_null),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_with_null),
-    layer=MEMBERS,
     form=FREEDOM,
     source="the contract",
     level=MUST,
 )
-FURTHER_OUTPUT = Fault(
+FURTHER_OUTPUT = _variation(
+    _further_output,
     name="further_output",
-    stands=(OPERATION,),
     says="lists a picture beside the video, each with its documented type",
-    effect=_effect(_further_output),
     options=(PLACE,),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_further_output),
     misfits=_needs("video_url"),
-    layer=MEMBERS,
     form=OUTPUTS,
     source="the contract",
     level=MUST,
 )
-EMPTY_ERROR = Fault(
+EMPTY_ERROR = _variation(
+    _empty_error,
     name="empty_error",
-    stands=(OPERATION,),
     says="has an empty error while the job has not failed",
-    effect=_effect(_empty_error),
     options=(EMPTY,),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_empty_error),
     misfits=_fails,
-    layer=MEMBERS,
     form=NO_ERROR,
     source="seen in the wild",
     level=SHOULD,
 )
-NULL_ABSENT = Fault(
+NULL_ABSENT = _variation(
+    _null_absent,
     name="null_absent",
-    stands=(OPERATION,),
     says="has null for the members that it does not have yet",
-    effect=_effect(_null_absent),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_null_absent),
-    layer=MEMBERS,
     form=NO_VALUE,
     source="seen in the wild",
     level=SHOULD,
 )
-OTHER_PROGRESS = Fault(
+OTHER_PROGRESS = _variation(
+    _other_progress,
     name="other_progress",
-    stands=(OPERATION,),
     says="reports a progress that goes back, or is null",
-    effect=_effect(_other_progress),
     options=(PROGRESS,),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_other_progress),
     misfits=_needs("progress"),
-    layer=MEMBERS,
     form=NO_VALUE,
     source="seen in the wild",
     level=SHOULD,
 )
-OTHER_ERROR = Fault(
+OTHER_ERROR = _variation(
+    _other_error,
     name="error_shape",
-    stands=(OPERATION,),
     says="reports the error of a failed job in another shape that the contract has",
-    effect=_effect(_other_error),
     options=(SHAPE,),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_other_error),
     misfits=_fails,
     uses=frozenset({FAILING}),
-    layer=MEMBERS,
     form=ERROR_SHAPE,
     source="the contract",
     level=SHOULD,
 )
-WILD_ERROR = Fault(
+WILD_ERROR = _variation(
+    _wild_error,
     name="error_type",
-    stands=(OPERATION,),
     says="reports the error of a failed job as another type than the contract has",
-    effect=_effect(_wild_error),
     options=(ERROR_TYPE,),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_wild_error),
     misfits=_fails,
     uses=frozenset({FAILING}),
-    layer=MEMBERS,
     form=OTHER_ERROR_TYPE,
     source="seen in the wild",
     level=SHOULD,
 )
-OTHER_PLACE = Fault(
+OTHER_PLACE = _variation(
+    _elsewhere,
     name="other_place",
-    stands=(OPERATION,),
     says="has the URL of the video at another place that the contract lists",
-    effect=_effect(_elsewhere),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_elsewhere),
     misfits=_one_place,
-    layer=MEMBERS,
     form=FREEDOM,
     source="the contract",
     level=MUST,
 )
-WIDE_TEXT = Fault(
+WIDE_TEXT = _variation(
+    _with_wide_text,
     name="wide_text",
-    stands=(OPERATION,),
     says="adds an unknown member with characters beyond ASCII",
-    effect=_effect(_with_wide_text),
-    rank=RANK,
-    kind=VARIATION,
-    applies=_allowed(_with_wide_text),
-    layer=MEMBERS,
     form=JSON_FORM,
     source="RFC 8259, 8.1",
     level=MUST,

@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -40,6 +40,8 @@ from hobbyhorse.worlds.jobs import Job
 __all__ = ["Renderer", "VideoError"]
 
 Rendered = TypeVar("Rendered")
+FileKey = tuple[str, int, str, str]
+"""The identity of a job's file: the job's id and seed, a digest of its order, and the kind of the file."""
 Make = Callable[[VideoSpec, Path], object]
 
 # File names that are kept so that a further request for a job's file need not prepare its images again.
@@ -58,7 +60,7 @@ class Renderer:
         # Threads, not processes: ffmpeg does the work in processes of its own, and worker processes decode pictures.
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
         self._rendering: dict[object, asyncio.Task[Path]] = {}
-        self._names: dict[object, str] = {}
+        self._names: dict[FileKey, str] = {}
 
     async def video(self, job: Job, owner: str = "") -> Path:
         """Return the job's MP4, rendering it on first use, in a turn of its owner. Raises VideoError."""
@@ -95,11 +97,11 @@ class Renderer:
         found = None if name is None else self._cache.find(name)
         return self._marked(found, job) if found is not None and self._plain else found
 
-    def forget(self, jobs: Iterable[Job]) -> None:
-        """Forget the file names of jobs; the files stay in the cache."""
-        for job in jobs:
-            for kind in ("mp4", "jpg"):
-                self._names.pop(_key(job, kind), None)
+    def forget(self, jobs: Mapping[str, Job]) -> None:
+        """Forget the file names of jobs, given by id; the files stay in the cache."""
+        # Over the names, which are bounded, and not over the jobs, of which only those with files are looked up.
+        for key in [key for key in self._names if key[0] in jobs and key == _key(jobs[key[0]], key[-1])]:
+            del self._names[key]
 
     async def _once(self, job: Job, kind: str, make: Make, owner: str) -> Path:
         """Return a file of a job. Concurrent calls share one rendering."""
@@ -212,7 +214,7 @@ class Renderer:
         self._image_directory.cleanup()
 
 
-def _key(job: Job, kind: str) -> object:
+def _key(job: Job, kind: str) -> FileKey:
     """Return the identity of a job's file. The id alone is not enough, because equal seeds give equal ids."""
     return job.id, job.seed, _digest(job.order), kind
 
