@@ -114,8 +114,8 @@ KINDS: Mapping[str, type[Any]] = {
     "attempt": AttemptRecord,
 }
 """The kinds of records of which a world has any number, by name."""
-NAMES: Mapping[type[Any], frozenset[str]] = {
-    kind: frozenset(one.name for one in fields(kind)) for kind in [Head, *KINDS.values()]
+NAMES: Mapping[Any, frozenset[str]] = {
+    kind: frozenset(one.name for one in fields(kind)) for kind in (*KINDS.values(), Head)
 }
 
 
