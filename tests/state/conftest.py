@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.state.memory import MemoryStore
+from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.state.store import Store
 
 
@@ -26,7 +27,11 @@ async def memory(folder: Path, now: Callable[[], float]) -> Store:
     return MemoryStore(now)
 
 
-STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {"memory": memory}
+async def sqlite(folder: Path, now: Callable[[], float]) -> Store:
+    return SqliteStore(folder / "state", now)
+
+
+STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {"memory": memory, "sqlite": sqlite}
 
 
 @pytest.fixture
