@@ -28,7 +28,7 @@ from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
-from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
+from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, nothing_to_keep
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
@@ -38,6 +38,7 @@ from hobbyhorse.worlds.world import World, Worlds
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.kept.keeper import Keeper
     from hobbyhorse.traces.trace import Trace
 
 SERVER_PATHS = ("/media/", "/fixtures/", "/_mock/")
@@ -77,6 +78,8 @@ class Options:
     """Whether to accept only keys that were given a world in this process."""
     plain_videos: bool = False
     """Whether to render one video for all orders of the same size, duration and pictures, so that most need none."""
+    state: Keeper | None = None
+    """Keeps the worlds beyond the process; None for a state in memory only."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     """Judges a client by its trace; returns the report as JSON."""
 
@@ -98,6 +101,7 @@ class Fake:
             keep_jobs=self.options.keep_jobs,
             run=self.options.run,
         )
+        self.worlds.archive = self.options.state
         self.worlds.on_move = self._moved
         self.worlds.on_full = self.forget
         self.worlds.on_forget = self._forgotten
@@ -124,6 +128,7 @@ class Fake:
             public_url=self.options.public_url,
             strict=self.options.strict,
             origins=Origins(self.options.allow_origins),
+            kept=nothing_to_keep if self.options.state is None else self.options.state.kept,
         )
         self._files = FileRequests(self._services, self.server_routes)
 
@@ -132,7 +137,10 @@ class Fake:
         if self._dispatcher is None:
             from hobbyhorse.server.callbacks import CallbackDispatcher  # noqa: PLC0415 - delays readiness by 35 ms (httpx)
 
-            self._dispatcher = CallbackDispatcher(self.options.callback_secret)
+            state, secret = self.options.state, self.options.callback_secret
+            self._dispatcher = CallbackDispatcher(secret, self.worlds.signer)
+            if state is not None:
+                self._dispatcher = CallbackDispatcher(secret, self.worlds.signer, state.kept, state.earlier_attempts)
         return self._dispatcher
 
     def renderer(self) -> Renderer:
@@ -152,8 +160,6 @@ class Fake:
 
     def _forgotten(self, world: World, jobs: Collection[Job]) -> None:
         """Forget everything that was made for jobs that their world has forgotten."""
-        if self._dispatcher is not None:
-            self._dispatcher.forget_jobs(world, jobs)
         if self._renderer is not None:
             self._renderer.forget({job.id: job for job in jobs})
 
@@ -188,6 +194,7 @@ class Fake:
                 reset=self.reset,
                 trace=self.trace,
                 judge=options.judge,
+                kept=self._services.kept,
             )
             self._control = ControlPlane(context, access)
         return self._control
@@ -249,6 +256,8 @@ class Fake:
             await dispatcher.close()
         if renderer is not None:
             renderer.close()
+        if self.options.state is not None:
+            await self.options.state.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -310,8 +319,10 @@ class Fake:
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Handle the ASGI lifespan: nothing to start, everything to close."""
+        """Handle the ASGI lifespan: go on with a kept state, close everything."""
         await receive()
+        if self.options.state is not None:
+            self.options.state.start(self.worlds, self._services)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.close()

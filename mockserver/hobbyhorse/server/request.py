@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -46,6 +46,10 @@ CALLBACKS_MODULE, RENDERER_MODULE = "hobbyhorse.server.callbacks", "hobbyhorse.s
 """Modules that import httpx, and Pillow, which takes 60 ms."""
 CALLER = "hobbyhorse.server.caller"
 """The name of the ASGI extension that holds the caller of a connection's last request."""
+
+
+async def nothing_to_keep(world: World) -> None:
+    """Wait for nothing: the state is in memory only."""
 
 
 class ContractBroken(Exception):
@@ -90,7 +94,7 @@ class Services:
     `journal` has the exchanges without a world: their key is missing or not accepted. `elsewhere` has the origins that
     faults point clients to, `media_url` the origin of the files if it differs from the server's. `public_url` is the
     server's own origin in links, None for the origin of the request. If `strict`, responses are validated. `origins`
-    are of the web pages that may use the providers.
+    are of the web pages that may use the providers. `kept` waits until the changes of a world are kept.
     """
 
     contracts: Sequence[Contract]
@@ -106,6 +110,7 @@ class Services:
     strict: bool = False
     origins: Origins
     uploads: Turns = field(default_factory=Turns)
+    kept: Callable[[World], Awaitable[None]] = nothing_to_keep
 
     def origin(self, scope: Scope, host: bytes | None = None) -> str:
         """Return the server's origin for links, as `requested_origin` does unless it has a public one."""

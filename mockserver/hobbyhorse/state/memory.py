@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from hobbyhorse.state.records import (
     KEPT_LINES,
@@ -22,6 +22,8 @@ from hobbyhorse.state.records import (
     KeyRecord,
 )
 from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, TakenDue, check_kind
+
+Line = TypeVar("Line", ExchangeRecord, AttemptRecord)
 
 
 @dataclass(slots=True)
@@ -60,8 +62,11 @@ class StoredWorld:
         for exchange in changes.exchanges:
             self.note(exchange)
         for attempt in changes.attempts:
-            if (last := self.attempt.get(slot := attempt.number % KEPT_LINES)) is None or last.number <= attempt.number:
-                self.attempt[slot] = attempt
+            _put_line(self.attempt, attempt)
+        self._finish(changes)
+
+    def _finish(self, changes: Changes) -> None:
+        """Remove the dues that are done and the claims that are released."""
         for number in changes.done:
             self.due.pop(number, None)
         for name in changes.released:
@@ -72,8 +77,7 @@ class StoredWorld:
 
     def note(self, exchange: ExchangeRecord) -> None:
         """Put a line of the journal, in the place of the one that is `KEPT_LINES` older."""
-        if (last := self.exchange.get(slot := exchange.number % KEPT_LINES)) is None or last.number <= exchange.number:
-            self.exchange[slot] = exchange
+        _put_line(self.exchange, exchange)
 
     def _forget(self, numbers: Iterable[int]) -> None:
         """Forget jobs, with their keys and dues."""
@@ -187,6 +191,13 @@ class MemoryStore:
 
     def _open(self, world: str) -> StoredWorld:
         return self._worlds.setdefault(world, StoredWorld())
+
+
+def _put_line(lines: dict[int, Line], line: Line) -> None:
+    """Put a line into its slot, unless a newer one has taken that over."""
+    slot = line.number % KEPT_LINES
+    if slot not in lines or lines[slot].number <= line.number:
+        lines[slot] = line
 
 
 def _holds(key: KeyRecord, head: Head | None, now: float) -> bool:

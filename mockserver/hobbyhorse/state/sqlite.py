@@ -156,12 +156,12 @@ class SqliteStore:
     ) -> Page:
         """Return the newest records of a kind whose number is less than `before`; keys are not numbered, and all."""
         await self._done(lambda db: None)
-        return self.read(lambda db: tables.page(db, world, kind, provider, before, count))
+        return self.read(lambda db: tables.page(db, world, kind, provider=provider, before=before, count=count))
 
     async def worlds(self) -> Sequence[str]:
         """Return the handles of all worlds, sorted."""
         await self._done(lambda db: None)
-        return self.read(lambda db: [handle for (handle,) in db.execute("select handle from world order by handle")])
+        return self.read(tables.handles)
 
     async def take(self, count: int) -> Sequence[TakenDue]:
         """Take dues whose moment has come on the clock of their world, each for `LEASE_SECONDS`."""

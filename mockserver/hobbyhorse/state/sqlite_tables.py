@@ -1,4 +1,4 @@
-"""The tables of a SQLite state, and the statements that change and read them. Each function is one part of a transaction.
+"""The tables of a SQLite state, and the statements that change and read them, each a part of a transaction.
 
 A row has the members of a record that statements compare, and the whole record as JSON. The newest `KEPT_LINES` lines
 of a journal and attempts of callbacks are kept, each in a slot that a later one takes over: so the tables stay small
@@ -15,6 +15,7 @@ from hobbyhorse.state.records import (
     KEPT_LINES,
     KINDS,
     LEASE_SECONDS,
+    DueRecord,
     ExchangeRecord,
     Head,
     JobRecord,
@@ -105,17 +106,23 @@ def put(db: sqlite3.Connection, changes: Changes) -> None:
         _open(db, world)
     if changes.jobs:
         db.executemany(PUT_JOB, [_job_row(world, one) for one in changes.jobs])
+    _put_jobs_work(db, changes)
+    if changes.exchanges:
+        put_exchanges(db, [(world, one) for one in changes.exchanges])
+    if changes.attempts:
+        slots = [(world, one.number % KEPT_LINES, one.number, encode(one).decode()) for one in changes.attempts]
+        db.executemany(PUT_ATTEMPT, slots)
+
+
+def _put_jobs_work(db: sqlite3.Connection, changes: Changes) -> None:
+    """Put the idempotency keys and the dues of changes."""
+    world = changes.world
     if changes.keys:
         keys = [(world, one.provider, one.key, one.job, encode(one).decode()) for one in changes.keys]
         db.executemany(PUT_KEY, keys)
     if changes.dues:
         dues = [(world, one.number, one.moment, one.job, encode(one).decode()) for one in changes.dues]
         db.executemany(PUT_DUE, dues)
-    if changes.exchanges:
-        put_exchanges(db, [(world, one) for one in changes.exchanges])
-    if changes.attempts:
-        slots = [(world, one.number % KEPT_LINES, one.number, encode(one).decode()) for one in changes.attempts]
-        db.executemany(PUT_ATTEMPT, slots)
     if changes.done:
         db.executemany("delete from due where world = ? and number = ?", [(world, number) for number in changes.done])
     if changes.released:
@@ -218,10 +225,18 @@ def find_key(db: sqlite3.Connection, world: str, provider: str, key: str) -> Key
     return None if record is None else decode(KeyRecord, record)
 
 
-def page(db: sqlite3.Connection, world: str, kind: str, provider: str | None, before: int | None, count: int) -> Page:
+def page(
+    db: sqlite3.Connection,
+    world: str,
+    kind: str,
+    *,
+    provider: str | None = None,
+    before: int | None = None,
+    count: int = 100,
+) -> Page:
     """Return the newest records of a kind whose number is less than `before`; keys are not numbered, and all."""
     check_kind(kind)
-    where, given = "world = ?", [world]
+    where, given = "world = ?", list[object]([world])
     if provider is not None:
         where, given = f"{where} and provider = ?", [*given, provider]
     if kind == "key":
@@ -233,6 +248,56 @@ def page(db: sqlite3.Connection, world: str, kind: str, provider: str | None, be
         f"select record from {kind} where {where} order by number desc limit ?", (*given, count + 1)
     ).fetchall()
     return Page([decode(KINDS[kind], record) for (record,) in reversed(rows[:count])], len(rows) > count)
+
+
+def handles(db: sqlite3.Connection) -> list[str]:
+    """Return the handles of all worlds, sorted."""
+    return [handle for (handle,) in db.execute("select handle from world order by handle")]
+
+
+def idle_handles(db: sqlite3.Connection, count: int) -> list[str]:
+    """Return the handles of worlds in which nothing runs, least recently used first."""
+    idle = (
+        "not exists (select 1 from due where world = handle) and handle not in (select world from job where end = '')"
+    )
+    return [
+        handle for (handle,) in db.execute(f"select handle from world where {idle} order by used limit ?", (count,))
+    ]
+
+
+def busy(db: sqlite3.Connection) -> list[str]:
+    """Return the handles of the worlds in which something runs."""
+    rows = db.execute("select world from due union select world from job where end = '' order by world")
+    return [handle for (handle,) in rows]
+
+
+def last_used(db: sqlite3.Connection) -> int:
+    """Return the number of the last request of any world."""
+    return _value(db, "select max(used) from world") or 0
+
+
+def running_jobs(db: sqlite3.Connection, world: str) -> list[JobRecord]:
+    """Return the running jobs of a world, in the order of their numbers."""
+    rows = db.execute("select record from job where world = ? and end = '' order by number", (world,))
+    return [decode(JobRecord, record) for (record,) in rows]
+
+
+def ended(db: sqlite3.Connection, world: str) -> list[tuple[int, str, str, str, str, str]]:
+    """Return number, id, provider, stage, class and order of the jobs of a world that have ended, by number."""
+    query = "select number, id, provider, end, kind, hash from job where world = ? and end <> '' order by number"
+    return db.execute(query, (world,)).fetchall()
+
+
+def job_of_world(db: sqlite3.Connection, world: str, job: str) -> JobRecord:
+    """Return a job of a world by id; it must be there."""
+    found: JobRecord = decode(JobRecord, _value(db, "select record from job where id = ? and world = ?", job, world))
+    return found
+
+
+def dues(db: sqlite3.Connection, world: str) -> list[DueRecord]:
+    """Return the dues of a world, in the order in which they were added."""
+    rows = db.execute("select record from due where world = ? order by number", (world,))
+    return [decode(DueRecord, record) for (record,) in rows]
 
 
 def heads(db: sqlite3.Connection) -> Iterator[tuple[str, Head]]:

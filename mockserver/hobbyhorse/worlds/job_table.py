@@ -15,17 +15,18 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from copy import copy
 from decimal import Decimal
 from heapq import heappop, heappush
 from itertools import islice
-from typing import overload
+from typing import Any, overload
 
 from hobbyhorse.contract.request import Order
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.ledger import LedgerEntry, Totals
 from hobbyhorse.worlds.packing import Packer
+from hobbyhorse.worlds.unkept import Unkept
 
 # Jobs that ended last stay unpacked: their clients are about to read them.
 MOST_UNPACKED = 100
@@ -51,7 +52,7 @@ class JobIndex:
             self._free(self._emptied[0])
 
     def has(self, provider: str, job_id: str) -> bool:
-        """Whether any world has a provider's job."""
+        """Whether any world in this process has a provider's job."""
         table = self._tables[provider].get(job_id)
         return table is not None and not table.emptied
 
@@ -80,6 +81,10 @@ class JobTable(Mapping[str, Job]):
     def __init__(self, index: JobIndex | None = None) -> None:
         self.emptied = False
         self._index = index or JobIndex()
+        self.unkept: Unkept | None = None
+        """Notes the ends of jobs, if they are kept."""
+        self._archive: Callable[[str], Job] | None = None
+        # Packed jobs are bytes; a job in the archive is no bytes.
         self._jobs: dict[str, Job | bytes] = {}
         # The ids by number, from the first number that is kept; None for a job that was forgotten.
         self._ids: list[str | None] = []
@@ -122,7 +127,53 @@ class JobTable(Mapping[str, Job]):
     def empty(self) -> JobTable:
         """Give up this table; return an empty one instead."""
         self._index.empty(self)
-        return JobTable(self._index)
+        made = JobTable(self._index)
+        made.unkept = self.unkept
+        return made
+
+    def tallies(self) -> list[Any]:
+        """Return as JSON what cannot be counted from the kept jobs, for `restore`."""
+        return [self._first_number, len(self._ids), self._lost_before, self._duplicates, str(self._spent)]
+
+    def restore(
+        self, tallies: Sequence[Any], running: Iterable[Job], ended: Iterable[KeptEnd], archive: Callable[[str], Job]
+    ) -> None:
+        """Fill an empty table with the kept jobs of an earlier process, each kind in the order of the numbers.
+
+        `archive` returns a job that has ended by its id.
+        """
+        self._archive = archive
+        self._first_number, count, self._lost_before, self._duplicates, spent = tallies
+        self._ids, self._spent = [None] * count, Decimal(spent)
+        orders: dict[bytes, list[int]] = defaultdict(list)
+        for end in ended:
+            self._restore_end(end, orders)
+        for job in running:
+            self._ids[job.number - self._first_number] = job.id
+            self._jobs[job.id] = self._open[job.number] = job
+            self._reserved += job.cost
+            heappush(self._planned, (job.finished, job.number))
+            orders[_hash(job.contract.key, job.order)].append(job.number)
+            for provider in (None, job.contract.key):
+                insort(self._by_provider[provider], job.number)
+            self._index.add(job.contract.key, job.id, self)
+        self._orders = {
+            order: Repeats(*sorted(numbers)) if numbers[1:] else numbers[0] for order, numbers in orders.items()
+        }
+
+    def _restore_end(self, end: KeptEnd, orders: Mapping[bytes, list[int]]) -> None:
+        """Note a job that has ended; it stays in the archive."""
+        number, job_id, provider, stage, kind, order = end
+        self._ids[number - self._first_number] = job_id
+        self._jobs[job_id] = b""
+        for key in (None, provider):
+            self._by_provider[key].append(number)
+        self._by_end[provider, stage, kind].append(number)
+        self._index.add(provider, job_id, self)
+        if kind == "success":
+            orders[bytes.fromhex(order)].append(number)
+        else:
+            self._lost.add(number)
 
     def snapshot(self) -> JobTable:
         """Return a copy that another thread may read. Jobs are shared, and none may be added to the copy."""
@@ -130,6 +181,7 @@ class JobTable(Mapping[str, Job]):
         for name, value in vars(self).items():
             if isinstance(value, (dict, list, set, deque)):
                 setattr(made, name, copy(value))
+        made.unkept = None
         for lists in (made._by_provider, made._by_end):
             lists.update({name: numbers[:] for name, numbers in lists.items()})  # type: ignore[misc]
         return made
@@ -214,6 +266,9 @@ class JobTable(Mapping[str, Job]):
         else:
             self._lose(job)
         insort(self._by_end[job.contract.key, stage.name, stage.kind], number)
+        if self.unkept is not None:
+            # It follows from the timeline and the clock, so nobody waits until it is kept.
+            self.unkept.job(job, urgent=False)
         self._keep_unpacked(number)
 
     def _lose(self, job: Job) -> None:
@@ -241,7 +296,7 @@ class JobTable(Mapping[str, Job]):
         found = self._jobs[job_id]
         if isinstance(found, bytes):
             # It replaces its bytes, so that a change of it is kept.
-            found = self._jobs[job_id] = self._packer.unpack(found)
+            found = self._jobs[job_id] = self._unpacked_job(job_id, found)
             self._keep_unpacked(found.number)
         return found
 
@@ -266,8 +321,16 @@ class JobTable(Mapping[str, Job]):
 
     def at(self, number: int) -> Job:
         """Return the job with a number. A packed job is a copy: its changes are lost."""
-        found = self._jobs[self._id(number)]
-        return self._packer.unpack(found) if isinstance(found, bytes) else found
+        job_id = self._id(number)
+        found = self._jobs[job_id]
+        return self._unpacked_job(job_id, found) if isinstance(found, bytes) else found
+
+    def _unpacked_job(self, job_id: str, found: bytes) -> Job:
+        """Return a job that is packed, or in the archive."""
+        if not found:
+            assert self._archive is not None
+            return self._archive(job_id)
+        return self._packer.unpack(found)
 
     def numbers(self, provider: str | None = None) -> Sequence[int]:
         """Return the numbers of the jobs of a provider, or of all, ascending."""
@@ -329,12 +392,16 @@ class _Jobs(ValuesView[Job]):
         return map(self._mapping.at, tuple(self._mapping.numbers())[::-1])
 
 
+KeptEnd = tuple[int, str, str, str, str, str]
+"""A job that has ended: number, id, provider, stage, class of the stage, hash of the order."""
+
+
 class Repeats:
     """The numbers of the jobs with one order, ascending, without the lost ones."""
 
-    def __init__(self, number: int) -> None:
-        self._numbers = deque([number])
-        self.count = 1
+    def __init__(self, *numbers: int) -> None:
+        self._numbers = deque(numbers)
+        self.count = len(numbers)
 
     @property
     def first(self) -> int:
@@ -382,6 +449,11 @@ class Newest(Sequence[int]):
 def count_before(numbers: Sequence[int], number: int | None) -> int:
     """Return how many of the ascending numbers are less than `number`; all if it is None."""
     return len(numbers) if number is None else bisect_left(numbers, number)
+
+
+def order_hash(job: Job) -> str:
+    """Return a hash that is equal for jobs with equal orders at one provider."""
+    return _hash(job.contract.key, job.order).hex()
 
 
 def _hash(provider: str, order: Order) -> bytes:

@@ -19,7 +19,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
-from hobbyhorse.server.request import header
+from hobbyhorse.server.request import header, nothing_to_keep
 from hobbyhorse.server.worker.threads import WorldThreads
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
 from hobbyhorse.traces.redaction import Redactor
@@ -70,6 +70,7 @@ class ControlContext:
     reset: Callable[[World, Collection[str]], None]
     trace: Callable[[World, Contract, str], Trace]
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    kept: Callable[[World], Awaitable[None]] = nothing_to_keep
     threads: WorldThreads = field(default_factory=WorldThreads)
 
     def contract(self, key: str | None) -> Contract | None:
