@@ -47,6 +47,11 @@ class Schemas:
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
         self._registry: jsonschema_rs.Registry | None = None
 
+    @property
+    def documents(self) -> Mapping[str, Any]:
+        """The documents by file name."""
+        return self._documents
+
     def document(self, file: str) -> Any:
         """Return a file's whole document. Raises KeyError."""
         return self._documents[file]

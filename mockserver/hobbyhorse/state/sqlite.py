@@ -107,6 +107,11 @@ class SqliteStore:
 
     # The interface of a store.
 
+    @property
+    def found(self) -> Meta | None:
+        """The facts that were set, or None for a new state."""
+        return self._found
+
     async def meta(self) -> Meta | None:
         """Return the facts that were set, or None for an empty store."""
         return self._found
@@ -239,10 +244,11 @@ class SqliteStore:
                 tables.put_exchanges(db, notes)
                 results = [one(db) for one, _ in work]
                 db.execute("commit")
-            except sqlite3.Error as error:
+            except Exception as error:
                 with suppress(sqlite3.Error):
                     db.execute("rollback")
-                if time.monotonic() > until:
+                # Any other error is a mistake of this program, which no second try mends.
+                if time.monotonic() > until or not isinstance(error, sqlite3.Error):
                     self.on_failure(f"the state in {str(self.folder.path)!r} cannot be written: {error}")
                     return None
                 time.sleep(RETRY_SECONDS)

@@ -135,31 +135,34 @@ class JobTable(Mapping[str, Job]):
         """Return as JSON what cannot be counted from the kept jobs, for `restore`."""
         return [self._first_number, len(self._ids), self._lost_before, self._duplicates, str(self._spent)]
 
-    def restore(
-        self, tallies: Sequence[Any], running: Iterable[Job], ended: Iterable[KeptEnd], archive: Callable[[str], Job]
-    ) -> None:
-        """Fill an empty table with the kept jobs of an earlier process, each kind in the order of the numbers.
+    def restore(self, tallies: Sequence[Any], running: Iterable[Job], archive: Callable[[str], Job]) -> None:
+        """Fill an empty table with the running jobs of an earlier process; `restore_ended` has to follow.
 
-        `archive` returns a job that has ended by its id.
+        Until then, the table only finds these jobs by id. `archive` returns a job that has ended by its id.
         """
         self._archive = archive
         self._first_number, count, self._lost_before, self._duplicates, spent = tallies
         self._ids, self._spent = [None] * count, Decimal(spent)
-        orders: dict[bytes, list[int]] = defaultdict(list)
-        for end in ended:
-            self._restore_end(end, orders)
         for job in running:
             self._ids[job.number - self._first_number] = job.id
             self._jobs[job.id] = self._open[job.number] = job
             self._reserved += job.cost
             heappush(self._planned, (job.finished, job.number))
+            self._index.add(job.contract.key, job.id, self)
+
+    def restore_ended(self, ended: Iterable[KeptEnd]) -> None:
+        """Add the jobs of an earlier process that have ended, in the order of their numbers."""
+        orders: dict[bytes, list[int]] = defaultdict(list)
+        for end in ended:
+            self._restore_end(end, orders)
+        for job in self._open.values():
             orders[_hash(job.contract.key, job.order)].append(job.number)
             for provider in (None, job.contract.key):
                 insort(self._by_provider[provider], job.number)
-            self._index.add(job.contract.key, job.id, self)
-        self._orders = {
-            order: Repeats(*sorted(numbers)) if numbers[1:] else numbers[0] for order, numbers in orders.items()
-        }
+        # The mapping lists the oldest job first.
+        self._jobs = {name: self._jobs[name] for name in self._ids if name is not None}
+        for order, numbers in orders.items():
+            self._orders[order] = Repeats(*sorted(numbers)) if len(numbers) > 1 else numbers[0]
 
     def _restore_end(self, end: KeptEnd, orders: Mapping[bytes, list[int]]) -> None:
         """Note a job that has ended; it stays in the archive."""

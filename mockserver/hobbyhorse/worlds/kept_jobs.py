@@ -38,7 +38,7 @@ def job_record(job: Job, *, ended: bool, now: float) -> JobRecord:
             "submission": None if submission is None else (submission.url, written(submission.body)),
             "begins": job.begins,
             "queued": job.ahead is not None,
-            "callback": job.callback,
+            "callback": None if job.callback is None else tuple(job.callback),
             "notified": job.notified,
             "scenario": None if active is None else write_active(active),
         },

@@ -9,7 +9,8 @@ from typing import Any
 from hobbyhorse.scenarios.kept import ScenarioReader, write_scenarios
 from hobbyhorse.state.records import ExchangeRecord, Head, read, written
 from hobbyhorse.traces.exchange import RawHeaders
-from hobbyhorse.traces.redaction import KEY, SHORTEST_KEY
+from hobbyhorse.traces.redaction import SHORTEST_KEY
+from hobbyhorse.traces.trace import KEY
 from hobbyhorse.worlds.journal import Delivery, Entry, JournalNote
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.world import Ending, World

@@ -85,6 +85,6 @@ def _values(job: Job) -> dict[str, Any]:
         "error": job.error,
         "collected": job.collected,
         "submission": None if submission is None else (submission.url, submission.body.decode()),
-        "callback": job.callback,
+        "callback": None if job.callback is None else tuple(job.callback),
         "notified": job.notified,
     }

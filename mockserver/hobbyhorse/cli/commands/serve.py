@@ -26,14 +26,17 @@ from hobbyhorse.server.control.access import origin_of
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.run import serve
+from hobbyhorse.state.store import StateError
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
 if TYPE_CHECKING:  # the server does not need traces to start, see _judge
+    from hobbyhorse.server.kept.keeper import Keeper
     from hobbyhorse.traces.trace import Trace
 
 # The panels of --help; they appear in the order of the options below.
-NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+NETWORK, TIME, CONTRACTS, MEDIA = "Network", "Time", "Contracts", "Media"
+STATE, CONTROL, LIMITS = "State", "Control", "Limits"
 
 # 100,000 worlds took 1.1 GB; a shared server of twelve teams has some hundred keys a day.
 KEEP_WORLDS = 10_000
@@ -115,6 +118,15 @@ def command(
     cache_size: Annotated[
         int, typer.Option(metavar="MB", min=1, help="Keep at most MB megabytes of videos.", rich_help_panel=MEDIA)
     ] = 1024,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep all jobs, callbacks and idempotency keys in DIR, so that the next server goes on with them; "
+            "by default they end with the server.",
+            rich_help_panel=STATE,
+        ),
+    ] = None,
     scenarios: Annotated[list[Path] | None, scenarios_option(CONTROL)] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random choice.", rich_help_panel=CONTROL)] = 0,
     control_key: Annotated[
@@ -215,6 +227,7 @@ def command(
         # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
     cache = _writable_cache(cache)
+    keeper = None if state is None else _open_state(state, seed, loaded)
     bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
     options = Options(
         pace=pace,
@@ -236,10 +249,21 @@ def command(
         keep_jobs=keep_jobs,
         run=os.urandom(RUN_BYTES).hex(),
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
+        state=keeper,
         judge=_judge,
     )
     control_is_off = control_key is None and not options.loopback
     serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off))
+
+
+def _open_state(text: str, seed: int, contracts: Sequence[Contract]) -> Keeper:
+    """Open the kept state. Raises UsageError."""
+    from hobbyhorse.server.kept.opening import open_state  # noqa: PLC0415 - 60 ms (sqlite3, httpx), for --state alone
+
+    try:
+        return open_state(text, seed, contracts)
+    except StateError as error:
+        raise UsageError(f"--state: {error}") from None
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.state import sqlite_tables as tables
-from hobbyhorse.state.records import DueRecord
+from hobbyhorse.state.records import KEPT_LINES, DueRecord
 from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
 from hobbyhorse.worlds.job_table import KeptEnd
