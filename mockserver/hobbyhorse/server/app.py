@@ -149,7 +149,9 @@ class Fake:
             from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - delays readiness by 58 ms (pillow, httpx)
 
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
-            self._renderer = Renderer(cache, self._services.policy, self.options.plain_videos)
+            state, plain = self.options.state, self.options.plain_videos
+            pictures = state.pictures if state is not None else None
+            self._renderer = Renderer(cache, self._services.policy, plain, pictures=pictures)
         return self._renderer
 
     def _moved(self, world: World, job: Job) -> None:

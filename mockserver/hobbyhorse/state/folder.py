@@ -22,7 +22,9 @@ class StateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            (path / PICTURES).mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Prompts and pictures are in it.
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (path / PICTURES).mkdir(exist_ok=True)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StateError(f"{str(path)!r} cannot be written to: {error.strerror or error}") from None

@@ -304,13 +304,46 @@ def read_meta(db: sqlite3.Connection) -> Meta | None:
     return Meta(found["seed"], found["contracts"], found["format"])
 
 
-def open_reading(path: Path) -> sqlite3.Connection:
-    """Open a state to read it, also while a server uses it. Raises StateError."""
-    if not (path / DATABASE).is_file():
-        raise StateError(f"{str(path)!r} has no state")
-    try:
-        db = _connect(path / DATABASE, writable=False)
-        read_meta(db)
-    except sqlite3.Error as error:
-        raise StateError(f"{str(path)!r} is not a state: {error}") from None
-    return db
+class SqliteReader:
+    """The state in a folder as it is at one moment, also while a server uses it. Raises StateError."""
+
+    def __init__(self, path: Path) -> None:
+        if not (path / DATABASE).is_file():
+            raise StateError(f"{str(path)!r} has no state")
+        try:
+            self._db = _connect(path / DATABASE, writable=False)
+            # Everything is read in one transaction, which sees one moment.
+            self._db.execute("begin")
+            self._meta = read_meta(self._db)
+        except sqlite3.Error as error:
+            raise StateError(f"{str(path)!r} is not a state: {error}") from None
+
+    async def meta(self) -> Meta | None:
+        """Return the facts that were set, or None for an empty store."""
+        return self._meta
+
+    async def worlds(self) -> Sequence[str]:
+        """Return the handles of all worlds, sorted."""
+        return tables.handles(self._db)
+
+    async def look(self, world: str, provider: str | None = None, job: str | None = None) -> Look:
+        """Return a world's head, and a provider's job by id."""
+        return tables.look(self._db, time.time(), world, provider, job)
+
+    async def page(
+        self, world: str, kind: str, *, provider: str | None = None, before: int | None = None, count: int = 100
+    ) -> Page:
+        """Return the newest records of a kind whose number is less than `before`; keys are not numbered, and all."""
+        return tables.page(self._db, world, kind, provider=provider, before=before, count=count)
+
+    async def damage(self) -> Sequence[str]:
+        """Return what SQLite finds wrong with the file."""
+        try:
+            rows = self._db.execute("pragma integrity_check").fetchall()
+        except sqlite3.Error as error:
+            return [f"the database is damaged: {error}"]
+        return [] if rows == [("ok",)] else [f"the database is damaged: {text}" for (text,) in rows]
+
+    async def close(self) -> None:
+        """Let go of the state."""
+        self._db.close()

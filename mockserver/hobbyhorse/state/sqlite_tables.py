@@ -282,6 +282,12 @@ def running_jobs(db: sqlite3.Connection, world: str) -> list[JobRecord]:
     return [decode(JobRecord, record) for (record,) in rows]
 
 
+def called(db: sqlite3.Connection, world: str) -> list[tuple[int, str]]:
+    """Return number and id of the jobs of a world that have ended, and for which something is due."""
+    query = "select number, id from job where world = ?1 and end <> '' and id in (select job from due where world = ?1)"
+    return db.execute(query, (world,)).fetchall()
+
+
 def ended(db: sqlite3.Connection, world: str) -> list[tuple[int, str, str, str, str, str]]:
     """Return number, id, provider, stage, class and order of the jobs of a world that have ended, by number."""
     query = "select number, id, provider, end, kind, hash from job where world = ? and end <> '' order by number"

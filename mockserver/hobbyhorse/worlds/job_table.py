@@ -135,10 +135,17 @@ class JobTable(Mapping[str, Job]):
         """Return as JSON what cannot be counted from the kept jobs, for `restore`."""
         return [self._first_number, len(self._ids), self._lost_before, self._duplicates, str(self._spent)]
 
-    def restore(self, tallies: Sequence[Any], running: Iterable[Job], archive: Callable[[str], Job]) -> None:
+    def restore(
+        self,
+        tallies: Sequence[Any],
+        running: Iterable[Job],
+        archive: Callable[[str], Job],
+        called: Iterable[tuple[int, str]] = (),
+    ) -> None:
         """Fill an empty table with the running jobs of an earlier process; `restore_ended` has to follow.
 
-        Until then, the table only finds these jobs by id. `archive` returns a job that has ended by its id.
+        Until then, the table only finds jobs by id: the running ones, and those that have ended and are `called`, by
+        number and id. `archive` returns a job that has ended by its id.
         """
         self._archive = archive
         self._first_number, count, self._lost_before, self._duplicates, spent = tallies
@@ -149,6 +156,9 @@ class JobTable(Mapping[str, Job]):
             self._reserved += job.cost
             heappush(self._planned, (job.finished, job.number))
             self._index.add(job.contract.key, job.id, self)
+        for number, job_id in called:
+            self._ids[number - self._first_number] = job_id
+            self._jobs[job_id] = b""
 
     def restore_ended(self, ended: Iterable[KeptEnd]) -> None:
         """Add the jobs of an earlier process that have ended, in the order of their numbers."""
@@ -168,7 +178,7 @@ class JobTable(Mapping[str, Job]):
         """Note a job that has ended; it stays in the archive."""
         number, job_id, provider, stage, kind, order = end
         self._ids[number - self._first_number] = job_id
-        self._jobs[job_id] = b""
+        self._jobs.setdefault(job_id, b"")
         for key in (None, provider):
             self._by_provider[key].append(number)
         self._by_end[provider, stage, kind].append(number)

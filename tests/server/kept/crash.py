@@ -123,7 +123,11 @@ class Receiver:
             def log_message(self, *arguments: Any) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            # A restarted server sends everything that was due at once; the usual 5 would refuse most of it.
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/done"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -141,6 +145,7 @@ class Receiver:
 class Balance:
     """What clients were told, and what the server has at the end."""
 
+    contract: Contract
     told: dict[tuple[str, str], str] = field(default_factory=dict)
     """The job that a response has named, by API key and idempotency key."""
     changed: list[str] = field(default_factory=list)
@@ -149,11 +154,10 @@ class Balance:
     kills: int = 0
 
 
-def orders(
-    contract: Contract, server: Served, receiver: Receiver, balance: Balance, api_key: str, stop: threading.Event
-) -> None:
+def orders(server: Served, receiver: Receiver, balance: Balance, api_key: str, stop: threading.Event) -> None:
     """Order again and again, each order until it is accepted, and some a second time."""
-    model = next(one for one in contract.models)
+    contract = balance.contract
+    model = contract.models[0]
     pointer = contract.operations["submit"].bindings["callback_url"].request[0].pointer
     place = contract.idempotency.key
     assert place is not None
@@ -182,12 +186,11 @@ def orders(
 
 def run(contract: Contract, folder: Path, kills: int, seed: int, *, clients: int = 3) -> list[str]:
     """Kill the server that many times beside clients; return every complaint about the end."""
-    draw, receiver, balance, stop = random.Random(seed), Receiver(), Balance(), threading.Event()
+    draw, receiver, balance, stop = random.Random(seed), Receiver(), Balance(contract), threading.Event()
     keys = [f"crash-client-{number}" for number in range(clients)]
     with serving("--state", str(folder), "--seed", "3") as server:
         threads = [
-            threading.Thread(target=orders, args=(contract, server, receiver, balance, key, stop), daemon=True)
-            for key in keys
+            threading.Thread(target=orders, args=(server, receiver, balance, key, stop), daemon=True) for key in keys
         ]
         for thread in threads:
             thread.start()
@@ -202,20 +205,19 @@ def run(contract: Contract, folder: Path, kills: int, seed: int, *, clients: int
             thread.join(READY_SECONDS)
         complaints = [f"{name} was another job later" for name in balance.changed]
         complaints += [f"refused with {status} {count} times" for status, count in balance.refused.items()]
-        complaints += check(contract, server, receiver, balance, keys)
+        complaints += check(server, receiver, balance, keys)
     complaints += server.errors
     receiver.close()
     print(f"{len(balance.told)} orders, {balance.kills} kills, {len(receiver.bodies)} callbacks", os.getpid())
     return complaints
 
 
-def check(
-    contract: Contract, server: Served, receiver: Receiver, balance: Balance, keys: Sequence[str]
-) -> Iterator[str]:
+def check(server: Served, receiver: Receiver, balance: Balance, keys: Sequence[str]) -> Iterator[str]:
     """Yield what is lost, double, not replayed, or not called back."""
     until = time.monotonic() + READY_SECONDS
     while time.monotonic() < until and not all(receiver.has(job) for job in balance.told.values()):
         time.sleep(0.1)
+    contract = balance.contract
     model, place = contract.models[0], contract.idempotency.key
     pointer = contract.operations["submit"].bindings["callback_url"].request[0].pointer
     assert place is not None
@@ -230,7 +232,7 @@ def check(
             if replay.reading.values.get("job") != job:
                 yield f"{name} is not replayed: {replay.status} {replay.content[:200]!r}"
             if not receiver.has(job):
-                yield f"no callback for {name}"
+                yield f"no callback for {name} of {key}: {job}"
     for key in keys:
         told = sum(one == key for one, _ in balance.told)
         total = server.control("GET", "jobs?limit=1", key)["total"]

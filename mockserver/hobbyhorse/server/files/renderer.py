@@ -51,10 +51,11 @@ MOST_NAMES = 10_000
 class Renderer:
     """Renders the files of jobs on at most one thread per core, and stores the input images until it is closed."""
 
-    def __init__(self, cache: Cache, policy: FetchPolicy, plain: bool = False) -> None:
+    def __init__(self, cache: Cache, policy: FetchPolicy, plain: bool = False, *, pictures: Path | None = None) -> None:
+        """Make a renderer. The input images are kept in `pictures`; without it, they end with the renderer."""
         self._image_directory = ScratchDirectory()
         self.workers = WorkerPool()
-        self.image_store = ImageStore(self._image_directory.path, policy, self.workers)
+        self.image_store = ImageStore(pictures or self._image_directory.path, policy, self.workers)
         self._turns = Turns()
         self._cache, self._plain = cache, plain
         # Threads, not processes: ffmpeg does the work in processes of its own, and worker processes decode pictures.

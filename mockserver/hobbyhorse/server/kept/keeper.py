@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
@@ -61,6 +62,11 @@ class Keeper:
         for handle in self._store.read(tables.busy):
             worlds.restore(handle)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of the input images."""
+        return self._store.folder.pictures
 
     # What `Worlds` needs.
 

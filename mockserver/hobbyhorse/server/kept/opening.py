@@ -15,7 +15,6 @@ from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.state.store import StateError, agreed
 
-
 SYNCS = ("normal", "full")
 
 

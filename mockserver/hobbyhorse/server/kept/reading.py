@@ -42,12 +42,14 @@ class WorldReader:
         records = self.store.read(lambda db: tables.running_jobs(db, world.handle))
         # The start was refused if a provider with running jobs is not served.
         running = [reader.job(record) for record in records if record.provider in reader.contracts]
-        world.jobs.restore(head.values["jobs"], running, lambda job_id: self._job(reader, world.handle, job_id))
+        called = self.store.read(lambda db: tables.called(db, world.handle))
+        world.jobs.restore(head.values["jobs"], running, lambda job_id: self._job(reader, world.handle, job_id), called)
         for job, record in zip(running, records, strict=False):
             if record.values["queued"]:
                 world.wait_in_queue(job)
         world.idempotency = IdempotencyKeys(kept=lambda provider, key: self._key(world.handle, provider, key))
-        world.journal.restore(head.values["journal"], lambda: self._lines(world.handle))
+        total = head.values["journal"]
+        world.journal.restore(total, lambda: self._lines(world.handle, total))
         return True
 
     def wake(self, world: World) -> None:
@@ -72,7 +74,7 @@ class WorldReader:
         found = self.store.read(lambda db: tables.find_key(db, handle, provider, key))
         return None if found is None else read_key(found)
 
-    def _lines(self, handle: str) -> Iterator[Entry]:
-        """Read the lines of a journal."""
-        page = self.store.read(lambda db: tables.page(db, handle, "exchange", count=KEPT_LINES))
+    def _lines(self, handle: str, total: int) -> Iterator[Entry]:
+        """Read the lines of a journal up to a total: later ones are of this process, and in memory too."""
+        page = self.store.read(lambda db: tables.page(db, handle, "exchange", before=total, count=KEPT_LINES))
         return map(read_line, page.records)
