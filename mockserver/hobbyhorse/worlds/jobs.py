@@ -36,8 +36,8 @@ class Job:
     `error` is the (code, message) of a failure. A job is `held` while its pictures are checked: it does not end before
     that. It is `collected` when its end was shown, in a response or in an acknowledged callback. `submission` is None
     if the body is larger than MOST_KEPT. With limited workers, `begins` is the moment at which one takes it, and
-    `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0. `counted` is
-    the stage in which its table counts it.
+    `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0.
+    `counted` is the stage in which its table counts it.
     """
 
     id: str
