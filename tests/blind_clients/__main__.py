@@ -41,8 +41,9 @@ def clean_twin(path: Path) -> str:
     """Return a name of the clean twin: equal for files whose twin is one imported class, else the file's own."""
     tree = ast.parse(path.read_text())
     imported = {one.name for node in tree.body if isinstance(node, ast.ImportFrom) for one in node.names}
-    pairs = (node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple))
-    twin = next((node.value.elts[1] for node in pairs if ast.unparse(node.targets[0]) == "(broken, clean)"), None)
+    assigned = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    pair = assigned.get("(broken, clean)")
+    twin = pair.elts[1] if isinstance(pair, ast.Tuple) else None
     if isinstance(twin, ast.Call) and {one.id for one in ast.walk(twin) if isinstance(one, ast.Name)} <= imported:
         return ast.unparse(twin)
     return path.stem
