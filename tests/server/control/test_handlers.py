@@ -484,7 +484,7 @@ async def test_settings_are_shown_and_changed(one: Contract) -> None:
     assert await plane.ok("GET", "/settings") == changed
     assert await plane.ok("GET", "/settings", key="another") == before
     restored = await plane.ok("PATCH", "/settings", {"limits": {"balance": None, "workers": None}})
-    assert restored == {"pace": "instant", "limits": before["limits"]}
+    assert restored == {"pace": "instant", "limits": before["limits"], "label": None}
     for body in ({"pace": "slow"}, {"limits": {"workers": 1.5}}, {"limits": {"colour": 1}}, {"limits": None}):
         await plane.refused(422, "PATCH", "/settings", body)
     assert await plane.ok("GET", "/settings") == restored
