@@ -33,9 +33,9 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
     def served(*arguments: object) -> Served:
         found: list[Options] = []
 
-        def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
+        def serve(fake: Fake, bound: socket.socket, ready: Callable[[str], None]) -> None:
             with bound:
-                banner("http://127.0.0.1:1")
+                ready("http://127.0.0.1:1")
             found.append(fake.options)
 
         monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)

@@ -25,7 +25,7 @@ from hobbyhorse.server.control.access import Team, origin_of
 from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
-from hobbyhorse.server.run import serve
+from hobbyhorse.server.run import announce, serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
@@ -201,14 +201,7 @@ def command(
 ) -> None:
     """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
     # The port is bound after every check, so that a mistake in the options is reported even if the port is in use.
-    if pace not in PACES:
-        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
-    if not 0 < speed < SPEED_BOUND:
-        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
-    if clock not in ("real", "manual"):
-        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
-    if clock == "manual" and speed != 1:
-        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
+    _check_time(pace, clock, speed)
     if public_url is not None and split(public_url) is None:
         raise UsageError(f"--public-url is {public_url!r}; allowed: http:// or https:// and a host")
     if cache is not None and cache.exists() and not cache.is_dir():
@@ -258,7 +251,24 @@ def command(
         judge=_judge,
     )
     control_is_off = control_key is None and not teams and not options.loopback
-    serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off))
+
+    def ready(url: str) -> None:
+        announce(url)
+        _print_banner(url, loaded, control_is_off)
+
+    serve(Fake(loaded, options), bound, ready)
+
+
+def _check_time(pace: str, clock: str, speed: float) -> None:
+    """Check the options of the panel `Time`. Raises UsageError."""
+    if pace not in PACES:
+        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
+    if not 0 < speed < SPEED_BOUND:
+        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
+    if clock not in ("real", "manual"):
+        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
+    if clock == "manual" and speed != 1:
+        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
