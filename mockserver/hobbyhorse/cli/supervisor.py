@@ -157,9 +157,10 @@ class Supervisor:
     def _step(self) -> None:
         """Wait for the next event, and handle it."""
         waiting = {child.ready: child for child in self._children.values() if not child.serves}
-        found, _, _ = select.select([self._woken, *waiting], [], [], self._pause())
+        woken = self._woken.fileno()
+        found, _, _ = select.select([woken, *waiting], [], [], self._pause())
         for ready in found:
-            if ready is self._woken:
+            if ready == woken:
                 self._take_signals()
             elif os.read(ready, 1):
                 waiting[ready].serves = True

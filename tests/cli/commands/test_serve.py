@@ -40,7 +40,7 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
 
         monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)
         done = run("serve", "--port", 0, *arguments)
-        assert (done.status, done.out) == (0, "")
+        assert (done.status, len(done.out.splitlines())) == (0, 1)
         return Served(found[0], done.err)
 
     return served
