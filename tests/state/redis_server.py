@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +18,8 @@ import pytest
 
 PATIENCE = 20.0
 REDIS = shutil.which("redis-server")
-needs_redis = pytest.mark.skipif(REDIS is None, reason="redis-server is not installed (apt-get install redis-server)")
+NO_REDIS = "redis-server is not installed (apt-get install redis-server)"
+needs_redis = pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
 
 
 class RedisServer:
@@ -58,3 +62,23 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+@functools.cache
+def _shared() -> RedisServer:
+    server = RedisServer(Path(tempfile.mkdtemp(prefix="hobbyhorse-redis-")))
+    server.start()
+    atexit.register(shutil.rmtree, server.directory, ignore_errors=True)
+    atexit.register(server.kill)
+    return server
+
+
+def shared_redis() -> str:
+    """Return the URL of a Redis that is empty, one for all tests of a process. Skips the test if there is none."""
+    if REDIS is None:
+        pytest.skip(NO_REDIS)
+    server = _shared()
+    with socket.create_connection(("127.0.0.1", server.port)) as talk:
+        talk.sendall(b"FLUSHALL\r\n")
+        assert talk.recv(64) == b"+OK\r\n"
+    return server.url

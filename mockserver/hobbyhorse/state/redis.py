@@ -30,6 +30,7 @@ from hobbyhorse.state.records import (
     encode,
 )
 from hobbyhorse.state.redis_connection import (
+    WAIT_SECONDS,
     Part,
     RedisConnection,
     RedisError,
@@ -42,7 +43,7 @@ from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, StateError,
 
 # Heads and jobs that are kept by version: some 2 KB each.
 MOST_CACHED = 20_000
-# Journal lines that nobody has to wait for are trimmed with every so-manieth.
+# Journal lines that nobody waits for are trimmed once in so many of them.
 TRIM_EVERY = 64
 # Seconds for which one read of the news waits in Redis: long, because an entry ends it.
 NEWS_SECONDS = 5.0
@@ -58,6 +59,7 @@ class RedisStore:
         url: str,
         *,
         now: Callable[[], float] | None = None,
+        wait: float = WAIT_SECONDS,
         on_lost: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """Prepare a store. `on_lost` is called when the state is gone for good. Raises StateError for a wrong URL."""
@@ -65,7 +67,7 @@ class RedisStore:
             self.address = read_address(url)
         except ValueError as error:
             raise StateError(str(error)) from None
-        self._now, self._on_lost = now, on_lost
+        self._now, self._wait, self._on_lost = now, wait, on_lost
         self._state: bytes | None = None
         self._name = os.urandom(NAME_BYTES).hex()
         self._ids = map(f"{self._name}:{{}}".format, itertools.count())
@@ -78,6 +80,7 @@ class RedisStore:
     def _connection(self) -> RedisConnection:
         return RedisConnection(
             self.address,
+            wait=self._wait,
             checks=[("GET", "hh:state")],
             accept=self._accept,
             on_refused=lambda error: self._on_lost(str(error)),
@@ -193,10 +196,8 @@ class RedisStore:
         if compared is None:
             return False
         words: list[Part] = [self._time(), changes.world, next(self._ids), len(compared) // 2, *compared]
-        for command in (
-            *_commands(changes),
-            ("XADD", "hh:news", "MAXLEN", "~", KEPT_NEWS, "*", *self._news_of(changes)),
-        ):
+        news = ("XADD", "hh:news", "MAXLEN", "~", KEPT_NEWS, "*", *self._news_of(changes))
+        for command in (*_commands(changes), news):
             words.append(len(command))
             words += command
         return bool(await self._redis.run(KEEP, (), words))
@@ -285,7 +286,8 @@ class RedisStore:
                 found = await self._news.call(*command, seconds=2 * NEWS_SECONDS)
             except RedisUnavailable:
                 continue
-            for last, fields in found[0][1] if found else ():
+            for entry, fields in found[0][1] if found else ():
+                last = entry
                 told = {key.decode(): value.decode() for key, value in zip(fields[::2], fields[1::2], strict=True)}
                 if told["by"] != self._name:
                     yield told

@@ -6,15 +6,17 @@ The keys of a world begin with `hh:` and end with its handle, here `w`:
 |---|---|---|
 | `hh:w:w` | hash | the head as JSON, its clock, and the number of the next job |
 | `hh:v:w` | hash | the versions: `head`, and each job by its number |
-| `hh:j:w`, `hh:n:w`, `hh:n:w:provider` | hash, sorted sets | jobs as JSON by number; the numbers, in all and by provider |
+| `hh:j:w` | hash | jobs as JSON, by number |
+| `hh:n:w`, `hh:n:w:provider` | sorted sets | the numbers of the jobs, and of those of a provider |
 | `hh:i:w` | hash | the number of each job, by provider and id |
-| `hh:k:w`, `hh:c:w` | hash | the idempotency keys that were used, as JSON; those that are claimed, with lease and claimant |
+| `hh:k:w` | hash | the idempotency keys that were used, as JSON |
+| `hh:c:w` | hash | the idempotency keys that are claimed, with the end of the lease and the claimant |
 | `hh:d:w`, `hh:z:w` | hash, sorted set | dues as JSON by number; those that are not taken, by their moment |
 | `hh:e:w`, `hh:a:w` | sorted sets | journal lines and attempts as JSON, by number |
 
-Of all worlds: `hh:worlds`, `hh:next` (each world by the time at which its next due comes), `hh:taken` (the taken dues by
-the end of their lease), `hh:owned:provider` (the number of jobs by id), `hh:open:provider` (the running jobs), `hh:meta`,
-`hh:state` (a name that no other state has), `hh:runs`, `hh:news` (a stream), `hh:b:name` (pictures).
+Of all worlds: `hh:worlds`, `hh:next` (each world by the time at which its next due comes), `hh:taken` (the taken dues
+by the end of their lease), `hh:owned:provider` (the number of jobs by id), `hh:open:provider` (the running jobs),
+`hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:news` (a stream), `hh:b:name` (pictures).
 
 The first argument of a script is the time, or an empty text for Redis's own: tests have a clock that stands.
 """
