@@ -38,6 +38,7 @@ from hobbyhorse.state.redis_connection import (
     RedisUnavailable,
     read_address,
 )
+from hobbyhorse.state.redis_owners import RedisOwners
 from hobbyhorse.state.redis_scripts import BEGIN, KEEP, KEPT_LINES, KEPT_NEWS, LOOK, TAKE
 from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, StateError, TakenDue, check_kind
 
@@ -49,6 +50,10 @@ TRIM_EVERY = 64
 NEWS_SECONDS = 5.0
 # Bytes of the name of a state, and of a process: no two are ever equal.
 NAME_BYTES = 12
+
+
+class NotOwner(Exception):
+    """Another process owns the world now: nothing was kept, and what is known of it here is no more true."""
 
 
 class RedisStore:
@@ -75,6 +80,8 @@ class RedisStore:
         self._heads: dict[str, Head] = {}
         self._jobs: dict[tuple[str, str, str], JobRecord] = {}
         self._redis = self._connection()
+        self.owners: RedisOwners | None = None
+        """The owners of the worlds, if each is served by one process at a time; only the owner can keep changes."""
         self._news: RedisConnection | None = None
 
     def _connection(self) -> RedisConnection:
@@ -112,6 +119,12 @@ class RedisStore:
         if settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") == b"always":
             return None
         return "Redis does not write each change to its disk (appendonly yes, appendfsync always)"
+
+    async def join(self, address: str) -> RedisOwners:
+        """Begin to own worlds as a process that others reach at an address."""
+        self.owners = RedisOwners(self._redis, self._name, address)
+        await self.owners.renew()
+        return self.owners
 
     # ---- facts
 
@@ -195,12 +208,16 @@ class RedisStore:
         compared = _comparisons(changes) if changes.checked else []
         if compared is None:
             return False
-        words: list[Part] = [self._time(), changes.world, next(self._ids), len(compared) // 2, *compared]
+        owner = "" if self.owners is None else self.owners.name
+        words: list[Part] = [self._time(), changes.world, next(self._ids), owner, len(compared) // 2, *compared]
         news = ("XADD", "hh:news", "MAXLEN", "~", KEPT_NEWS, "*", *self._news_of(changes))
         for command in (*_commands(changes), news):
             words.append(len(command))
             words += command
-        return bool(await self._redis.run(KEEP, (), words))
+        found = await self._redis.run(KEEP, (), words)
+        if found < 0:
+            raise NotOwner(changes.world)
+        return bool(found)
 
     def _news_of(self, changes: Changes) -> tuple[Part, ...]:
         jobs = ",".join(str(job.number) for job in changes.jobs)

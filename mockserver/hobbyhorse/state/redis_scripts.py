@@ -16,7 +16,8 @@ The keys of a world begin with `hh:` and end with its handle, here `w`:
 
 Of all worlds: `hh:worlds`, `hh:next` (each world by the time at which its next due comes), `hh:taken` (the taken dues
 by the end of their lease), `hh:owned:provider` (the number of jobs by id), `hh:open:provider` (the running jobs),
-`hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:news` (a stream), `hh:b:name` (pictures).
+`hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:news` (a stream), `hh:b:name` (pictures),
+`hh:owner` (the process that serves each world), `hh:p:process` (its address, which expires unless it is renewed).
 
 The first argument of a script is the time, or an empty text for Redis's own: tests have a clock that stands.
 """
@@ -181,14 +182,16 @@ own['@erase'] = function(world, kind)
     call('UNLINK', 'hh:w:' .. world, 'hh:v:' .. world)
     call('SREM', 'hh:worlds', world)
     call('ZREM', 'hh:next', world)
+    call('HDEL', 'hh:owner', world)
   end
 end
 
--- ARGV: time, world, id of the change, comparisons, (field, version) each, (count, word, ...) each
+-- ARGV: time, world, id of the change, owner, comparisons, (field, version) each, (count, word, ...) each
 local world, known = ARGV[2], 'hh:kept:' .. ARGV[3]
 if call('EXISTS', known) == 1 then return 1 end
-local at = 5
-for _ = 1, tonumber(ARGV[4]) do
+if ARGV[4] ~= '' and call('HGET', 'hh:owner', world) ~= ARGV[4] then return -1 end
+local at = 6
+for _ = 1, tonumber(ARGV[5]) do
   if (call('HGET', 'hh:v:' .. world, ARGV[at]) or '0') ~= ARGV[at + 1] then return 0 end
   at = at + 2
 end
@@ -245,5 +248,45 @@ end
 for world in pairs(changed) do plan(world) end
 local first = call('ZRANGE', 'hh:next', 0, 0, 'WITHSCORES')
 return {{found, first[2] or '', text(now)}}
+"""
+)
+
+OWN = Script(
+    _COMMON
+    + """
+-- ARGV: world, process. Returns the process that owns the world, and its address.
+local owner, address = call('HGET', 'hh:owner', ARGV[1]), nil
+if owner then
+  address = call('GET', 'hh:p:' .. owner)
+  if address then return {owner, address} end
+end
+address = call('GET', 'hh:p:' .. ARGV[2])
+-- Who has not renewed its own address in time must do that first.
+if not address then return {} end
+call('HSET', 'hh:owner', ARGV[1], ARGV[2])
+return {ARGV[2], address}
+"""
+)
+
+BEAT = Script(
+    _COMMON
+    + """
+-- ARGV: process, address, milliseconds. Returns whether the address was still there.
+local there = call('EXISTS', 'hh:p:' .. ARGV[1])
+call('SET', 'hh:p:' .. ARGV[1], ARGV[2], 'PX', ARGV[3])
+return there
+"""
+)
+
+ORPHANS = Script(
+    _COMMON
+    + """
+-- ARGV: time, count. Returns the worlds whose next due has come and whose process is dead.
+local found = {}
+for _, world in ipairs(call('ZRANGEBYSCORE', 'hh:next', '-inf', text(time(ARGV[1])), 'LIMIT', 0, ARGV[2])) do
+  local owner = call('HGET', 'hh:owner', world)
+  if not owner or call('EXISTS', 'hh:p:' .. owner) == 0 then table.insert(found, world) end
+end
+return found
 """
 )
