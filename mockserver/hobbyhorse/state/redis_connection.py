@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
 from hiredis import ProtocolError, Reader, pack_command
@@ -147,6 +147,11 @@ class RedisConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reconnect()
         await self.call("PING")
+
+    @property
+    def own_host(self) -> str:
+        """The address of this side of the connection."""
+        return "127.0.0.1" if self._transport is None else str(self._transport.get_extra_info("sockname")[0])
 
     def call(self, *command: Part, again: bool = True, seconds: float | None = None) -> asyncio.Future[Any]:
         """Send a command; the result is its reply. Raises RedisError, RedisUnavailable or RedisRefused when awaited.
@@ -298,8 +303,8 @@ class RedisConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the new transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are of no class of asyncio.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand the replies to those that wait for them."""

@@ -23,10 +23,10 @@ from hobbyhorse.state.redis_scripts import BEAT, ORPHANS, OWN
 
 # A dead process is known as dead after this time: short, because its clients wait for it; and several renewals long.
 LEASE_SECONDS = 4.0
+# Three renewals may fail or be late before the lease ends.
 RENEW_SECONDS = 1.0
-# A request waits as long for a world whose owner does not respond, then it is refused.
+# A process that cannot renew its lease for so long refuses requests: their clients give up after 10 to 30 s.
 WAIT_SECONDS = 5.0
-RETRY_SECONDS = 0.1
 # Worlds without an owner that are looked for at a time.
 MOST_ORPHANS = 100
 

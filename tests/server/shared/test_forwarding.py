@@ -44,8 +44,7 @@ class Node:
         protocol: Any = transport.get_protocol()
         if owner != self.name:
             if self.declines:
-                protocol.decline()
-                receive.__self__.disconnected = True
+                protocol.decline(receive)
                 return
             if not await protocol.forward(self.peers[owner], receive, scope["method"] == "GET"):
                 await _respond(send, 503, b"nobody")

@@ -15,7 +15,7 @@ response to the last one (pipelining, which no common client does) may be forwar
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from hobbyhorse.server.socket_faults import reset_connection
 from hobbyhorse.server.transport import OpenProtocol
@@ -56,8 +56,10 @@ class SharedProtocol(OpenProtocol):
         """Serve the current request in this process."""
         self._raw = None
 
-    def decline(self) -> None:
+    def decline(self, receive: Any) -> None:
         """Tell the process that has forwarded the current request that this one does not own its world."""
+        cycle = receive.__self__
+        cycle.response_complete = cycle.disconnected = True
         self.transport.write(DECLINED)
         self.transport.close()
 
@@ -104,21 +106,23 @@ class SharedProtocol(OpenProtocol):
 
     async def _connection(self, address: str) -> OwnerConnection | None:
         """Return the connection to an owner, or None if it cannot be reached."""
-        if self._owner is not None:
-            if self._owner.address == address and not self._owner.lost:
-                return self._owner
-            self._owner.leave()
-            self._owner = None
+        known, self._owner = self._owner, None
+        if known is not None and known.address == address and not known.lost:
+            self._owner = known
+            return known
+        if known is not None:
+            known.leave()
         host, _, port = address.rpartition(":")
         connecting = self.loop.create_connection(lambda: OwnerConnection(self, address), host.strip("[]"), int(port))
         try:
-            _, self._owner = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+            _, made = await asyncio.wait_for(connecting, CONNECT_SECONDS)
         except (OSError, asyncio.TimeoutError):
             return None
         if self.transport.is_closing():
-            self._owner.leave()
+            made.leave()
             return None
-        return self._owner
+        self._owner = made
+        return made
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the owner as the client has left."""
@@ -184,8 +188,8 @@ class OwnerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are of no class of asyncio.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Write a part of a response to the client."""
