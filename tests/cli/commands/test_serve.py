@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_group
 
+from hobbyhorse.cli.main import app
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.traces.trace import Trace
@@ -98,6 +101,46 @@ def test_the_control_key_comes_from_the_environment_or_a_file(
             file.write_bytes(content)
         done = run("serve", "--port", 0, "--control-key-file", file)
         assert (done.status, words in done.err, len(done.err.splitlines())) == (2, True, 1), done.err
+
+
+def command_of_serve() -> Any:
+    group = get_group(app)
+    _, command, _ = group.resolve_command(group.make_context("hobbyhorse", ["serve"]), ["serve"])
+    return command
+
+
+COMMAND = command_of_serve()
+OPTIONS = [(name, option) for option in COMMAND.params for name in option.opts if name.startswith("--")]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_variable_sets_each_option_as_the_command_line_does(
+    name: str, option: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {"int": "7", "integer range": "7", "int range": "7", "float": "2.5"}.get(option.type.name, "a-text")
+    words = [name] if option.is_flag else [name, value]
+    wanted = COMMAND.make_context("serve", words).params
+    assert wanted != COMMAND.make_context("serve", []).params
+    monkeypatch.setenv(f"HOBBYHORSE_SERVE_{name[2:].replace('-', '_').upper()}", "true" if option.is_flag else value)
+    assert COMMAND.make_context("serve", []).params == wanted
+
+
+def test_a_variable_of_a_repeatable_option_has_several_values(
+    served: Callable[..., Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a b").mkdir()
+    monkeypatch.setenv("HOBBYHORSE_SERVE_API_KEY", "one two")
+    monkeypatch.setenv("HOBBYHORSE_SERVE_SCENARIOS", f"{tmp_path}:{tmp_path / 'a b'}")
+    options = served().options
+    assert options.api_keys == {"one", "two"}
+    assert options.scenarios == (tmp_path, tmp_path / "a b")
+
+
+def test_a_mistake_in_a_variable_is_one_line_and_exit_status_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOBBYHORSE_SERVE_PORT", "tcp://10.0.0.1:8000")
+    done = run("serve")
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "'--port'" in done.err
 
 
 def test_origins_of_pages_reach_the_server(served: Callable[..., Served], run: Run) -> None:

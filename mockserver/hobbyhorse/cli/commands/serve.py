@@ -31,6 +31,8 @@ from hobbyhorse.worlds.limits import RULES, Limits
 if TYPE_CHECKING:  # the server does not need traces to start, see _judge
     from hobbyhorse.traces.trace import Trace
 
+# The prefix of the variables that set options, see `command_group`.
+ENVIRONMENT = "HOBBYHORSE_SERVE"
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
 
@@ -174,7 +176,11 @@ def command(
         typer.Option(metavar="USD", help="Refuse a key's submissions beyond this sum.", rich_help_panel=LIMITS),
     ] = None,
 ) -> None:
-    """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
+    """Serve every provider: one JSON line on stdout when ready, everything else on stderr.
+
+    A variable can set each option, such as HOBBYHORSE_SERVE_PUBLIC_URL for --public-url. In a repeatable one, spaces
+    separate values, and colons separate paths.
+    """
     # The port is bound after every check, so that a mistake in the options is reported even if the port is in use.
     if pace not in PACES:
         raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
