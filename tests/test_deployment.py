@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +19,7 @@ import yaml
 from typer.main import get_group
 
 from hobbyhorse.cli.main import app
-from hobbyhorse.server.run import serving
+from hobbyhorse.server.run import bind
 from tests.conftest import ROOT
 
 BIN = Path(sys.executable).parent
@@ -62,15 +61,8 @@ def environment_of_image(data: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with serving(app_that_is_never_called) as url:
-        return int(url.rpartition(":")[2])
-
-
-async def app_that_is_never_called(scope: Any, receive: Any, send: Any) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+    with bind("127.0.0.1", 0) as bound:
+        return int(bound.getsockname()[1])
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from hobbyhorse.worlds.jobs import VIEW_VALUES
 from tests.conftest import ROOT
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "contracts/README.md", "examples/README.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "contracts/README.md", "examples/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 COMMAND = re.compile(r"\bhobbyhorse ((?:conformance |contracts )?[a-z]+)((?:\\\n|[^\n`|])*)")

@@ -132,7 +132,7 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    server = _ServeServer(_config(fake), ready)
+    server = _ServeServer(_config(fake.application()), ready)
     server.run(sockets=[bound])
     sys.stdout.flush()
 
