@@ -20,6 +20,7 @@ from typer.main import get_group
 from hobbyhorse.cli.main import app
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.control.access import Team
 from hobbyhorse.server.reloading.watch import ReloadError
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.limits import Limits
@@ -57,11 +58,23 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
 def test_limits_are_off_by_default(served: Callable[..., Served]) -> None:
     assert served().options.limits == Limits()
     found = served(
-        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--workers", 2, "--rivals", 4, "--balance", "1.40")
+        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--provider-workers", 2),
+        *("--rivals", 4, "--balance", "1.40"),
     )
     assert found.options.limits == Limits(
         requests_per_second=2.5, concurrent_jobs=3, workers=2, rivals=4, balance=Decimal("1.40")
     )
+
+
+def test_the_old_name_of_the_provider_workers_works_and_is_not_shown(served: Callable[..., Served], run: Run) -> None:
+    assert served("--workers", 2).options.limits == served("--provider-workers", 2).options.limits == Limits(workers=2)
+    assert "--workers" not in run("serve", "--help").out
+
+
+def test_each_run_has_a_name_of_its_own(served: Callable[..., Served]) -> None:
+    runs = {served("--seed", 5).options.run for _ in range(2)}
+    assert len(runs) == 2
+    assert None not in runs
 
 
 def test_worlds_and_jobs_have_bounds_by_default(served: Callable[..., Served]) -> None:
@@ -190,6 +203,24 @@ def test_a_mistake_in_a_variable_is_one_line_and_exit_status_2(run: Run, monkeyp
     assert "'--port'" in done.err
 
 
+def test_the_admin_key_and_the_teams_reach_the_server(
+    served: Callable[..., Served], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "teams.json"
+    file.write_text('{"a secret": {"name": "team-a", "prefix": "a-"}}')
+    found = served("--host", "0.0.0.0", "--control-keys", file, "--admin-key", "another secret")
+    assert found.options.teams == {"a secret": Team("team-a", "a-")}
+    assert found.options.admin_key == "another secret"
+    assert "control plane" not in found.err
+    monkeypatch.setenv("HOBBYHORSE_ADMIN_KEY", "of the environment")
+    assert served().options.admin_key == "of the environment"
+    both = run("serve", "--port", 0, "--control-keys", file, "--control-key", "a secret")
+    assert (both.status, "also the key of a team" in both.err, "a secret" in both.err) == (2, True, False)
+    file.write_text("{}")
+    done = run("serve", "--port", 0, "--control-keys", file)
+    assert (done.status, "--control-keys" in done.err, len(done.err.splitlines())) == (2, True, 1)
+
+
 def test_origins_of_pages_reach_the_server(served: Callable[..., Served], run: Run) -> None:
     found = served("--allow-origin", "https://App.example", "--allow-origin", "null", "--allow-origin", "*").options
     assert found.allow_origins == {"https://app.example", "null", "*"}
@@ -293,14 +324,16 @@ def test_the_options_are_in_panels(run: Run) -> None:
         (["--requests-per-second", "0"], "--requests-per-second is 0.0; allowed: a number greater than 0"),
         (["--requests-per-second", "nan"], "--requests-per-second is nan; "),
         (["--concurrent-jobs=-1"], "--concurrent-jobs is -1; allowed: "),
-        (["--workers", "0"], "--workers is 0; allowed: "),
-        (["--workers", "1.5"], "'--workers'"),
+        (["--provider-workers", "0"], "--provider-workers is 0; allowed: "),
+        (["--provider-workers", "1.5"], "'--provider-workers'"),
+        (["--provider-workers", "1", "--workers", "1"], "--workers is the old name of --provider-workers; "),
         (["--rivals=-1"], "--rivals is -1; allowed: "),
         (["--balance", "much"], "--balance is 'much'; allowed: a sum in USD, such as 2.50"),
         (["--balance=-1"], "--balance is -1; allowed: "),
         (["--balance", "nan"], "--balance is NaN; allowed: "),
         (["--clock", "sundial"], "--clock is 'sundial'; allowed: real, manual"),
         (["--clock", "manual", "--speed", "2"], "--speed is 2.0, but a manual clock does not run"),
+        (["--admin-key", " secret"], "--admin-key cannot be sent"),
         (["--control-key", ""], "--control-key cannot be sent"),
         (["--control-key", " secret"], "--control-key cannot be sent"),
         (["--control-key", "se\ncret"], "--control-key cannot be sent"),

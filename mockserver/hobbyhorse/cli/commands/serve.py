@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import atexit
 import logging
-import re
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, misfits
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.control.access import origin_of
+from hobbyhorse.server.control.access import Team, origin_of
+from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.reloading.sources import watch_of
@@ -49,6 +50,10 @@ FORMS, LEVELS = ("text", "json"), ("debug", "info", "warning", "error")
 KEEP_WORLDS = 10_000
 # More than a load test makes in an hour; as many take 140 MB.
 KEEP_JOBS = 100_000
+# The limits whose options have other names.
+OPTIONS = {"workers": "--provider-workers"}
+# Two runs never draw the same: as many bytes as a UUID has.
+RUN_BYTES = 16
 # A clock at this speed passes 30 years per second. The bound excludes inf, for which no time can be computed.
 SPEED_BOUND = 1e9
 
@@ -146,6 +151,25 @@ def command(
             metavar="FILE", help="Read the control key from FILE, such as a mounted secret.", rich_help_panel=CONTROL
         ),
     ] = None,
+    control_keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Give each team a control key for its own worlds: JSON, "
+            '{KEY: {"name": "team-a", "prefix": "a-"}}; its API keys begin with the prefix.',
+            rich_help_panel=CONTROL,
+        ),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="HOBBYHORSE_ADMIN_KEY",
+            show_envvar=False,
+            help="Let requests with KEY in X-Mock-Admin-Key list and forget worlds; also HOBBYHORSE_ADMIN_KEY.",
+            rich_help_panel=CONTROL,
+        ),
+    ] = None,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -162,9 +186,10 @@ def command(
         int | None,
         typer.Option(metavar="N", help="Refuse a key's submissions while N of its jobs run.", rich_help_panel=LIMITS),
     ] = None,
-    workers: Annotated[
+    provider_workers: Annotated[
         int | None, typer.Option(metavar="N", help="Process N jobs of a key concurrently.", rich_help_panel=LIMITS)
     ] = None,
+    workers: Annotated[int | None, typer.Option(hidden=True)] = None,  # the old name of --provider-workers
     rivals: Annotated[
         int, typer.Option(metavar="N", help="Simulate N jobs of other customers in the queue.", rich_help_panel=LIMITS)
     ] = 0,
@@ -235,16 +260,14 @@ def command(
     if any(not key.strip() for key in api_key or ()):
         raise UsageError("--api-key is blank; allowed: at least one character that is not a space")
     control_key = _control_key(control_key, control_key_file)
-    if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
-        # Without the value: the key is a secret, and messages end up in logs.
-        raise UsageError(
-            "--control-key cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
-        )
+    _check_sendable("--control-key", control_key)
+    _check_sendable("--admin-key", admin_key)
+    teams = _teams(control_keys, control_key)
     _check_origins(allow_origin or ())
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
-        workers=workers,
+        workers=_one_of(provider_workers, workers),
         rivals=rivals,
         balance=_usd(balance),
     )
@@ -267,17 +290,20 @@ def command(
         cache_bytes=cache_size << 20,
         scenarios=tuple(scenarios or ()),
         control_key=control_key,
+        admin_key=admin_key,
+        teams=teams,
         allow_origins=frozenset(origin.lower() for origin in allow_origin or ()),
         loopback=is_loopback(bound),
         limits=limits,
         keep_worlds=keep_worlds,
         keep_jobs=keep_jobs,
+        run=os.urandom(RUN_BYTES).hex(),
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
         judge=_judge,
         observe=observe,
         watch=_watch_of(contracts, variant or ()) if watch else None,
     )
-    control_is_off = control_key is None and not options.loopback
+    control_is_off = control_key is None and not teams and not options.loopback
     banner = _log_banner if log == "json" else _print_banner
     serve(Fake(loaded, options), bound, lambda url: banner(url, loaded, control_is_off))
 
@@ -334,6 +360,28 @@ def _control_key(given: str | None, file: Path | None) -> str | None:
         raise UsageError(f"--control-key-file: {str(file)!r} cannot be read: {reason}") from None
 
 
+def _check_sendable(option: str, key: str | None) -> None:
+    """Check that a header can carry a key. Raises UsageError."""
+    if key is not None and SENDABLE.fullmatch(key) is None:
+        # Without the value: the key is a secret, and messages end up in logs.
+        raise UsageError(
+            f"{option} cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
+        )
+
+
+def _teams(file: Path | None, control_key: str | None) -> Mapping[str, Team]:
+    """Return the teams of a file by control key. Raises UsageError."""
+    if file is None:
+        return {}
+    try:
+        teams = read_teams(file)
+    except TeamsError as error:
+        raise UsageError(f"--control-keys: {str(file)!r} {error}") from None
+    if control_key in teams:
+        raise UsageError("--control-key is also the key of a team; allowed: a key of its own, for all worlds")
+    return teams
+
+
 def _check_origins(origins: Sequence[str]) -> None:
     """Check the origins of web pages. Raises UsageError."""
     for origin in origins:
@@ -378,11 +426,18 @@ def _usd(text: str | None) -> Decimal | None:
         raise UsageError(f"--balance is {text!r}; allowed: a sum in USD, such as 2.50") from None
 
 
+def _one_of(new: int | None, old: int | None) -> int | None:
+    """Return the number of provider workers, given by the new or the old name. Raises UsageError."""
+    if new is not None and old is not None:
+        raise UsageError("--workers is the old name of --provider-workers; give one of them")
+    return old if new is None else new
+
+
 def _limits(**values: Any) -> Limits:
     """Return the limits after checking each value. Raises UsageError."""
     for name, (allows, allowed) in RULES.items():
         if not allows(values[name]):
-            option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
+            option, kind = OPTIONS.get(name, f"--{name.replace('_', '-')}"), allowed.removesuffix(", or null")
             raise UsageError(f"{option} is {values[name]}; allowed: {kind}")
     return Limits(**values)
 
