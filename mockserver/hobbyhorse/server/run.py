@@ -141,7 +141,7 @@ def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None]) -> 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    server = _ServeServer(_config(fake), ready)
+    server = _ServeServer(_config(fake.application()), ready)
     server.run(sockets=[bound])
     sys.stdout.flush()
 
