@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.state.memory import MemoryStore
+from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.state.store import Store
+from tests.state.redis_server import shared_redis
 
 
 @dataclass
@@ -31,7 +33,17 @@ async def sqlite(folder: Path, now: Callable[[], float]) -> Store:
     return SqliteStore(folder / "state", now)
 
 
-STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {"memory": memory, "sqlite": sqlite}
+async def redis(folder: Path, now: Callable[[], float]) -> Store:
+    found = RedisStore(shared_redis(), now=now)
+    await found.open()
+    return found
+
+
+STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "redis": redis,
+}
 
 
 @pytest.fixture

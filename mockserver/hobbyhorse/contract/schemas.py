@@ -52,6 +52,10 @@ class Schemas:
         """The documents by file name."""
         return self._documents
 
+    def equals(self, other: Schemas) -> bool:
+        """Whether other schemas are of equal documents."""
+        return self._documents == other._documents
+
     def document(self, file: str) -> Any:
         """Return a file's whole document. Raises KeyError."""
         return self._documents[file]

@@ -58,6 +58,7 @@ from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.scenarios.registry import faults_at
 from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.server.callback_sending import CallbackSender
+from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.request import nothing_to_keep
 from hobbyhorse.state.records import DueRecord
 from hobbyhorse.worlds.job_table import JobTable
@@ -69,7 +70,7 @@ from hobbyhorse.worlds.world import World
 MOST_ATTEMPTS_KEPT = 1_000
 # Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
 UNSCHEDULED = 0
-GENUINE = "genuine"
+GENUINE, NOT_SENT = "genuine", "not sent"
 ATTEMPT, SENDING = "attempt", "sending"
 """The kinds of dues: an attempt, if its job has ended; and a callback that a fault has put off."""
 # Short beside a fetch, which ends the hold, and long enough not to spin the clock.
@@ -109,6 +110,13 @@ class CallbackAttempt:
         """Whether the receiver responded 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def outcome(self) -> str:
+        """The outcome in a word: acknowledged, refused, unsent, or failed if no response came."""
+        if self.status is None:
+            return "unsent" if self.error == NOT_SENT else "failed"
+        return "acknowledged" if self.acknowledged else "refused"
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedCallback:
@@ -130,30 +138,37 @@ class QueuedCallback:
 
 
 class CallbackDispatcher:
-    """Delivers callbacks, signed with `secret`; None leaves them unsigned. `signer` signs the links in them.
+    """Delivers callbacks, signed with `secret`; None leaves them unsigned. `signer` signs the links in them."""
 
-    `kept` waits until the changes of a world are kept, and `earlier` returns the attempts of an earlier process.
-    """
-
-    def __init__(
-        self,
-        secret: str | None,
-        signer: LinkSigner,
-        kept: Callable[[World], Awaitable[None]] = nothing_to_keep,
-        earlier: Callable[[World], Iterable[CallbackAttempt]] = lambda world: (),
-    ) -> None:
+    def __init__(self, secret: str | None, signer: LinkSigner, counters: Counters | None = None) -> None:
         self.secret, self._signer = secret, signer
-        self._kept, self._earlier = kept, earlier
+        self._counters = counters or Counters()
+        self._kept: Callable[[World], Awaitable[None]] = nothing_to_keep
+        self._earlier: Callable[[World], Iterable[CallbackAttempt]] = lambda world: ()
         self._waiting: list[tuple[QueuedCallback, str]] = []
         # By world, so that the attempts of one key push out no others, and to forget one looks at no others.
         self._attempts: dict[str, deque[CallbackAttempt]] = {}
         self._sender = CallbackSender()
+
+    def keep_with(
+        self, kept: Callable[[World], Awaitable[None]], earlier: Callable[[World], Iterable[CallbackAttempt]]
+    ) -> None:
+        """Keep what is reported before it is sent.
+
+        `kept` waits until the changes of a world are kept, and `earlier` returns the attempts of an earlier process.
+        """
+        self._kept, self._earlier = kept, earlier
 
     @property
     def attempts(self) -> tuple[CallbackAttempt, ...]:
         """The kept attempts of all worlds, in the order of their moments."""
         every = (attempt for attempts in self._attempts.values() for attempt in attempts)
         return tuple(sorted(every, key=lambda attempt: attempt.moment))
+
+    @property
+    def waiting(self) -> int:
+        """The attempts that are under way or await their turn."""
+        return self._sender.waiting
 
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
         """Schedule the job's callback. Does nothing if the order has no callback URL."""
@@ -218,7 +233,8 @@ class CallbackDispatcher:
         self._attempts.pop(world.handle, None)
         self._waiting = [one for one in self._waiting if one[0].world is not world]
 
-    def _record(self, world: World, attempt: CallbackAttempt) -> None:
+    def _record(self, world: World, attempt: CallbackAttempt, provider: str) -> None:
+        self._counters.callbacks[provider, attempt.outcome] += 1
         self.of_world(world).append(attempt)
         if world.unkept is not None:
             world.unkept.attempt(attempt)
@@ -280,7 +296,7 @@ class CallbackDispatcher:
             return
         await self._kept(delivery.world)
         attempt = await self._post(callbacks, situation, delivery, number, now, **how)
-        self._record(delivery.world, attempt)
+        self._record(delivery.world, attempt, delivery.job.contract.key)
         if attempt.false:
             return
         if attempt.acknowledged:
@@ -352,7 +368,8 @@ class CallbackDispatcher:
         """Send nothing, and record that."""
         url = str(delivery.job.order.echoed["callback_url"])
         moment, job, world = delivery.world.clock.now(), delivery.job.id, delivery.world.handle
-        self._record(delivery.world, CallbackAttempt(moment, job, 1, url, {}, b"", None, "not sent", note, world=world))
+        unsent = CallbackAttempt(moment, job, 1, url, {}, b"", None, NOT_SENT, note, world=world)
+        self._record(delivery.world, unsent, delivery.job.contract.key)
 
     def _after_next(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
         """Deliver after the next callback of the same world, or after some seconds."""

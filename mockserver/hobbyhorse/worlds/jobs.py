@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from random import Random
@@ -45,7 +45,8 @@ class Job:
     that. It is `collected` when its end was shown, in a response or in an acknowledged callback. `submission` is None
     if the body is larger than MOST_KEPT. With limited workers, `begins` is the moment at which one takes it, and
     `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0. `callback`
-    is None if none was scheduled; the job is `notified` when the first attempt to deliver it has begun.
+    is None if none was scheduled; the job is `notified` when the first attempt to deliver it has begun. `counted` is
+    the stage in which its table counts it.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Job:
     number: int = 0
     callback: CallbackPlan | None = None
     notified: bool = False
+    counted: str = field(default="", compare=False)
     _moved: asyncio.Event | None = None
 
     @property

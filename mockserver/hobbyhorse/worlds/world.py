@@ -93,6 +93,10 @@ class World:
     """The server's seed."""
     generation: int = 0
     """The number of resets of its jobs."""
+    used_at: float = field(default_factory=time.time)
+    """The moment of the last request on the clients' clock, which is real time on a shared server."""
+    label: str | None = None
+    """A name by which people recognize it."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -113,7 +117,8 @@ class World:
 
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
-        entry = Entry(self.clock.now(), dated=self.clients_now())
+        self.used_at = now = self.clients_now()
+        entry = Entry(self.clock.now(), dated=now)
         self.used = entry.number
         return entry
 
@@ -373,7 +378,8 @@ class World:
         """Return a provider's job by id, or None."""
         # The jobs of all providers share one world; to a provider, the job of another one is unknown.
         job = self.jobs.get(job_id)
-        return job if job is not None and job.contract is contract else None
+        # By key, because the contract may have been read again since the submission.
+        return job if job is not None and job.contract.key == contract.key else None
 
 
 def _start_of(job: Job) -> int:
