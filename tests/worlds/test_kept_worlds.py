@@ -37,6 +37,7 @@ def again(world: World, contract: Contract, real: float = REAL) -> World:
 def test_a_world_is_read_as_it_was(contract: Contract) -> None:
     world = opened()
     world.pace, world.share, world.begun, world.generation = "instant", 0.5, 9, 2
+    world.label, world.used_at = "a name", 12.5
     world.limits = Limits(2.5, 3, 2, 1, Decimal("12.30"))
     world.meter.request(world.limits, world.clock.now())
     world.endings.append(Ending("failed", "CODE", "words"))

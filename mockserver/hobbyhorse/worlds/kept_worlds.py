@@ -30,6 +30,8 @@ def head_of(world: World, real: float) -> Head:
         "jobs": world.jobs.tallies(),
         "journal": world.journal.total,
         "since": world.since,
+        "label": world.label,
+        "used_at": world.used_at,
         "dues": unkept.last_due if unkept is not None else 0,
         "attempts": unkept.attempts_total if unkept is not None else 0,
     }
@@ -50,6 +52,7 @@ def restore_world(world: World, head: Head, real: float, scenarios: ScenarioRead
     world.generation, world.begun, world.used = head.generation, head.begun, head.used
     world.clock.resume(head.now(real), head.speed)
     world.pace, world.share, world.since = found["pace"], found["share"], found["since"]
+    world.label, world.used_at = found["label"], found["used_at"]
     limits = dict(found["limits"])
     if limits["balance"] is not None:
         limits["balance"] = Decimal(limits["balance"])
