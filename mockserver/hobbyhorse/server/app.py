@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.files.renderer import Renderer
     from hobbyhorse.server.kept.keeper import Keeper
+    from hobbyhorse.server.shared.routing import WorldRouter
     from hobbyhorse.traces.trace import Trace
 
 SERVER_PATHS = ("/media/", "/fixtures/", "/_mock/")
@@ -142,6 +143,7 @@ class Fake:
             kept=nothing_to_keep if self.options.state is None else self.options.state.kept,
         )
         self._files = FileRequests(self._services, self.server_routes)
+        self._router: WorldRouter | None = None
         self.metrics = Metrics(
             self._services.counters,
             self.worlds,
@@ -349,6 +351,8 @@ class Fake:
         provider = self._providers.get(prefix[1:])
         if provider is None and not path.startswith(SERVER_PATHS):
             provider, prefix = self._named_by_host(scope), ""
+        if self._router is not None and not await self._router.serves(scope, receive, send, provider):
+            return None
         if provider is not None:
             return await self.handle(self._request(provider, prefix, scope, receive, send))
         if path.startswith(MEDIA_PATH):
@@ -393,7 +397,8 @@ class Fake:
         """Handle the ASGI lifespan: go on with a kept state, start a watch, close everything."""
         await receive()
         if self.options.state is not None:
-            self.options.state.start(self.worlds, self._services)
+            await self.options.state.start(self.worlds, self._services)
+            self._router = self.options.state.router(self.worlds, self._services, self.forget)
         watching = asyncio.create_task(self._watch.run()) if self._watch is not None else None
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -61,6 +61,7 @@ from hobbyhorse.server.callback_sending import CallbackSender
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.request import nothing_to_keep
 from hobbyhorse.state.records import DueRecord
+from hobbyhorse.state.store import NotKept
 from hobbyhorse.worlds.job_table import JobTable
 from hobbyhorse.worlds.jobs import CallbackPlan, Job, JobView, MediaLinks
 from hobbyhorse.worlds.signed_links import LinkSigner
@@ -294,7 +295,11 @@ class CallbackDispatcher:
         # Some providers send no callback for some ends, such as a cancellation.
         if callbacks is None or situation is None:
             return
-        await self._kept(delivery.world)
+        try:
+            await self._kept(delivery.world)
+        except NotKept:
+            # Another process serves the world now, or will: it makes the attempt.
+            return
         attempt = await self._post(callbacks, situation, delivery, number, now, **how)
         self._record(delivery.world, attempt, delivery.job.contract.key)
         if attempt.false:

@@ -46,6 +46,7 @@ from hobbyhorse.server.request import (
 from hobbyhorse.server.socket_faults import ClientConnection, connection, hand_over, is_open, send_with_fault
 from hobbyhorse.server.trouble import HEADER, FaultedResponse, find_scenario, refuse_scenario
 from hobbyhorse.server.trouble import respond as respond_under_scenario
+from hobbyhorse.state.store import NotKept
 from hobbyhorse.worlds.journal import JournalNote
 
 SCENARIO_HEADER = HEADER.encode()
@@ -152,10 +153,17 @@ def validate(call: OperationRequest) -> None:
 
 async def keep(call: OperationRequest) -> None:
     """Wait until everything that the response may show is kept. Does nothing if the state is in memory only."""
-    if call.world.unkept is not None:
-        if call.scenario is not None:
-            call.world.met(call.scenario)
+    if call.world.unkept is None:
+        return
+    if call.scenario is not None:
+        call.world.met(call.scenario)
+    try:
         await call.services.kept(call.world)
+    except NotKept:
+        # The world is not as the response says, and its journal went with it. An unknown path says nothing of a world.
+        if call.role is not None:
+            call.result = refuse(call, Refusal("overloaded"))
+            call.entry.begin(headers_of(call.result), len(call.result.body))
 
 
 def note(call: OperationRequest) -> None:

@@ -127,8 +127,15 @@ def announce(url: str, pids: Sequence[int] = ()) -> None:
     print(json.dumps({"url": url, "pid": os.getpid(), **({"pids": [*pids]} if pids else {})}), flush=True)
 
 
-def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. When ready, call `ready_at` with the URL, on the event loop."""
+def serve(
+    fake: Fake,
+    bound: socket.socket,
+    ready_at: Callable[[str], None],
+    *,
+    more: Sequence[socket.socket] = (),
+    protocol: type[OpenProtocol] = OpenProtocol,
+) -> None:
+    """Serve until SIGINT or SIGTERM, also on `more` sockets. When ready, call `ready_at` with the URL, on the loop."""
     url = address(bound)
 
     def ready() -> None:
@@ -141,8 +148,8 @@ def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None]) -> 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    server = _ServeServer(_config(fake.application()), ready)
-    server.run(sockets=[bound])
+    server = _ServeServer(_config(fake.application(), protocol=protocol), ready)
+    server.run(sockets=[bound, *more])
     sys.stdout.flush()
 
 
@@ -266,13 +273,15 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
         server.stop()
 
 
-def _config(fake: ASGIApp, keep_alive: int = IDLE_SECONDS) -> uvicorn.Config:
+def _config(
+    fake: ASGIApp, keep_alive: int = IDLE_SECONDS, protocol: type[OpenProtocol] = OpenProtocol
+) -> uvicorn.Config:
     # With `proxy_headers`, links name the public scheme behind a proxy on this machine. Without `server_header`, a
     # response has only the headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes,
     # which does not know NO_COLOR.
     return uvicorn.Config(
         fake,
-        http=OpenProtocol,
+        http=protocol,
         log_level="warning",
         use_colors=False if os.environ.get("NO_COLOR") else None,
         access_log=False,

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from hobbyhorse.state.records import (
     FORMAT,
+    KEPT_LINES,
     KINDS,
     AttemptRecord,
     ExchangeRecord,
@@ -39,15 +40,11 @@ from hobbyhorse.state.redis_connection import (
     read_address,
 )
 from hobbyhorse.state.redis_owners import RedisOwners
-from hobbyhorse.state.redis_scripts import BEGIN, KEEP, KEPT_LINES, KEPT_NEWS, LOOK, TAKE
+from hobbyhorse.state.redis_scripts import BEGIN, KEEP, LOOK, TAKE
 from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, StateError, TakenDue, check_kind
 
 # Heads and jobs that are kept by version: some 2 KB each.
 MOST_CACHED = 20_000
-# Journal lines that nobody waits for are trimmed once in so many of them.
-TRIM_EVERY = 64
-# Seconds for which one read of the news waits in Redis: long, because an entry ends it.
-NEWS_SECONDS = 5.0
 # Bytes of the name of a state, and of a process: no two are ever equal.
 NAME_BYTES = 12
 
@@ -76,19 +73,18 @@ class RedisStore:
         self._state: bytes | None = None
         self._name = os.urandom(NAME_BYTES).hex()
         self._ids = map(f"{self._name}:{{}}".format, itertools.count())
-        self._noted = itertools.count(1)
         self._heads: dict[str, Head] = {}
         self._jobs: dict[tuple[str, str, str], JobRecord] = {}
         self._redis = self._connection()
         self.owners: RedisOwners | None = None
         """The owners of the worlds, if each is served by one process at a time; only the owner can keep changes."""
-        self._news: RedisConnection | None = None
 
     def _connection(self) -> RedisConnection:
         return RedisConnection(
             self.address,
             wait=self._wait,
-            checks=[("GET", "hh:state")],
+            # The scripts too: a change that had to be sent again in full would be overtaken by a later one.
+            checks=[("GET", "hh:state"), *(("SCRIPT", "LOAD", one.source) for one in (KEEP, LOOK, BEGIN, TAKE))],
             accept=self._accept,
             on_refused=lambda error: self._on_lost(str(error)),
         )
@@ -208,26 +204,32 @@ class RedisStore:
         compared = _comparisons(changes) if changes.checked else []
         if compared is None:
             return False
-        owner = "" if self.owners is None else self.owners.name
-        words: list[Part] = [self._time(), changes.world, next(self._ids), owner, len(compared) // 2, *compared]
-        news = ("XADD", "hh:news", "MAXLEN", "~", KEPT_NEWS, "*", *self._news_of(changes))
-        for command in (*_commands(changes), news):
-            words.append(len(command))
-            words += command
-        found = await self._redis.run(KEEP, (), words)
+        found = await self._keep(changes, compared, [])
         if found < 0:
             raise NotOwner(changes.world)
         return bool(found)
 
-    def _news_of(self, changes: Changes) -> tuple[Part, ...]:
-        jobs = ",".join(str(job.number) for job in changes.jobs)
-        return ("w", changes.world, "by", self._name, "jobs", jobs, "erased", ",".join(sorted(changes.erased)))
+    def append(self, changes: Changes, position: int) -> asyncio.Future[int]:
+        """Keep changes of the world's owner, at a position in its log; the result is 1 if they are kept.
+
+        Nothing is kept if another process owns the world now, or if the change at the last position was lost.
+        """
+        follows: tuple[Part, ...] = ("HSET", f"hh:v:{changes.world}", "log", position + 1)
+        return self._keep(changes, ["log", position], [follows])
+
+    def _keep(
+        self, changes: Changes, compared: Sequence[Part], more: Sequence[tuple[Part, ...]]
+    ) -> asyncio.Future[int]:
+        owner = "" if self.owners is None else self.owners.name
+        words: list[Part] = [self._time(), changes.world, next(self._ids), owner, len(compared) // 2, *compared]
+        for command in (*_commands(changes), *more):
+            words.append(len(command))
+            words += command
+        return self._redis.run(KEEP, (), words)
 
     def note(self, world: str, exchange: ExchangeRecord) -> None:
         """Keep the journal line of a request that changed nothing; not waited for."""
-        self._redis.send("ZADD", f"hh:e:{world}", exchange.number, encode(exchange))
-        if not next(self._noted) % TRIM_EVERY:
-            self._redis.send("ZREMRANGEBYRANK", f"hh:e:{world}", 0, -KEPT_LINES - 1)
+        self._redis.send("HSET", f"hh:e:{world}", exchange.number % KEPT_LINES, encode(exchange))
 
     async def page(
         self, world: str, kind: str, *, provider: str | None = None, before: int | None = None, count: int = 100
@@ -236,12 +238,12 @@ class RedisStore:
         check_kind(kind)
         if kind == "key":
             return Page(await self._keys(world, provider))
-        last = "+inf" if before is None else f"({before}"
         if kind in ("exchange", "attempt"):
-            key = f"hh:{kind[0]}:{world}"
-            found = await self._redis.call("ZREVRANGEBYSCORE", key, last, "-inf", "LIMIT", 0, count + 1)
-        else:
-            found = await self._numbered(world, kind, provider, (last, count + 1))
+            lines = [decode(KINDS[kind], text) for text in await self._redis.call("HVALS", f"hh:{kind[0]}:{world}")]
+            older = sorted((one for one in lines if before is None or one.number < before), key=lambda one: one.number)
+            return Page(older[max(0, len(older) - count) :], len(older) > count)
+        last = "+inf" if before is None else f"({before}"
+        found = await self._numbered(world, kind, provider, (last, count + 1))
         records = [decode(KINDS[kind], text) for text in reversed(found[:count]) if text is not None]
         return Page(records, len(found) > count)
 
@@ -268,6 +270,26 @@ class RedisStore:
             found.setdefault(name, KeyRecord(whose, key, lease=float(claim.split()[0])))
         return [one for _, one in sorted(found.items()) if provider in (None, one.provider)]
 
+    async def position(self, world: str) -> tuple[Head | None, int]:
+        """Return the head of a world, and the position of the next change in its log."""
+        head, found = await asyncio.gather(
+            self._redis.call("HGET", f"hh:w:{world}", "head"), self._redis.call("HGET", f"hh:v:{world}", "log")
+        )
+        return None if head is None else decode(Head, head), int(found or 0)
+
+    async def exists(self, world: str) -> bool:
+        """Whether a world is kept."""
+        return bool(await self._redis.call("SISMEMBER", "hh:worlds", world))
+
+    @property
+    def own_host(self) -> str:
+        """The address of this machine on the way to Redis."""
+        return self._redis.own_host
+
+    async def time(self) -> float:
+        """Return the time of Redis."""
+        return await self._real(self._redis.call("TIME") if self._now is None else None)
+
     async def worlds(self) -> Sequence[str]:
         """Return the handles of all worlds, sorted."""
         return sorted(name.decode() for name in await self._redis.call("SMEMBERS", "hh:worlds"))
@@ -290,30 +312,9 @@ class RedisStore:
         found: bytes | None = await self._redis.call("GET", f"hh:b:{name}")
         return found
 
-    async def news(self) -> AsyncIterator[Mapping[str, str]]:
-        """Yield the changes that other processes keep from now on; after a lost connection, from where it was."""
-        # Its reads wait in Redis, and Redis replies to the commands of a connection one after the other.
-        self._news = self._connection()
-        await self._news.open()
-        last = (await self._news.call("XREVRANGE", "hh:news", "+", "-", "COUNT", 1) or [[b"0-0"]])[0][0]
-        wait = int(NEWS_SECONDS * 1000)
-        while True:
-            try:
-                command = ("XREAD", "COUNT", 1000, "BLOCK", wait, "STREAMS", "hh:news", last)
-                found = await self._news.call(*command, seconds=2 * NEWS_SECONDS)
-            except RedisUnavailable:
-                continue
-            for entry, fields in found[0][1] if found else ():
-                last = entry
-                told = {key.decode(): value.decode() for key, value in zip(fields[::2], fields[1::2], strict=True)}
-                if told["by"] != self._name:
-                    yield told
-
     async def close(self) -> None:
         """Let go of the store."""
-        for connection in (self._news, self._redis):
-            if connection is not None:
-                await connection.close()
+        await self._redis.close()
 
 
 def _comparisons(changes: Changes) -> list[Part] | None:
@@ -355,10 +356,11 @@ def _commands(changes: Changes) -> list[tuple[Part, ...]]:
     found += [("HDEL", f"hh:c:{world}", f"{provider}\0{key}") for provider, key in changes.released]
     found += [("@due", world, due.number, repr(due.moment), encode(due)) for due in changes.dues]
     found += [("@done", world, number) for number in changes.done]
-    lines: list[ExchangeRecord | AttemptRecord] = [*changes.exchanges, *changes.attempts]
-    for line in lines:
-        kind = "e" if isinstance(line, ExchangeRecord) else "a"
-        found.append(("@line", f"hh:{kind}:{world}", line.number, encode(line)))
+    kinds: dict[str, Sequence[ExchangeRecord | AttemptRecord]] = {"e": changes.exchanges, "a": changes.attempts}
+    for kind, lines in kinds.items():
+        slots = [part for line in lines for part in (line.number % KEPT_LINES, encode(line))]
+        # In parts, because a script's function takes some thousand arguments at most.
+        found += [("HSET", f"hh:{kind}:{world}", *slots[at : at + 1_000]) for at in range(0, len(slots), 1_000)]
     if head is not None or changes.dues or changes.done or changes.forgotten or erased:
         found.append(("@plan", world))
     return found

@@ -12,11 +12,11 @@ The keys of a world begin with `hh:` and end with its handle, here `w`:
 | `hh:k:w` | hash | the idempotency keys that were used, as JSON |
 | `hh:c:w` | hash | the idempotency keys that are claimed, with the end of the lease and the claimant |
 | `hh:d:w`, `hh:z:w` | hash, sorted set | dues as JSON by number; those that are not taken, by their moment |
-| `hh:e:w`, `hh:a:w` | sorted sets | journal lines and attempts as JSON, by number |
+| `hh:e:w`, `hh:a:w` | hash | the newest journal lines and attempts as JSON, each in a slot that is used again |
 
 Of all worlds: `hh:worlds`, `hh:next` (each world by the time at which its next due comes), `hh:taken` (the taken dues
 by the end of their lease), `hh:owned:provider` (the number of jobs by id), `hh:open:provider` (the running jobs),
-`hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:news` (a stream), `hh:b:name` (pictures),
+`hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:b:name` (pictures),
 `hh:owner` (the process that serves each world), `hh:p:process` (its address, which expires unless it is renewed).
 
 The first argument of a script is the time, or an empty text for Redis's own: tests have a clock that stands.
@@ -27,10 +27,6 @@ from __future__ import annotations
 from hobbyhorse.state.records import LEASE_SECONDS
 from hobbyhorse.state.redis_connection import Script
 
-# Journal lines and attempts of a world, each: as many as a world keeps in memory.
-KEPT_LINES = 1_000
-# Entries of the stream of news, of all worlds: a process that reads at least once a second misses none.
-KEPT_NEWS = 10_000
 # Seconds for which a kept change is known by its id: longer than its sender tries to learn that it was kept.
 KNOWN_SECONDS = 60
 
@@ -116,11 +112,6 @@ own['@job'] = function(world, number, id, provider, ended, version, record)
   call('HSET', 'hh:v:' .. world, number, version)
   call(ended == '' and 'SADD' or 'SREM', 'hh:open:' .. provider, world .. ' ' .. number)
 end
-own['@line'] = function(key, number, record)
-  call('ZREMRANGEBYSCORE', key, number, number)
-  call('ZADD', key, number, record)
-  call('ZREMRANGEBYRANK', key, 0, {-KEPT_LINES - 1})
-end
 local function drop_job(world, number, name)
   local provider, id = string.match(name, '^(%Z*)%z(.*)$')
   if call('HINCRBY', 'hh:owned:' .. provider, id, -1) <= 0 then call('HDEL', 'hh:owned:' .. provider, id) end
@@ -167,9 +158,10 @@ own['@erase'] = function(world, kind)
     local names, providers = call('HGETALL', 'hh:i:' .. world), {{}}
     for at = 1, #names, 2 do providers[drop_job(world, names[at + 1], names[at])] = true end
     for provider in pairs(providers) do call('UNLINK', 'hh:n:' .. world .. ':' .. provider) end
-    local version = call('HGET', 'hh:v:' .. world, 'head')
+    local version, position = unpack(call('HMGET', 'hh:v:' .. world, 'head', 'log'))
     call('UNLINK', 'hh:i:' .. world, 'hh:j:' .. world, 'hh:n:' .. world, 'hh:v:' .. world)
     if version then call('HSET', 'hh:v:' .. world, 'head', version) end
+    if position then call('HSET', 'hh:v:' .. world, 'log', position) end
   elseif kind == 'key' then
     call('UNLINK', 'hh:k:' .. world, 'hh:c:' .. world)
   elseif kind == 'due' then

@@ -9,9 +9,9 @@ every record in it is the successor of the stored one. Otherwise nothing is kept
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hobbyhorse.state.records import (
     FORMAT,
@@ -24,9 +24,18 @@ from hobbyhorse.state.records import (
     KeyRecord,
 )
 
+if TYPE_CHECKING:
+    import sqlite3
+
+Found = TypeVar("Found")
+
 
 class StateError(Exception):
     """The state cannot be used, for a reason that the user can correct; the message is one line."""
+
+
+class NotKept(Exception):
+    """A change was not kept, and will not be: the world in memory is no more true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +151,29 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Keep everything that was noted, and let go of the store."""
+
+
+class WorldLog(Protocol):
+    """A store as a live server uses it, which is the only writer of its worlds and has them in memory.
+
+    A change has a number, and `kept` is the number of the last one that is in the store. `on_failure` is called with
+    the reason why nothing can be written any more.
+    """
+
+    kept: int
+    on_failure: Callable[[str], None]
+
+    def put(self, changes: Changes) -> int:
+        """Keep changes of the only writer soon; return their number."""
+
+    async def until_kept(self, number: int) -> None:
+        """Wait until the change with a number is kept. Raises NotKept if it never will."""
+
+    def read(self, query: Callable[[sqlite3.Connection], Found]) -> Found:
+        """Return what a query finds in the kept records."""
+
+    async def close(self) -> None:
+        """Keep everything, and let go of the store."""
 
 
 def check_kind(kind: str) -> None:

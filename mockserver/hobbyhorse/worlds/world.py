@@ -511,6 +511,15 @@ class Worlds:
         world.keys = dict(keys)
         self._by_key |= dict.fromkeys(keys.values(), world)
 
+    def accepts(self, key: str) -> bool:
+        """Whether a key has a world, or may open one."""
+        return key in self._by_key or not (self._closed or (self._accepted and key not in self._accepted))
+
+    def handle(self, key: str) -> str:
+        """Return the handle of the world of a key, also if it is not open."""
+        world = self._by_key.get(key)
+        return self._identity(key)[1] if world is None else world.handle
+
     def known(self, key: str) -> World | None:
         """Return the existing world of a key, or None."""
         return self._by_key.get(key)
@@ -524,6 +533,7 @@ class Worlds:
         for key in {world.key, *world.keys.values()}:
             self._by_key.pop(key, None)
         self._by_handle.pop(world.handle, None)
+        self._asleep.pop(world.handle, None)
 
     def _identity(self, key: str) -> tuple[Random, str]:
         """Return the generator and the handle of the world of a key."""

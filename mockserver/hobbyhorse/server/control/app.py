@@ -27,6 +27,7 @@ from hobbyhorse.server.control import admin, handlers
 from hobbyhorse.server.control.access import AccessCheck, Forbidden, Team
 from hobbyhorse.server.control.handlers import ControlContext, ControlError, ControlRequest, Handler
 from hobbyhorse.server.request import api_key, first_headers, header
+from hobbyhorse.state.store import NotKept
 from hobbyhorse.worlds.journal import next_number
 from hobbyhorse.worlds.world import World
 
@@ -156,6 +157,8 @@ class ControlPlane:
             except ControlError as error:
                 headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
                 return _problem(error.status, error.code, error.message, error.hint, headers)
+            except NotKept:
+                return _problem(503, "overloaded", "the state cannot be reached: nothing was changed", "try later")
 
         return endpoint
 

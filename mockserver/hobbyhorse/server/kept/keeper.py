@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
@@ -25,13 +26,16 @@ from hobbyhorse.server.kept.reading import WorldReader
 from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
-from hobbyhorse.state.sqlite import NOTE_SECONDS, SqliteStore
-from hobbyhorse.state.store import Changes
+from hobbyhorse.state.sqlite import NOTE_SECONDS
+from hobbyhorse.state.store import Changes, WorldLog
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.kept_jobs import job_record, key_record
 from hobbyhorse.worlds.kept_worlds import head_of, line_of
 from hobbyhorse.worlds.unkept import Unkept
 from hobbyhorse.worlds.world import World, Worlds
+
+if TYPE_CHECKING:
+    from hobbyhorse.server.shared.routing import WorldRouter
 
 # A kill loses at most that much of what no response waited for.
 TICK_SECONDS = NOTE_SECONDS
@@ -42,10 +46,13 @@ UNWRITABLE = 3
 class Keeper:
     """The archive of the worlds of one server, over a store that only this server writes."""
 
-    def __init__(self, store: SqliteStore, contracts: Sequence[Contract]) -> None:
+    def __init__(self, store: WorldLog, contracts: Sequence[Contract], pictures: Path) -> None:
+        """Make a keeper; the input images are in the folder `pictures`."""
+        self.pictures = pictures
         self._store = store
         store.on_failure = _give_up
-        self._reader = WorldReader(store, contracts, time.time)
+        self.wall: Callable[[], float] = time.time
+        self._reader = WorldReader(store, contracts, self.now)
         self._changed: set[str] = set()
         self._known = set(store.read(tables.handles))
         # The worlds that were dropped, by the number of the change: until it is written, their records are still there.
@@ -55,7 +62,7 @@ class Keeper:
         self._dispatcher: Callable[[], CallbackDispatcher] | None = None
         self._ticking: asyncio.Task[None] | None = None
 
-    def start(self, worlds: Worlds, services: Services) -> None:
+    async def start(self, worlds: Worlds, services: Services) -> None:
         """Open the worlds in which something runs, and begin to write. Needs the server's event loop."""
         self._worlds, self._services = worlds, services
         resume_numbers(self._store.read(tables.last_used))
@@ -63,10 +70,13 @@ class Keeper:
             worlds.restore(handle)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
-    @property
-    def pictures(self) -> Path:
-        """The folder of the input images."""
-        return self._store.folder.pictures
+    def now(self) -> float:
+        """Return the store's time."""
+        return self.wall()
+
+    def router(self, worlds: Worlds, services: Services, forget: Callable[[World], None]) -> WorldRouter | None:
+        """Return what sends requests to the process that serves their world; None if that is always this one."""
+        return None
 
     # What `Worlds` needs.
 
@@ -170,7 +180,7 @@ class Keeper:
             lines.append(line_of(entry, world.key))
         changes = Changes(
             world=world.handle,
-            head=head_of(world, time.time()),
+            head=head_of(world, self.now()),
             jobs=jobs,
             keys=[key_record(*used) for used in unkept.keys],
             dues=tuple(unkept.dues.values()),

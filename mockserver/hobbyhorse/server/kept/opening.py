@@ -34,7 +34,7 @@ def open_state(text: str, seed: int, contracts: Sequence[Contract]) -> Keeper:
     except StateError:
         store.stop()
         raise
-    return Keeper(store, contracts)
+    return Keeper(store, contracts, store.folder.pictures)
 
 
 def digest(contract: Contract) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, DueRecord
-from hobbyhorse.state.sqlite import SqliteStore
+from hobbyhorse.state.store import WorldLog
 from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
 from hobbyhorse.worlds.job_table import KeptEnd
 from hobbyhorse.worlds.jobs import Job
@@ -28,7 +28,7 @@ from hobbyhorse.worlds.world import World
 class WorldReader:
     """Reads worlds from a store. `now` returns the store's time."""
 
-    store: SqliteStore
+    store: WorldLog
     contracts: Sequence[Contract]
     now: Callable[[], float]
 

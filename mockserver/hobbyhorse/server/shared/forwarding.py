@@ -10,6 +10,8 @@ which drops the body, and to the owner.
 
 A connection to an owner belongs to one connection of a client, and lasts as long. Requests that are sent before the
 response to the last one (pipelining, which no common client does) may be forwarded only if one process serves all.
+
+A client polls with the same bytes again and again. Such a request goes to the last owner without being parsed here.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ BEGUN, CLOSED, RESET, NOT_OWNED = "begun", "closed", "reset", "not owned"
 class SharedProtocol(OpenProtocol):
     """Serves a connection whose requests may belong to other processes."""
 
-    # The bytes of the current request, until it is known who serves it.
+    # The bytes of the current request, until it is known who serves it; and of the last one that was forwarded whole.
     _raw: bytes | None = None
+    _same: bytes | None = None
     _owner: OwnerConnection | None = None
     forwarding = False
     """Whether the last request was forwarded, so that whatever the owner sends is for the client."""
@@ -43,10 +46,14 @@ class SharedProtocol(OpenProtocol):
         if self._open and self.forwarding and owner is not None:
             owner.send(data)
         elif not self._open:
-            if self.forwarding and owner is not None and not owner.responded:
-                # Sent before the response: whose it is must not be found out, or the responses may change places.
-                owner.send(data)
-                return
+            if self.forwarding and owner is not None:
+                if not owner.responded:
+                    # Sent before the response: whose it is must not be found out, or the responses may change places.
+                    owner.send(data)
+                    return
+                if data == self._same and not owner.lost:
+                    owner.repeat(data)
+                    return
             self._raw, self.forwarding = data, False
         elif self._raw is not None:
             self._raw += data
@@ -84,6 +91,8 @@ class SharedProtocol(OpenProtocol):
         self.flow.resume_reading()
         outcome = await owner.request(self._raw)
         if outcome == BEGUN or self.transport.is_closing():
+            # A request without a body, if it came in one piece: the next poll is equal to it, byte for byte.
+            self._same = self._raw if again and self._raw.endswith(b"\r\n\r\n") else None
             self._raw = None
             return True
         if outcome != NOT_OWNED and await self._connection(address) is not None:
@@ -97,6 +106,12 @@ class SharedProtocol(OpenProtocol):
         # The owner died, and may have carried the request out before: to the client, it is as if this process had.
         self._end_as(RESET)
         return True
+
+    def look_again(self, data: bytes) -> None:
+        """Find out anew who serves a request that was repeated to the last owner."""
+        self._same, self.forwarding = None, False
+        if not self.transport.is_closing():
+            self.data_received(data)
 
     def _end_as(self, outcome: str) -> None:
         if outcome == RESET:
@@ -150,6 +165,7 @@ class OwnerConnection(asyncio.Protocol):
         self._client, self.address = client, address
         self._transport: asyncio.Transport | None = None
         self._response: asyncio.Future[str] | None = None
+        self._repeated: bytes | None = None
         self.responded = True
         """Whether the response to the last request has begun."""
         self.lost = False
@@ -161,6 +177,11 @@ class OwnerConnection(asyncio.Protocol):
         if self.lost:
             self._went(CLOSED)
         return self._response
+
+    def repeat(self, data: bytes) -> None:
+        """Send a safe request that is equal to the last one: it has the same owner, unless that declines it."""
+        self._repeated, self._response, self.responded = data, None, False
+        self.send(data)
 
     def send(self, data: bytes) -> None:
         """Send bytes of the client."""
@@ -182,6 +203,14 @@ class OwnerConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading() if paused else self._transport.resume_reading()
 
+    def _decline(self) -> None:
+        """Have the last request served by another owner."""
+        repeated, self._repeated = self._repeated, None
+        if repeated is None:
+            self._went(NOT_OWNED)
+        else:
+            self._client.look_again(repeated)
+
     def _went(self, outcome: str) -> None:
         if self._response is not None and not self._response.done():
             self._response.set_result(outcome)
@@ -199,10 +228,10 @@ class OwnerConnection(asyncio.Protocol):
             return
         if not self.responded:
             if data == DECLINED:
-                self._went(NOT_OWNED)
                 self.leave()
+                self._decline()
                 return
-            self.responded = True
+            self.responded, self._repeated = True, None
             self._went(BEGUN)
         self._client.transport.write(data)
 
@@ -217,7 +246,10 @@ class OwnerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the client's connection as the owner has ended this one, unless its request can be tried elsewhere."""
         left, self._transport, self.lost = self._transport is None, None, True
-        if not self.responded:
+        if not self.responded and self._repeated is not None:
+            if not left:
+                self._decline()
+        elif not self.responded:
             self._went(CLOSED if exc is None else RESET)
         elif not left and self._client.forwarding and not self._client.transport.is_closing():
             if exc is None:

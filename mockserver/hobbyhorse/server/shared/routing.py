@@ -1,0 +1,119 @@
+"""Finds the process that serves a request: the owner of the world that its key or its link names.
+
+A request that names no world is served here. So is one whose key is refused, because that opens no world.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from hobbyhorse.contract.request import Refusal
+from hobbyhorse.contract.values import find_situation
+from hobbyhorse.server.pipeline import headers_of
+from hobbyhorse.server.request import Provider, Services, api_key, caller_of, first_headers, refusal_of
+from hobbyhorse.server.shared.forwarding import SharedProtocol
+from hobbyhorse.server.shared.keeper import SharedKeeper
+from hobbyhorse.server.socket_faults import connection
+from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
+from hobbyhorse.worlds.world import Worlds
+
+# A request waits as long for the owner of its world, such as one that has just died, then it is refused.
+WAIT_SECONDS = 5.0
+RETRY_SECONDS = 0.1
+# The methods that may be repeated although the last owner may have carried them out (RFC 9110, section 9.2.2).
+SAFE = ("GET", "HEAD")
+BEARER = ("header", "authorization", "bearer ")
+LINK = re.compile("/media/([0-9a-f]{16})/")
+OVERLOADED = b'{"error":{"code":"overloaded","message":"the state cannot be reached","hint":"try again later"}}'
+
+
+@dataclass(frozen=True, slots=True)
+class WorldRouter:
+    """Decides for each request whether it is served here. `peer_port` is where other processes forward theirs to."""
+
+    keeper: SharedKeeper
+    worlds: Worlds
+    services: Services
+    peer_port: int
+
+    async def serves(self, scope: Scope, receive: Receive, send: Send, provider: Provider | None) -> bool:
+        """Whether a request is to be served here; if not, it has been forwarded or refused."""
+        protocol = _protocol(scope)
+        handle = self._handle(scope, provider)
+        if handle is None or self.keeper.serves(handle):
+            if protocol is not None:
+                protocol.serve_here()
+            return True
+        return await self._find(handle, scope, receive, send, provider)
+
+    def _handle(self, scope: Scope, provider: Provider | None) -> str | None:
+        """Return the handle of the world that a request names, or None."""
+        path: str = scope["path"]
+        if provider is not None:
+            key = caller_of(self.services, provider, scope).key
+        elif path.startswith("/_mock"):
+            ways = dict.fromkeys((BEARER, *(way for one in self.services.contracts for way in one.security)))
+            key = api_key(ways, first_headers(scope), scope["query_string"])
+        else:
+            found = LINK.match(path)
+            return None if found is None else found[1]
+        return self.worlds.handle(key) if key and self.worlds.accepts(key) else None
+
+    async def _find(self, handle: str, scope: Scope, receive: Receive, send: Send, provider: Provider | None) -> bool:
+        """Find the owner of a world, and forward the request to it if that is another process."""
+        protocol, until = _protocol(scope), asyncio.get_running_loop().time() + WAIT_SECONDS
+        try:
+            if LINK.match(scope["path"]) and not await self.keeper.exists(handle):
+                return self._here(protocol)
+            while True:
+                owner = await self.keeper.find(handle)
+                if owner.address is None:
+                    return self._here(protocol)
+                if protocol is None:
+                    break
+                if scope["server"] and scope["server"][1] == self.peer_port:
+                    protocol.decline(receive)
+                    return False
+                if await protocol.forward(owner.address, receive, scope["method"] in SAFE):
+                    return False
+                if asyncio.get_running_loop().time() > until:
+                    break
+                await asyncio.sleep(RETRY_SECONDS)
+        except (RedisUnavailable, RedisError):
+            pass
+        await _refuse(scope, send, provider)
+        return False
+
+    def _here(self, protocol: SharedProtocol | None) -> bool:
+        if protocol is not None:
+            protocol.serve_here()
+        return True
+
+
+def _protocol(scope: Scope) -> SharedProtocol | None:
+    """Return the protocol of a request's connection, or None in process."""
+    transport = connection(scope)
+    found = transport.get_protocol() if transport is not None else None
+    return found if isinstance(found, SharedProtocol) else None
+
+
+async def _refuse(scope: Scope, send: Send, provider: Provider | None) -> None:
+    """Refuse a request because its world cannot be reached, in the provider's shape if it has one."""
+    status, body, headers = 503, OVERLOADED, [(b"content-type", b"application/json")]
+    match = None
+    if provider is not None:
+        path: str = scope["path"]
+        prefix = f"/{provider.contract.key}"
+        below = path[len(prefix) :] if path.startswith(prefix + "/") else path
+        match = provider.routes.match(scope["method"], below)
+    if provider is not None and match is not None and find_situation(match[0].operation, "overloaded") is not None:
+        response = refusal_of(provider.contract, match[0], Refusal("overloaded"))
+        status, body, headers = response.situation.status, response.body, headers_of(response)
+    else:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,158 @@
+"""The worlds that this process owns, as a log in Redis, with the interface that `SqliteStore` has for a live server.
+
+The owner of a world is its only writer, so the world is in the memory of its process, and the store is its log. What a
+world needs to be opened is fetched from Redis as a whole, into a SQLite database in memory: from there it is read as
+from a folder.
+
+The changes of a world have positions in its log. Redis takes a change only at the next position, from the owner. So if
+one is lost, because Redis was away for too long, all later ones are refused: the world in memory is then *broken*, and
+must be fetched again. A change that was refused or lost is not responded to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.records import KEPT_LINES, Head
+from hobbyhorse.state.redis import RedisStore
+from hobbyhorse.state.redis_connection import RedisRefused, RedisUnavailable
+from hobbyhorse.state.store import Changes, NotKept
+
+# Jobs that are fetched at once: some 600 KB, which Redis and the parser handle in a few milliseconds.
+JOBS_AT_ONCE = 1_000
+
+Found = TypeVar("Found")
+
+
+class RedisLog:
+    """The log of the worlds that this process owns."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self.store = store
+        self.on_failure: Callable[[str], None] = lambda reason: None
+        self.on_broken: Callable[[str], None] = lambda world: None
+        """Called with each world whose change was not kept."""
+        self.put_last = self.kept = 0
+        self._positions: dict[str, int] = {}
+        self._waiters: dict[int, list[asyncio.Future[None]]] = defaultdict(list)
+        self._failed: set[int] = set()
+        self._copies = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._copies.executescript(tables.SCHEMA)
+        self._lock = threading.Lock()
+
+    async def load(self, world: str) -> Head | None:
+        """Fetch the records of a world that this process has just begun to own; return its head, None if it is new."""
+        head, position = await self.store.position(world)
+        await asyncio.to_thread(self._erase, world)
+        if head is not None:
+            await self._copy(world, head)
+        self._positions[world] = position
+        return head
+
+    async def _copy(self, world: str, head: Head) -> None:
+        kinds = ("key", "due", "exchange", "attempt")
+        pages = await asyncio.gather(*(self.store.page(world, kind, count=KEPT_LINES) for kind in kinds))
+        keys, dues, exchanges, attempts = (page.records for page in pages)
+        changes = Changes(
+            world=world,
+            head=head,
+            keys=[key for key in keys if key.job],
+            dues=dues,
+            exchanges=exchanges,
+            attempts=attempts,
+            checked=False,
+        )
+        await asyncio.to_thread(self._fill, changes)
+        before: int | None = None
+        while True:
+            page = await self.store.page(world, "job", before=before, count=JOBS_AT_ONCE)
+            if page.records:
+                await asyncio.to_thread(self._fill, Changes(world=world, jobs=page.records, checked=False))
+                before = page.records[0].number
+            if not page.more:
+                return
+
+    def _fill(self, changes: Changes) -> None:
+        with self._lock:
+            self._copies.execute("begin")
+            tables.put(self._copies, changes)
+            self._copies.execute("commit")
+
+    def _erase(self, world: str) -> None:
+        self._fill(Changes(world=world, erased=frozenset({"head"}), checked=False))
+
+    def unload(self, world: str) -> None:
+        """Forget what was fetched of a world; nothing of it can be put until it is loaded again."""
+        self._positions.pop(world, None)
+        self._erase(world)
+
+    def loaded(self, world: str) -> bool:
+        """Whether changes of a world can be put."""
+        return world in self._positions
+
+    def read(self, query: Callable[[sqlite3.Connection], Found]) -> Found:
+        """Return what a query finds in the fetched records, from any thread."""
+        with self._lock:
+            return query(self._copies)
+
+    def put(self, changes: Changes) -> int:
+        """Keep changes of a loaded world soon; return their number."""
+        self.put_last += 1
+        number, world = self.put_last, changes.world
+        position = self._positions.get(world)
+        if position is None:
+            self._failed.add(number)
+            return number
+        if "head" in changes.erased and changes.head is None:
+            # With the world goes its log.
+            del self._positions[world]
+        else:
+            self._positions[world] = position + 1
+        self.store.append(changes, position).add_done_callback(partial(self._done, number, world))
+        return number
+
+    def _done(self, number: int, world: str, reply: asyncio.Future[int]) -> None:
+        """Wake what waits for a change; the replies come in the order of the changes."""
+        kept = not reply.cancelled() and reply.exception() is None and reply.result() == 1
+        self.kept = max(self.kept, number)
+        waiters = self._waiters.pop(number, ())
+        if not kept:
+            if self._positions.pop(world, None) is not None:
+                self.on_broken(world)
+            if not waiters:
+                self._failed.add(number)
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            if kept:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(NotKept(world))
+
+    async def until_kept(self, number: int) -> None:
+        """Wait until the change with a number is kept. Raises NotKept."""
+        if number in self._failed:
+            raise NotKept
+        if number <= self.kept:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[number].append(waiter)
+        await waiter
+
+    async def close(self) -> None:
+        """Wait until everything that was put is kept or lost, and close the connection."""
+        if self.put_last > self.kept:
+            await asyncio.wait([asyncio.ensure_future(self.until_kept(self.put_last))])
+        if self.store.owners is not None:
+            with suppress(RedisUnavailable, RedisRefused):
+                await self.store.owners.leave()
+        await self.store.close()
+        self._copies.close()
