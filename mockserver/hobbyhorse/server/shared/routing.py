@@ -27,7 +27,8 @@ RETRY_SECONDS = 0.1
 # The methods that may be repeated although the last owner may have carried them out (RFC 9110, section 9.2.2).
 SAFE = ("GET", "HEAD")
 BEARER = ("header", "authorization", "bearer ")
-LINK = re.compile("/media/([0-9a-f]{16})/")
+# A path that names a world by its handle.
+LINK = re.compile("/(?:media|_mock/worlds)/([0-9a-f]{16})(?:/|$)")
 OVERLOADED = b'{"error":{"code":"overloaded","message":"the state cannot be reached","hint":"try again later"}}'
 
 
@@ -55,12 +56,13 @@ class WorldRouter:
         path: str = scope["path"]
         if provider is not None:
             key = caller_of(self.services, provider, scope).key
+        elif (found := LINK.match(path)) is not None:
+            return found[1]
         elif path.startswith("/_mock"):
             ways = dict.fromkeys((BEARER, *(way for one in self.services.contracts for way in one.security)))
             key = api_key(ways, first_headers(scope), scope["query_string"])
         else:
-            found = LINK.match(path)
-            return None if found is None else found[1]
+            return None
         return self.worlds.handle(key) if key and self.worlds.accepts(key) else None
 
     async def _find(self, handle: str, scope: Scope, receive: Receive, send: Send, provider: Provider | None) -> bool:
