@@ -26,7 +26,7 @@ from benchmarks.report import Bound, run, show
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 
-ROUNDS = 20  # as in `against`
+ROUNDS = 2  # as in `against`
 POLLS, SUBMITS = 4_000, 2_000  # about half a second of the server's CPU each
 # Of memory; and of Redis with one process.
 POLL_LIMIT, SUBMIT_LIMIT, TWO_LIMIT = 1.5, 1.5, 1.25
@@ -72,6 +72,13 @@ def redis(directory: Path) -> Iterator[tuple[str, int]]:
             server.kill()
 
 
+def empty(url: str) -> None:
+    """Empty Redis, so that no server begins with the jobs of the last one."""
+    with create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+        connection.sendall(b"FLUSHALL\r\n")
+        connection.recv(64)
+
+
 @contextmanager
 def serving(*options: str) -> Iterator[Processes]:
     """Run `hobbyhorse serve` until the context ends."""
@@ -114,6 +121,7 @@ def main() -> None:
         taken: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for number in range(1 + ROUNDS):
             for side in sides if number % 2 else reversed(sides):
+                empty(url)
                 taken[side].append(measure(contract, *sides[side], redis_pid=pid if sides[side] else None))
     least = {side: {name: min(one[name] for one in found[1:]) for name in found[0]} for side, found in taken.items()}
     memory, one, two = least.values()

@@ -134,13 +134,18 @@ def serve(
     *,
     more: Sequence[socket.socket] = (),
     protocol: type[OpenProtocol] = OpenProtocol,
+    accept: Callable[[Callable[[], asyncio.Protocol]], None] = lambda make: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, also on `more` sockets. When ready, call `ready_at` with the URL, on the loop."""
+    """Serve until SIGINT or SIGTERM, also on `more` sockets. When ready, call `ready_at` with the URL, on the loop.
+
+    `accept` is called before that, with a function that makes the protocol of a connection which is accepted elsewhere.
+    """
     url = address(bound)
 
     def ready() -> None:
         # The contracts and modules never become garbage: no collection has to walk through them.
         gc.freeze()
+        accept(lambda: protocol(server.config, server.server_state, server.lifespan.state))
         ready_at(url)
         # Off the event loop, and before the first submission needs them.
         threading.Thread(target=_prepare, daemon=True).start()

@@ -71,8 +71,9 @@ class RedisStore:
             raise StateError(str(error)) from None
         self._now, self._wait, self._on_lost = now, wait, on_lost
         self._state: bytes | None = None
-        self._name = os.urandom(NAME_BYTES).hex()
-        self._ids = map(f"{self._name}:{{}}".format, itertools.count())
+        self.name = os.urandom(NAME_BYTES).hex()
+        """The name of this process; no other one ever has it."""
+        self._ids = map(f"{self.name}:{{}}".format, itertools.count())
         self._heads: dict[str, Head] = {}
         self._jobs: dict[tuple[str, str, str], JobRecord] = {}
         self._redis = self._connection()
@@ -118,7 +119,7 @@ class RedisStore:
 
     async def join(self, address: str) -> RedisOwners:
         """Begin to own worlds as a process that others reach at an address."""
-        self.owners = RedisOwners(self._redis, self._name, address)
+        self.owners = RedisOwners(self._redis, self.name, address)
         await self.owners.renew()
         return self.owners
 

@@ -17,6 +17,7 @@ import typer
 
 from hobbyhorse.cli.listening import is_loopback, listen
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
+from hobbyhorse.cli.processes.sharing import read_sharing
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.clock.clock import ManualClock, RealClock
 from hobbyhorse.contract.folder import ContractError, data_directory
@@ -137,12 +138,21 @@ def command(
     state: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR",
-            help="Keep all jobs, callbacks and idempotency keys in DIR, so that the next server goes on with them; "
-            "by default they end with the server.",
+            metavar="DIR|URL",
+            help="Keep all jobs, callbacks and idempotency keys in DIR, so that the next server goes on with them, or "
+            "in Redis (redis://HOST), so that several servers share them; by default they end with the server.",
             rich_help_panel=STATE,
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Serve from N processes on one port, with the state in Redis.",
+            rich_help_panel=STATE,
+        ),
+    ] = 1,
     scenarios: Annotated[list[Path] | None, scenarios_option(CONTROL)] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random choice.", rich_help_panel=CONTROL)] = 0,
     control_key: Annotated[
@@ -268,6 +278,7 @@ def command(
     _check_sendable("--admin-key", admin_key)
     teams = _teams(control_keys, control_key)
     _check_origins(allow_origin or ())
+    sharing = read_sharing(state, processes)
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
@@ -280,8 +291,10 @@ def command(
         # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
     cache = _writable_cache(cache)
-    keeper = None if state is None else _open_state(state, seed, loaded)
-    bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
+    keeper = None if state is None or sharing is not None else _open_state(state, seed, loaded)
+    bound = listen(
+        host, port, processes > 1
+    )  # before Options: whether other machines reach the server depends on the bound address
     options = Options(
         pace=pace,
         seed=seed,
@@ -312,10 +325,12 @@ def command(
     control_is_off = control_key is None and not teams and not options.loopback
     banner = _log_banner if log == "json" else _print_banner
 
-    def ready(url: str) -> None:
-        announce(url)
+    def ready(url: str, pids: Sequence[int] = ()) -> None:
+        announce(url, pids)
         banner(url, loaded, control_is_off)
 
+    if sharing is not None:
+        return sharing.serve(loaded, options, bound, ready)
     serve(Fake(loaded, options), bound, ready)
 
 

@@ -17,6 +17,7 @@ A client polls with the same bytes again and again. Such a request goes to the l
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from hobbyhorse.server.socket_faults import reset_connection
@@ -69,6 +70,16 @@ class SharedProtocol(OpenProtocol):
         cycle.response_complete = cycle.disconnected = True
         self.transport.write(DECLINED)
         self.transport.close()
+
+    def hand_over(self, give: Callable[[SharedProtocol, bytes], bool], receive: Any) -> bool:
+        """Hand the connection over to another process; return False if `give` cannot, or part of the request is gone."""
+        # Requests that were sent before this response would be lost, or served twice.
+        if self._raw is None or self.pipeline or self._owner is not None or not give(self, self._raw):
+            return False
+        self.forwarding, self._raw = False, None
+        cycle = receive.__self__
+        cycle.response_complete = cycle.disconnected = True
+        return True
 
     async def forward(self, address: str, receive: Any, again: bool) -> bool:
         """Forward the current request to the owner at an address; return False if it should be tried elsewhere.

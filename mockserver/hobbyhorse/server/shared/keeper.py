@@ -15,12 +15,15 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.kept.keeper import UNWRITABLE, Keeper
 from hobbyhorse.server.request import Services
+from hobbyhorse.server.shared.forwarding import SharedProtocol
+from hobbyhorse.server.shared.handing import Factory, Handing
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.state.redis_log import RedisLog
@@ -52,6 +55,7 @@ class SharedKeeper(Keeper):
         self._writing: dict[str, asyncio.Task[int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._ahead = 0.0
+        self._handing: Handing | None = None
         self.owners: RedisOwners | None = None
         self.on_gone: Callable[[World], None] = lambda world: None
         """Called with each world that this process serves no more; it must drop the world."""
@@ -110,6 +114,15 @@ class SharedKeeper(Keeper):
 
         self.on_gone = forget
         return WorldRouter(self, worlds, services, self._peer_port)
+
+    def accept(self, factory: Factory) -> None:
+        """Take connections over from other processes of this machine; `factory` makes their protocols."""
+        self._handing = Handing(self._log.store.name, factory)
+
+    def hand_over(self, owner: Owner, protocol: SharedProtocol, receive: Any) -> bool:
+        """Hand a connection over to the owner of its world, if that is on this machine."""
+        handing = self._handing
+        return handing is not None and protocol.hand_over(partial(handing.give, owner.name), receive)
 
     async def exists(self, handle: str) -> bool:
         """Whether a world is kept. Raises RedisUnavailable."""
@@ -190,6 +203,8 @@ class SharedKeeper(Keeper):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if self._handing is not None:
+            self._handing.close()
         await super().close()
 
 

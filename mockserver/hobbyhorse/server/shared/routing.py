@@ -80,6 +80,8 @@ class WorldRouter:
                 if scope["server"] and scope["server"][1] == self.peer_port:
                     protocol.decline(receive)
                     return False
+                if self.keeper.hand_over(owner, protocol, receive):
+                    return False
                 if await protocol.forward(owner.address, receive, scope["method"] in SAFE):
                     return False
                 if asyncio.get_running_loop().time() > until:

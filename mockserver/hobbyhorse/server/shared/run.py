@@ -50,4 +50,4 @@ def serve_shared(
         pictures.mkdir(parents=True, exist_ok=True)
         keeper = SharedKeeper(url, contracts, peer, pictures)
         fake = Fake(contracts, replace(options, state=keeper, run=os.urandom(RUN_BYTES).hex()))
-        serve(fake, bound, ready_at, more=[peer], protocol=SharedProtocol)
+        serve(fake, bound, ready_at, more=[peer], protocol=SharedProtocol, accept=keeper.accept)

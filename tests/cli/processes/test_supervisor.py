@@ -19,7 +19,7 @@ PATIENCE = 20.0
 PROGRAM = """
 import asyncio, json, os, signal, sys
 from pathlib import Path
-from hobbyhorse.cli.supervisor import Supervisor
+from hobbyhorse.cli.processes.supervisor import Supervisor
 from hobbyhorse.cli.usage import UsageError
 
 how = Path(sys.argv[2])

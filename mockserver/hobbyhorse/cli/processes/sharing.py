@@ -1,0 +1,71 @@
+"""Serves with the state in Redis, in one process or in several. Knows no HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Protocol
+
+import typer
+
+from hobbyhorse.cli.listening import listen
+from hobbyhorse.cli.usage import UsageError, complain
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.server.app import Options
+from hobbyhorse.server.run import address
+from hobbyhorse.state.store import StateError
+
+
+class Ready(Protocol):
+    """Tells that the server is ready."""
+
+    def __call__(self, url: str, pids: Sequence[int] = ()) -> None:
+        """Tell the URL, and the processes that serve if there are several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """A state in Redis, by its URL, and the number of processes on this machine."""
+
+    url: str
+    processes: int
+
+    def serve(self, contracts: Sequence[Contract], options: Options, bound: socket.socket, ready: Ready) -> None:
+        """Serve until a signal. Raises UsageError, and typer's Exit with the status of several processes."""
+        from hobbyhorse.server.shared.run import check, serve_shared  # noqa: PLC0415 - 60 ms (hiredis, httpx)
+
+        try:
+            warning = check(self.url, options.seed, contracts)
+        except StateError as error:
+            raise UsageError(f"--state: {error}") from None
+        if warning is not None:
+            complain(f"--state: {warning}; what was acknowledged may be lost if it is killed")
+        if self.processes == 1:
+            serve_shared(self.url, contracts, options, bound, ready)
+            return
+        from hobbyhorse.cli.processes.supervisor import Supervisor  # noqa: PLC0415 - for several processes alone
+
+        host, port = bound.getsockname()[:2]
+
+        def work(serves: Callable[[], None]) -> None:
+            own = listen(host, port, shared=True)
+            serve_shared(self.url, contracts, options, own, lambda url: serves())
+
+        # Its own socket only holds the port: nothing listens on it.
+        status = Supervisor(self.processes, work, lambda pids: ready(address(bound), pids)).run()
+        raise typer.Exit(status)
+
+
+def read_sharing(state: str | None, processes: int) -> Sharing | None:
+    """Return how the state is shared, or None if it is not. Raises UsageError."""
+    if state is None or not state.startswith(("redis://", "rediss://")):
+        if processes > 1:
+            raise UsageError(f"--processes is {processes}, but processes share nothing without --state redis://HOST")
+        return None
+    if find_spec("hiredis") is None:
+        raise UsageError("--state redis:// needs an extra: pip install 'hobbyhorse[redis]'")
+    if processes > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise UsageError(f"--processes is {processes}, but this system does not let processes share a port")
+    return Sharing(state, processes)
