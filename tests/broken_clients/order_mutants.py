@@ -41,6 +41,13 @@ ORDERS: tuple[tuple[Any, ...], ...] = (
         ((GIVEN, prompt('text.encode("latin-1", "replace").decode("latin-1")')),),
     ),
     (
+        "SCH-02",
+        VTRIX,
+        "a prompt is cut at its limit of characters in bytes",
+        ((GIVEN, prompt('text.encode()[:5000].decode(errors="ignore")')),),
+    ),
+    ("SCH-02", HIAPI, "a prompt is cut at 1,500 characters", ((GIVEN, prompt("text[:1500]")),)),
+    (
         "ORD-03",
         RUNFLOW,
         "only the input is sent, and not the metadata",
