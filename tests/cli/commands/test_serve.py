@@ -12,6 +12,7 @@ import pytest
 
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.control.access import Team
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.limits import Limits
 from tests.conftest import CONTRACTS, Run
@@ -110,6 +111,24 @@ def test_the_control_key_comes_from_the_environment_or_a_file(
             file.write_bytes(content)
         done = run("serve", "--port", 0, "--control-key-file", file)
         assert (done.status, words in done.err, len(done.err.splitlines())) == (2, True, 1), done.err
+
+
+def test_the_admin_key_and_the_teams_reach_the_server(
+    served: Callable[..., Served], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "teams.json"
+    file.write_text('{"a secret": {"name": "team-a", "prefix": "a-"}}')
+    found = served("--host", "0.0.0.0", "--control-keys", file, "--admin-key", "another secret")
+    assert found.options.teams == {"a secret": Team("team-a", "a-")}
+    assert found.options.admin_key == "another secret"
+    assert "control plane" not in found.err
+    monkeypatch.setenv("HOBBYHORSE_ADMIN_KEY", "of the environment")
+    assert served().options.admin_key == "of the environment"
+    both = run("serve", "--port", 0, "--control-keys", file, "--control-key", "a secret")
+    assert (both.status, "also the key of a team" in both.err, "a secret" in both.err) == (2, True, False)
+    file.write_text("{}")
+    done = run("serve", "--port", 0, "--control-keys", file)
+    assert (done.status, "--control-keys" in done.err, len(done.err.splitlines())) == (2, True, 1)
 
 
 def test_origins_of_pages_reach_the_server(served: Callable[..., Served], run: Run) -> None:
@@ -224,6 +243,7 @@ def test_the_options_are_in_panels(run: Run) -> None:
         (["--balance", "nan"], "--balance is NaN; allowed: "),
         (["--clock", "sundial"], "--clock is 'sundial'; allowed: real, manual"),
         (["--clock", "manual", "--speed", "2"], "--speed is 2.0, but a manual clock does not run"),
+        (["--admin-key", " secret"], "--admin-key cannot be sent"),
         (["--control-key", ""], "--control-key cannot be sent"),
         (["--control-key", " secret"], "--control-key cannot be sent"),
         (["--control-key", "se\ncret"], "--control-key cannot be sent"),
