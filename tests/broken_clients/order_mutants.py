@@ -83,6 +83,27 @@ ORDERS: tuple[tuple[Any, ...], ...] = (
         ((GIVEN, '"request": json.loads(json.dumps(request, ensure_ascii=False).encode("latin-1"))'),),
     ),
     (
+        "ORD-07",
+        RUNFLOW,
+        "the input is merged into that of all orders",
+        (
+            ("TRIES = 5", "INPUT = {}\nTRIES = 5"),
+            (
+                '"request": body, "job": None',
+                '"request": {**body, "input": INPUT.update(body["input"]) or dict(INPUT)}, "job": None',
+            ),
+        ),
+    ),
+    (
+        "ORD-07",
+        VTRIX,
+        "the order is merged into a template that all orders share",
+        (
+            ("TRIES = 5", "ORDER = {}\nTRIES = 5"),
+            (GIVEN, '"request": ORDER.update(request) or dict(ORDER)'),
+        ),
+    ),
+    (
         "ORD-06",
         HIAPI,
         "the key is a hash of the order, so that equal orders share it",

@@ -130,6 +130,17 @@ def telling_orders(contract: Contract, model: Model) -> Iterator[dict[str, Any]]
             yield body
 
 
+def fullest_and_least(contract: Contract, model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return an order that has every parameter that it may have, and one that has only what it needs.
+
+    Raises LookupError if the contract has no example.
+    """
+    plain = order_for(contract, model)
+    high = {place: high for place, (_, high) in _members(contract, model)}
+    full = _noted(contract, model, _with(contract, model, plain, high | _prompt(contract, model, FOREIGN)))
+    return full, _least(contract, model, plain)
+
+
 def simpler_orders(contract: Contract, order: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
     """Yield the plain order (None), then valid orders with fewer members or a plainer prompt."""
     yield None
