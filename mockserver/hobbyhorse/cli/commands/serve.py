@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hobbyhorse.cli.listening import is_loopback, listen
+from hobbyhorse.cli.listening import TlsOptions, is_loopback, listen, open_front, read_authority, read_proxies
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.clock.clock import ManualClock, RealClock
@@ -28,11 +28,13 @@ from hobbyhorse.server.run import serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
-if TYPE_CHECKING:  # the server does not need traces to start, see _judge
+if TYPE_CHECKING:  # the server does not need traces to start, see _judge, nor TLS, see open_front
+    from hobbyhorse.server.front.gate import Front
     from hobbyhorse.traces.trace import Trace
 
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+TLS = "TLS and fixed hosts"
 
 # 100,000 worlds took 1.1 GB; a shared server of twelve teams has some hundred keys a day.
 KEEP_WORLDS = 10_000
@@ -56,6 +58,15 @@ def command(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    trusted_proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS[,ADDRESS]",
+            help="Follow X-Forwarded-Proto, -Host, -Prefix and Forwarded from reverse proxies at ADDRESS, such as "
+            "10.0.0.0/8 (repeatable).",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY", help="Accept only this key (repeatable); by default any.", rich_help_panel=NETWORK),
@@ -64,6 +75,52 @@ def command(
         str,
         typer.Option(metavar="SECRET", help="Sign callbacks with SECRET; empty: unsigned.", rich_help_panel=NETWORK),
     ] = DEFAULT_SECRET,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            help="Also serve HTTPS, with a certificate authority of this server's own, and a forward proxy for clients "
+            "with fixed hosts.",
+            rich_help_panel=TLS,
+        ),
+    ] = False,
+    tls_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="The port for HTTPS; 0 picks a free one. By default 8443.",
+            rich_help_panel=TLS,
+        ),
+    ] = None,
+    connect_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="The port of the forward proxy; 0 picks a free one. By default 8888.",
+            rich_help_panel=TLS,
+        ),
+    ] = None,
+    tls_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which clients reach this server, for its certificate (repeatable).",
+            rich_help_panel=TLS,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Serve HTTPS with the certificate, and its chain, in FILE.", rich_help_panel=TLS
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key of --tls-cert, in PEM format.", rich_help_panel=TLS)
+    ] = None,
     pace: Annotated[
         str,
         typer.Option(
@@ -204,17 +261,23 @@ def command(
         rivals=rivals,
         balance=_usd(balance),
     )
+    proxies = read_proxies(trusted_proxies or ())
+    secure = TlsOptions.read(tls, tls_port, connect_port, names=tls_name, cert=tls_cert, key=tls_key)
     loaded = load_contracts(contracts, variant or ())
     if scenarios:
         # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
     cache = _writable_cache(cache)
     bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
+    front = None if secure is None else open_front(loaded, bound, secure, public_url)
     options = Options(
         pace=pace,
         seed=seed,
         api_keys=frozenset(api_key or ()),
         public_url=public_url,
+        trusted_proxies=proxies,
+        authority=read_authority(front),
+        connect_port=None if front is None or front.proxy is None else front.proxy.getsockname()[1],
         strict=strict,
         callback_secret=callback_secret or None,  # an option cannot be None once it has a default
         # Host names are case-insensitive; the server compares them in lower case.
@@ -232,7 +295,7 @@ def command(
         judge=_judge,
     )
     control_is_off = control_key is None and not options.loopback
-    serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off))
+    serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off, front), front)
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
@@ -318,11 +381,17 @@ def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contrac
             complain(f"the scenario {scenario.name!r} applies to no provider: {reasons[0][0]}")
 
 
-def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:
+def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool, front: Front | None) -> None:
     lines = [f"hobbyhorse is ready at {url}", ""]
     for contract in contracts:
         real = f"https://{contract.hosts[0]}" if contract.hosts else contract.name
         lines.append(f"  {url}/{contract.key:12} stands for {real}")
+    if front is not None:
+        lines += [
+            "",
+            f"HTTPS is at {front.addresses['tls_url']}. Clients with fixed hosts use the proxy "
+            f"{front.addresses['connect_proxy']}; `hobbyhorse env PROVIDER --url {url} --tls` prints their variables.",
+        ]
     if control_is_off:
         lines += [
             "",

@@ -45,7 +45,7 @@ class AccessCheck:
     public_url: str | None = None
 
     def judge(self, scheme: str, headers: RawHeaders, health: bool = False) -> Forbidden | None:
-        """Return why a request is refused, or None; `health` marks a health check, which needs no key."""
+        """Return why a request is refused, or None; `health` marks a health check, or another request without a key."""
         given = [(name.lower(), value) for name, value in headers]
         hosts = [value.decode("latin-1") for name, value in given if name == b"host"]
         origins = [value.decode("latin-1") for name, value in given if name == b"origin"]

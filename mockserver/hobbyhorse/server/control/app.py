@@ -37,6 +37,9 @@ MOST_BODY = 1024 * 1024
 SEE = "GET /_mock/openapi.json documents the allowed values"
 JSON_TYPE = "application/json"
 BEARER = ("header", "authorization", "bearer ")
+# Open to everybody who can reach the server: neither says anything about a world.
+OPEN_PATHS = ("/_mock/health", "/_mock/ca.pem")
+CONNECT_PORT_HEADER = "X-Mock-Connect-Port"
 
 # 15 digits: every integer of that length is exact as a JSON number in any language.
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
@@ -112,7 +115,7 @@ class ControlPlane:
         """Serve one request that passes the access check."""
         # With an `app` in the scope, Starlette raises for a wrong method; without one it responds in plain text.
         scope = {**scope, "app": self}
-        forbidden = self._access.judge(scope["scheme"], scope["headers"], scope["path"] == "/_mock/health")
+        forbidden = self._access.judge(scope["scheme"], scope["headers"], scope["path"] in OPEN_PATHS)
         if forbidden is not None:
             return await _problem(403, forbidden.code, forbidden.message, forbidden.hint)(scope, receive, send)
         try:
@@ -145,9 +148,22 @@ class ControlPlane:
         body = await self._body(operation, request)
         if operation.id == "getDocument":
             return Response(self._document, media_type=JSON_TYPE)
+        if operation.id == "getAuthority":
+            return self._authority()
         control_request = ControlRequest(self._context, world, request.scope, request.path_params, query, body)
         result = await HANDLERS[operation.id](control_request)
         return Response(orjson.dumps(result), operation.status, media_type=JSON_TYPE)
+
+    def _authority(self) -> Response:
+        """Return the certificate of the server's authority, and the port of its forward proxy."""
+        certificate, port = self._context.authority, self._context.connect_port
+        headers = {} if port is None else {CONNECT_PORT_HEADER: str(port)}
+        if certificate is None:
+            message, hint = "this server has no certificate authority of its own", "start it with --tls"
+            if port is not None:
+                hint = "it has a certificate that it was given (--tls-cert); let clients trust the issuer of that one"
+            return _problem(404, "no_authority", message, hint, headers)
+        return Response(certificate, headers=headers, media_type="application/x-pem-file")
 
     def _world(self, scope: Scope) -> World:
         """Return the world of the API key, which the client under test uses too."""

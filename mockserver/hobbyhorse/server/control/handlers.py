@@ -70,6 +70,8 @@ class ControlContext:
     reset: Callable[[World, Collection[str]], None]
     trace: Callable[[World, Contract, str], Trace]
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    authority: bytes | None = None
+    connect_port: int | None = None
     threads: WorldThreads = field(default_factory=WorldThreads)
 
     def contract(self, key: str | None) -> Contract | None:
