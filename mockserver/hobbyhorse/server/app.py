@@ -72,6 +72,8 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     keep_worlds: int | None = None
     keep_jobs: int | None = None
+    run: str | None = None
+    """Differs in each run, so that no id is made twice; None leaves the ids to the seed."""
     make_clock: Callable[[], Clock] = RealClock
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """The origins that redirect and link faults point clients to: `foreign` and `private`."""
@@ -100,6 +102,7 @@ class Fake:
             closed=self.options.closed,
             keep_worlds=self.options.keep_worlds,
             keep_jobs=self.options.keep_jobs,
+            run=self.options.run,
         )
         self.worlds.on_move = self._moved
         self.worlds.on_full = self.forget

@@ -141,7 +141,7 @@ class CallbackDispatcher:
         """Schedule the job's callback. Does nothing if the order has no callback URL."""
         if job.contract.callbacks is None or "callback_url" not in job.order.echoed:
             return
-        message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
+        message_id = world.new_id("uuid4", world.clock.now())
         delivery = QueuedCallback(world, job, base, media, message_id)
         self._by_world[world.handle].deliveries[job.id] = delivery
         if job.ends:

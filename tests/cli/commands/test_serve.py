@@ -48,11 +48,23 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
 def test_limits_are_off_by_default(served: Callable[..., Served]) -> None:
     assert served().options.limits == Limits()
     found = served(
-        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--workers", 2, "--rivals", 4, "--balance", "1.40")
+        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--provider-workers", 2),
+        *("--rivals", 4, "--balance", "1.40"),
     )
     assert found.options.limits == Limits(
         requests_per_second=2.5, concurrent_jobs=3, workers=2, rivals=4, balance=Decimal("1.40")
     )
+
+
+def test_the_old_name_of_the_provider_workers_works_and_is_not_shown(served: Callable[..., Served], run: Run) -> None:
+    assert served("--workers", 2).options.limits == served("--provider-workers", 2).options.limits == Limits(workers=2)
+    assert "--workers" not in run("serve", "--help").out
+
+
+def test_each_run_has_a_name_of_its_own(served: Callable[..., Served]) -> None:
+    runs = {served("--seed", 5).options.run for _ in range(2)}
+    assert len(runs) == 2
+    assert None not in runs
 
 
 def test_worlds_and_jobs_have_bounds_by_default(served: Callable[..., Served]) -> None:
@@ -203,8 +215,9 @@ def test_the_options_are_in_panels(run: Run) -> None:
         (["--requests-per-second", "0"], "--requests-per-second is 0.0; allowed: a number greater than 0"),
         (["--requests-per-second", "nan"], "--requests-per-second is nan; "),
         (["--concurrent-jobs=-1"], "--concurrent-jobs is -1; allowed: "),
-        (["--workers", "0"], "--workers is 0; allowed: "),
-        (["--workers", "1.5"], "'--workers'"),
+        (["--provider-workers", "0"], "--provider-workers is 0; allowed: "),
+        (["--provider-workers", "1.5"], "'--provider-workers'"),
+        (["--provider-workers", "1", "--workers", "1"], "--workers is the old name of --provider-workers; "),
         (["--rivals=-1"], "--rivals is -1; allowed: "),
         (["--balance", "much"], "--balance is 'much'; allowed: a sum in USD, such as 2.50"),
         (["--balance=-1"], "--balance is -1; allowed: "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import shutil
 import tempfile
@@ -40,6 +41,10 @@ TLS = "TLS and fixed hosts"
 KEEP_WORLDS = 10_000
 # More than a load test makes in an hour; as many take 140 MB.
 KEEP_JOBS = 100_000
+# The limits whose options have other names.
+OPTIONS = {"workers": "--provider-workers"}
+# Two runs never draw the same: as many bytes as a UUID has.
+RUN_BYTES = 16
 # A clock at this speed passes 30 years per second. The bound excludes inf, for which no time can be computed.
 SPEED_BOUND = 1e9
 
@@ -202,9 +207,10 @@ def command(
         int | None,
         typer.Option(metavar="N", help="Refuse a key's submissions while N of its jobs run.", rich_help_panel=LIMITS),
     ] = None,
-    workers: Annotated[
+    provider_workers: Annotated[
         int | None, typer.Option(metavar="N", help="Process N jobs of a key concurrently.", rich_help_panel=LIMITS)
     ] = None,
+    workers: Annotated[int | None, typer.Option(hidden=True)] = None,  # the old name of --provider-workers
     rivals: Annotated[
         int, typer.Option(metavar="N", help="Simulate N jobs of other customers in the queue.", rich_help_panel=LIMITS)
     ] = 0,
@@ -257,7 +263,7 @@ def command(
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
-        workers=workers,
+        workers=_one_of(provider_workers, workers),
         rivals=rivals,
         balance=_usd(balance),
     )
@@ -291,6 +297,7 @@ def command(
         limits=limits,
         keep_worlds=keep_worlds,
         keep_jobs=keep_jobs,
+        run=os.urandom(RUN_BYTES).hex(),
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
         judge=_judge,
     )
@@ -363,11 +370,18 @@ def _usd(text: str | None) -> Decimal | None:
         raise UsageError(f"--balance is {text!r}; allowed: a sum in USD, such as 2.50") from None
 
 
+def _one_of(new: int | None, old: int | None) -> int | None:
+    """Return the number of provider workers, given by the new or the old name. Raises UsageError."""
+    if new is not None and old is not None:
+        raise UsageError("--workers is the old name of --provider-workers; give one of them")
+    return old if new is None else new
+
+
 def _limits(**values: Any) -> Limits:
     """Return the limits after checking each value. Raises UsageError."""
     for name, (allows, allowed) in RULES.items():
         if not allows(values[name]):
-            option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
+            option, kind = OPTIONS.get(name, f"--{name.replace('_', '-')}"), allowed.removesuffix(", or null")
             raise UsageError(f"{option} is {values[name]}; allowed: {kind}")
     return Limits(**values)
 
