@@ -16,7 +16,6 @@ from hobbyhorse.server.front.forwarded import Network, read_networks
 from hobbyhorse.server.run import bind
 
 if TYPE_CHECKING:  # see open_front
-    from hobbyhorse.server.front.certificates import Certificates
     from hobbyhorse.server.front.gate import Front
 
 # The usual ports of HTTPS and of proxies for users without privileges.
@@ -95,8 +94,8 @@ def open_front(
         if options.files is not None:
             certificates = opening.Certificates(*options.files)
         else:
-            names = opening.certificate_names(contracts, bound, public_url, options.names)
-            certificates = _own_certificates(folder or ScratchDirectory().path, names)
+            kept = folder or ScratchDirectory().path
+            certificates = opening.certificates_for(contracts, bound, kept, public_url, options.names)
         # Once before the server runs, so that unusable files are reported.
         opening.server_context(certificates)
     except opening.CertificateError as error:
@@ -111,16 +110,6 @@ def open_front(
         public_url=public_url,
         names=options.names,
     )
-
-
-def _own_certificates(folder: Path, names: Sequence[str]) -> Certificates:
-    try:
-        from hobbyhorse.server.front.authority import own_certificates  # noqa: PLC0415 - 25 ms (cryptography), for --tls alone
-    except ImportError:
-        raise UsageError(
-            "--tls needs the package trustme: pip install 'hobbyhorse[tls]'; or give a certificate with --tls-cert"
-        ) from None
-    return own_certificates(folder, names)
 
 
 def read_authority(front: Front | None) -> bytes | None:

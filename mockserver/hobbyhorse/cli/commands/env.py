@@ -51,6 +51,7 @@ LINES: Mapping[str, Callable[[str, str], str]] = {
 
 
 def command(
+    *,
     provider: Annotated[str, typer.Argument(help="The provider.")],
     url: Annotated[str, typer.Option(help="The URL of the server.")] = "http://127.0.0.1:8000",
     key: Annotated[str, typer.Option(help="The client's API key.")] = "test",

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from hobbyhorse.contract.values import Contract
@@ -14,7 +15,7 @@ from hobbyhorse.server.front.destinations import WEB_PORTS, Address, Destination
 from hobbyhorse.server.front.gate import Front
 from hobbyhorse.server.run import address
 
-__all__ = ["CertificateError", "Certificates", "certificate_names", "hosts_of", "make_front", "server_context"]
+__all__ = ["CertificateError", "Certificates", "Front", "certificates_for", "hosts_of", "make_front", "server_context"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
@@ -25,12 +26,23 @@ def hosts_of(contracts: Iterable[Contract]) -> frozenset[str]:
     return frozenset(host.lower() for contract in contracts for host in contract.hosts)
 
 
-def certificate_names(
-    contracts: Iterable[Contract], bound: socket.socket, public_url: str | None = None, more: Iterable[str] = ()
-) -> tuple[str, ...]:
-    """Return the names that the certificate of a server has to cover."""
+def certificates_for(
+    contracts: Iterable[Contract],
+    bound: socket.socket,
+    folder: Path,
+    public_url: str | None = None,
+    names: Iterable[str] = (),
+) -> Certificates:
+    """Return the certificate of a server at a bound socket, for its names and for the hosts of its providers.
+
+    It is kept in `folder`. Raises CertificateError.
+    """
+    try:
+        from hobbyhorse.server.front.authority import own_certificates  # noqa: PLC0415 - optional; 25 ms (cryptography)
+    except ImportError:
+        raise CertificateError("it needs the package trustme: pip install 'hobbyhorse[tls]'") from None
     hosts = {(read_authority(host) or (host, 0))[0] for host in hosts_of(contracts)}
-    return tuple(sorted({*hosts, *LOOPBACK, *_own_names(bound, public_url), *(name.lower() for name in more)}))
+    return own_certificates(folder, {*hosts, *LOOPBACK, *_own_names(bound, public_url), *names})
 
 
 def make_front(
