@@ -46,6 +46,8 @@ PRIVATE = "127.0.0.2"
 IDLE_SECONDS_IN_TESTS = 3_600
 # Enough for a response that is being written; a request that waits for a clock never ends by itself.
 STOP_GRACE_SECONDS = 0.03
+# Longer than a front waits for the end of TLS on its idle connections.
+TLS_GRACE_SECONDS = 0.1
 
 
 class _Server(uvicorn.Server):
@@ -213,6 +215,8 @@ class _QuickServer(_Server):
         # A cancelled request still sends its refusal or aborts its connection.
         if open_requests:
             await asyncio.wait(open_requests, timeout=STOP_GRACE_SECONDS)
+        if self._front is not None and self.server_state.connections:
+            await asyncio.sleep(TLS_GRACE_SECONDS)
         await self.lifespan.shutdown()
 
 
