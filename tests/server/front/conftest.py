@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """The messages that servers log meanwhile. Their logger passes none on, so that `caplog` may see nothing."""
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The messages that are logged meanwhile. Not by a handler: uvicorn removes those of others at its start."""
     found: list[str] = []
 
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage() + (" (with a traceback)" if record.exc_info else ""))
+    def keep(self: logging.Logger, record: logging.LogRecord) -> None:
+        found.append(record.getMessage() + (" (with a traceback)" if record.exc_info else ""))
 
-    loggers, handler = (logging.getLogger("uvicorn.error"), logging.getLogger("asyncio")), Keep()
-    for one in loggers:
-        one.addHandler(handler)
-    yield found
-    for one in loggers:
-        one.removeHandler(handler)
+    monkeypatch.setattr(logging.Logger, "handle", keep)
+    return found

@@ -94,8 +94,15 @@ def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[str]]:
     found: dict[bytes, list[str]] = {}
     for name, value in headers:
         if name in (FORWARDED, FOR, PROTO, HOST, PREFIX):
-            found.setdefault(name, []).extend(re.findall(ELEMENT, value[:MOST_VALUE].decode("latin-1")))
+            text = value[:MOST_VALUE].decode("latin-1")
+            found.setdefault(name, []).extend(_elements(text) if name == FORWARDED else text.split(","))
     return found
+
+
+def _elements(text: str) -> list[str]:
+    """Return the elements of `Forwarded`, in which commas may be quoted; none if a quotation does not end."""
+    found = re.findall(ELEMENT, text)
+    return found if ",".join(found) == text else []
 
 
 def _values(given: Mapping[bytes, Sequence[str]]) -> dict[bytes, list[str | None]]:
