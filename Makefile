@@ -43,6 +43,7 @@ format: $(VENV)/.ready ## rewrite the sources in the project's format
 nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,000 scenarios (hours; RUNS and SEED say otherwise)
 	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) HOBBYHORSE_NIGHT=1 \
 	  $(BIN)/python -m pytest -n auto --dist worksteal -q
+	@$(BIN)/python -m benchmarks.soak --check
 	@$(BIN)/python -m tests.mutation all --minutes 600
 	@$(BIN)/python -m tests.client_mutation all --minutes 600
 	@$(BIN)/python -m tests.server_mutation all --minutes 600

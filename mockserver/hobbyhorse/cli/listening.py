@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -90,25 +91,24 @@ def open_front(
     """
     from hobbyhorse.server.front import opening  # noqa: PLC0415 - 4 ms, for --tls alone
 
-    try:
-        if options.files is not None:
-            certificates = opening.Certificates(*options.files)
-        else:
-            kept = folder or ScratchDirectory().path
-            certificates = opening.certificates_for(contracts, bound, kept, public_url, options.names)
-        # Once before the server runs, so that unusable files are reported.
-        opening.server_context(certificates)
-    except opening.CertificateError as error:
-        raise UsageError(f"{'--tls' if options.files is None else '--tls-cert'}: {error}") from None
-    host = bound.getsockname()[0]
+    with ExitStack() as opened:
+        opened.enter_context(bound)  # it is of no use without the others
+        try:
+            if options.files is not None:
+                certificates = opening.Certificates(*options.files)
+            else:
+                kept = folder or ScratchDirectory().path
+                certificates = opening.certificates_for(contracts, bound, kept, public_url, options.names)
+            # Once before the server runs, so that unusable files are reported.
+            opening.server_context(certificates)
+        except opening.CertificateError as error:
+            raise UsageError(f"{'--tls' if options.files is None else '--tls-cert'}: {error}") from None
+        host = bound.getsockname()[0]
+        tls = opened.enter_context(listen(host, options.port, "--tls-port"))
+        proxy = opened.enter_context(listen(host, options.connect_port, "--connect-port"))
+        opened.pop_all()
     return opening.make_front(
-        contracts,
-        certificates,
-        plain=[bound],
-        tls=[listen(host, options.port, "--tls-port")],
-        proxy=listen(host, options.connect_port, "--connect-port"),
-        public_url=public_url,
-        names=options.names,
+        contracts, certificates, plain=[bound], tls=[tls], proxy=proxy, public_url=public_url, names=options.names
     )
 
 

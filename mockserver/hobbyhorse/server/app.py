@@ -23,10 +23,12 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.routes import Routes
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Catalogue, load_catalogue
+from hobbyhorse.server.control.access import AccessCheck, Team
 from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.front.forwarded import PUBLIC, Network, TrustedProxies
+from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
@@ -67,6 +69,9 @@ class Options:
     cache_bytes: int = 1 << 30
     scenarios: tuple[Path, ...] = ()
     control_key: str | None = None
+    admin_key: str | None = None
+    teams: Mapping[str, Team] = field(default_factory=dict)
+    """The teams that share the server, by their control keys."""
     allow_origins: frozenset[str] = frozenset()
     loopback: bool = True
     limits: Limits = field(default_factory=Limits)
@@ -133,13 +138,20 @@ class Fake:
             origins=Origins(self.options.allow_origins),
         )
         self._files = FileRequests(self._services, self.server_routes)
+        self.metrics = Metrics(
+            self._services.counters,
+            self.worlds,
+            self._services.uploads,
+            dispatcher=lambda: self._dispatcher,
+            renderer=lambda: self._renderer,
+        )
 
     def callback_dispatcher(self) -> CallbackDispatcher:
         """Return the callback dispatcher, creating it on first use."""
         if self._dispatcher is None:
             from hobbyhorse.server.callbacks import CallbackDispatcher  # noqa: PLC0415 - delays readiness by 35 ms (httpx)
 
-            self._dispatcher = CallbackDispatcher(self.options.callback_secret)
+            self._dispatcher = CallbackDispatcher(self.options.callback_secret, self._services.counters)
         return self._dispatcher
 
     def renderer(self) -> Renderer:
@@ -148,7 +160,8 @@ class Fake:
             from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - delays readiness by 58 ms (pillow, httpx)
 
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
-            self._renderer = Renderer(cache, self._services.policy, self.options.plain_videos)
+            services = self._services
+            self._renderer = Renderer(cache, services.policy, self.options.plain_videos, services.counters)
         return self._renderer
 
     def _moved(self, world: World, job: Job) -> None:
@@ -182,10 +195,9 @@ class Fake:
     def control(self) -> ASGIApp:
         """Return the control plane, creating it on first use."""
         if self._control is None:
-            from hobbyhorse.server.control.app import AccessCheck, ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 29 ms
+            from hobbyhorse.server.control.app import ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 29 ms
 
             options = self.options
-            access = AccessCheck(options.control_key, options.loopback, options.public_url)
             context = ControlContext(
                 contracts=self.contracts,
                 worlds=self.worlds,
@@ -197,9 +209,22 @@ class Fake:
                 judge=options.judge,
                 authority=options.authority,
                 connect_port=options.connect_port,
+                forget=self.forget,
+                scrape=self.metrics.scrape,
+                team_of=self._team_of,
             )
-            self._control = ControlPlane(context, access)
+            self._control = ControlPlane(context, self.access)
         return self._control
+
+    @property
+    def access(self) -> AccessCheck:
+        """The access check of everything below `/_mock`."""
+        options = self.options
+        return AccessCheck(options.control_key, options.loopback, options.public_url, options.admin_key, options.teams)
+
+    def _team_of(self, key: str) -> Team | None:
+        """Return the team of an API key, or None."""
+        return next((team for team in self.options.teams.values() if key.startswith(team.prefix)), None)
 
     def reset(self, world: World, parts: Collection[str]) -> None:
         """Reset parts of a world as `World.reset` does; with its jobs, their callbacks go too."""
@@ -251,6 +276,7 @@ class Fake:
     async def close(self) -> None:
         """End every wait, close every connection, remove the rendered files. The fake can be served again."""
         self.worlds.close()
+        self.metrics.close()
         # Detached before the first await: a request during the close must not use a closed part.
         dispatcher, self._dispatcher = self._dispatcher, None
         renderer, self._renderer = self._renderer, None

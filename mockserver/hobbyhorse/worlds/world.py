@@ -82,6 +82,10 @@ class World:
     """The generator of ids, if those of another run with the same seed must differ."""
     used: int = field(default_factory=next_number)
     """The number of the last request of this world; an idle world with the lowest one is forgotten first."""
+    used_at: float = field(default_factory=time.time)
+    """The moment of the last request on the clients' clock, which is real time on a shared server."""
+    label: str | None = None
+    """A name by which people recognize it."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -102,7 +106,8 @@ class World:
 
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
-        entry = Entry(self.clock.now(), dated=self.clients_now())
+        self.used_at = now = self.clients_now()
+        entry = Entry(self.clock.now(), dated=now)
         self.used = entry.number
         return entry
 

@@ -12,17 +12,29 @@ import pytest
 
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.control.access import Team
+from hobbyhorse.server.front.authority import own_certificates
+from hobbyhorse.server.front.gate import Front
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.limits import Limits
 from tests.conftest import CONTRACTS, Run
 
 
 @dataclass(frozen=True)
+class Given:
+    """The parts of the server that `serve` would have run."""
+
+    options: Options
+    front: Front | None
+
+
+@dataclass(frozen=True)
 class Served:
-    """The options of the server that `serve` would have run, and its output on stderr."""
+    """The options of the server that `serve` would have run, its output on stderr, and its front."""
 
     options: Options
     err: str
+    front: Front | None
 
 
 @pytest.fixture
@@ -30,17 +42,19 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
     """Run `serve` without its server."""
 
     def served(*arguments: object) -> Served:
-        found: list[Options] = []
+        found: list[Given] = []
 
-        def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
+        def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None], front: Front | None = None) -> None:
             with bound:
                 banner("http://127.0.0.1:1")
-            found.append(fake.options)
+            for one in front.sockets if front is not None else ():
+                one.close()
+            found.append(Given(fake.options, front))
 
         monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)
         done = run("serve", "--port", 0, *arguments)
         assert (done.status, done.out) == (0, "")
-        return Served(found[0], done.err)
+        return Served(found[0].options, done.err, found[0].front)
 
     return served
 
@@ -110,6 +124,24 @@ def test_the_control_key_comes_from_the_environment_or_a_file(
             file.write_bytes(content)
         done = run("serve", "--port", 0, "--control-key-file", file)
         assert (done.status, words in done.err, len(done.err.splitlines())) == (2, True, 1), done.err
+
+
+def test_the_admin_key_and_the_teams_reach_the_server(
+    served: Callable[..., Served], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "teams.json"
+    file.write_text('{"a secret": {"name": "team-a", "prefix": "a-"}}')
+    found = served("--host", "0.0.0.0", "--control-keys", file, "--admin-key", "another secret")
+    assert found.options.teams == {"a secret": Team("team-a", "a-")}
+    assert found.options.admin_key == "another secret"
+    assert "control plane" not in found.err
+    monkeypatch.setenv("HOBBYHORSE_ADMIN_KEY", "of the environment")
+    assert served().options.admin_key == "of the environment"
+    both = run("serve", "--port", 0, "--control-keys", file, "--control-key", "a secret")
+    assert (both.status, "also the key of a team" in both.err, "a secret" in both.err) == (2, True, False)
+    file.write_text("{}")
+    done = run("serve", "--port", 0, "--control-keys", file)
+    assert (done.status, "--control-keys" in done.err, len(done.err.splitlines())) == (2, True, 1)
 
 
 def test_origins_of_pages_reach_the_server(served: Callable[..., Served], run: Run) -> None:
@@ -204,7 +236,7 @@ def test_the_server_judges_a_client_when_asked_to(served: Callable[..., Served])
 
 def test_the_options_are_in_panels(run: Run) -> None:
     told = run("serve", "--help").out
-    panels = ["Network", "Time", "Contracts", "Media", "Control", "Limits"]
+    panels = ["Network", "TLS", "Time", "Contracts", "Media", "Control", "Limits"]
     assert [line.split()[1] for line in told.splitlines() if line.startswith("╭")] == ["Options", *panels]
     assert told.index("Network") < told.index("--port") < told.index("Time") < told.index("--pace")
 
@@ -224,6 +256,7 @@ def test_the_options_are_in_panels(run: Run) -> None:
         (["--balance", "nan"], "--balance is NaN; allowed: "),
         (["--clock", "sundial"], "--clock is 'sundial'; allowed: real, manual"),
         (["--clock", "manual", "--speed", "2"], "--speed is 2.0, but a manual clock does not run"),
+        (["--admin-key", " secret"], "--admin-key cannot be sent"),
         (["--control-key", ""], "--control-key cannot be sent"),
         (["--control-key", " secret"], "--control-key cannot be sent"),
         (["--control-key", "se\ncret"], "--control-key cannot be sent"),
@@ -240,3 +273,71 @@ def test_an_invalid_value_is_one_line_without_secrets_and_exit_status_2(
     (line,) = done.err.splitlines()
     assert words in line
     assert "secret" not in line
+
+
+# ---- TLS and reverse proxies
+
+
+def test_without_tls_there_is_no_front_and_nobody_is_trusted(served: Callable[..., Served]) -> None:
+    found = served()
+    assert (found.front, found.options.authority, found.options.connect_port) == (None, None, None)
+    assert found.options.trusted_proxies == ()
+    assert "HTTPS" not in found.err
+
+
+def test_with_tls_the_banner_and_the_options_have_its_addresses(served: Callable[..., Served]) -> None:
+    found = served("--tls", "--tls-port", 0, "--connect-port", 0, "--tls-name", "mock")
+    assert found.front is not None
+    addresses = found.front.addresses
+    assert f"HTTPS is at {addresses['tls_url']}" in found.err
+    assert addresses["connect_proxy"] == f"http://127.0.0.1:{found.options.connect_port}"
+    assert found.options.authority is not None
+    assert found.options.authority.startswith(b"-----BEGIN CERTIFICATE-----")
+    assert found.front.destinations.find("mock", int(str(addresses["tls_url"]).rpartition(":")[2]))
+
+
+def test_a_certificate_that_was_given_needs_no_authority(served: Callable[..., Served], tmp_path: Path) -> None:
+    pem = own_certificates(tmp_path, ["localhost"]).chain
+    found = served("--tls-cert", pem, "--tls-key", pem, "--tls-port", 0, "--connect-port", 0)
+    assert found.front is not None
+    assert (found.front.addresses["ca"], found.options.authority) == (None, None)
+    assert found.options.connect_port
+
+
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [
+        (["--trusted-proxies", "10.0.0.1"], ["10.0.0.1/32"]),
+        (
+            ["--trusted-proxies", "10.0.0.0/8, fd00::/8", "--trusted-proxies", "::1"],
+            ["10.0.0.0/8", "fd00::/8", "::1/128"],
+        ),
+    ],
+)
+def test_trusted_proxies_are_addresses_and_ranges(
+    given: list[str], networks: list[str], served: Callable[..., Served]
+) -> None:
+    assert [str(one) for one in served(*given).options.trusted_proxies] == networks
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--tls-port", "0"], "--tls-port needs --tls"),
+        (["--connect-port", "0"], "--connect-port needs --tls"),
+        (["--tls-name", "mock"], "--tls-name needs --tls"),
+        (["--tls-cert", "a.pem"], "--tls-cert and --tls-key need each other"),
+        (["--tls-key", "a.pem"], "--tls-cert and --tls-key need each other"),
+        (["--tls-cert", "a.pem", "--tls-key", "a.pem"], "--tls-cert: 'a.pem' cannot be read: No such file"),
+        (["--tls", "--tls-port", "{taken}"], "--tls-port 0 picks a free port"),
+        (["--tls", "--tls-port", "0", "--connect-port", "{taken}"], "--connect-port 0 picks a free port"),
+        (["--tls", "--tls-name", "no name"], "--tls: the certificates in "),
+        (["--trusted-proxies", "proxy.example"], "--trusted-proxies: 'proxy.example' does not appear to be"),
+    ],
+)
+def test_a_mistake_about_tls_or_proxies_is_one_line(given: list[str], said: str, run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--port", 0, *(one.format(taken=port) for one in given))
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert said in done.err

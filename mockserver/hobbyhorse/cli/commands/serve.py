@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +21,8 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, misfits
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.control.access import origin_of
+from hobbyhorse.server.control.access import Team, origin_of
+from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.run import serve
@@ -191,6 +191,25 @@ def command(
             metavar="FILE", help="Read the control key from FILE, such as a mounted secret.", rich_help_panel=CONTROL
         ),
     ] = None,
+    control_keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Give each team a control key for its own worlds: JSON, "
+            '{KEY: {"name": "team-a", "prefix": "a-"}}; its API keys begin with the prefix.',
+            rich_help_panel=CONTROL,
+        ),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="HOBBYHORSE_ADMIN_KEY",
+            show_envvar=False,
+            help="Let requests with KEY in X-Mock-Admin-Key list and forget worlds; also HOBBYHORSE_ADMIN_KEY.",
+            rich_help_panel=CONTROL,
+        ),
+    ] = None,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -254,11 +273,9 @@ def command(
     if any(not key.strip() for key in api_key or ()):
         raise UsageError("--api-key is blank; allowed: at least one character that is not a space")
     control_key = _control_key(control_key, control_key_file)
-    if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
-        # Without the value: the key is a secret, and messages end up in logs.
-        raise UsageError(
-            "--control-key cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
-        )
+    _check_sendable("--control-key", control_key)
+    _check_sendable("--admin-key", admin_key)
+    teams = _teams(control_keys, control_key)
     _check_origins(allow_origin or ())
     limits = _limits(
         requests_per_second=requests_per_second,
@@ -292,6 +309,8 @@ def command(
         cache_bytes=cache_size << 20,
         scenarios=tuple(scenarios or ()),
         control_key=control_key,
+        admin_key=admin_key,
+        teams=teams,
         allow_origins=frozenset(origin.lower() for origin in allow_origin or ()),
         loopback=is_loopback(bound),
         limits=limits,
@@ -301,7 +320,7 @@ def command(
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
         judge=_judge,
     )
-    control_is_off = control_key is None and not options.loopback
+    control_is_off = control_key is None and not teams and not options.loopback
     serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off, front), front)
 
 
@@ -324,6 +343,28 @@ def _control_key(given: str | None, file: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"--control-key-file: {str(file)!r} cannot be read: {reason}") from None
+
+
+def _check_sendable(option: str, key: str | None) -> None:
+    """Check that a header can carry a key. Raises UsageError."""
+    if key is not None and SENDABLE.fullmatch(key) is None:
+        # Without the value: the key is a secret, and messages end up in logs.
+        raise UsageError(
+            f"{option} cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
+        )
+
+
+def _teams(file: Path | None, control_key: str | None) -> Mapping[str, Team]:
+    """Return the teams of a file by control key. Raises UsageError."""
+    if file is None:
+        return {}
+    try:
+        teams = read_teams(file)
+    except TeamsError as error:
+        raise UsageError(f"--control-keys: {str(file)!r} {error}") from None
+    if control_key in teams:
+        raise UsageError("--control-key is also the key of a team; allowed: a key of its own, for all worlds")
+    return teams
 
 
 def _check_origins(origins: Sequence[str]) -> None:
