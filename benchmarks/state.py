@@ -16,7 +16,6 @@ from pathlib import Path
 import httpx
 
 from benchmarks.growth import send
-from benchmarks.memory import resident
 from benchmarks.orders import KEY, order, poll
 from benchmarks.report import Bound, run, show
 from benchmarks.servers import OURS, on_core, started
@@ -152,7 +151,7 @@ def _starts(contract: Contract) -> None:
             for name, folder in folders.items():
                 with started((*OURS, "--state", str(folder), "--seed", "5")) as server:
                     seconds[name].append(server.seconds)
-                    memory[name].append(resident("VmRSS", server.pid) / 1e6)
+                    memory[name].append(_resident(server.pid) / 1e6)
         size = (folders["kept"] / "state.db").stat().st_size / 1e6
         shutil.rmtree(folders["kept"])
     found = {name: (statistics.median(seconds[name][1:]), statistics.median(memory[name][1:])) for name in folders}
@@ -166,6 +165,12 @@ def _starts(contract: Contract) -> None:
         Bound("later", later * 1e3, limit=300, target=150, unit=" ms"),
         Bound("more memory", more, limit=20, target=10, unit=" MB"),
     )
+
+
+def _resident(pid: int) -> int:
+    """Return the resident bytes of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
 
 async def fill(contract: Contract, folder: Path) -> None:
