@@ -1,8 +1,8 @@
 """The state in memory against the state in Redis, with one process and with two: `python -m benchmarks.shared`.
 
-The sides alternate, round after round, and the minima are compared: noise only adds. CPU time comes from the kernel, for
-all processes that serve. With two processes, half of the connections reach the process that does not own the key's world,
-and are forwarded. Needs redis-server.
+The sides alternate, round after round, and the minima are compared: noise only adds. CPU time comes from the kernel,
+for all processes that serve. With two processes, half of the connections reach the process that does not own the key's
+world, and are handed over. Needs redis-server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.report import Bound, run, show
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 
-ROUNDS = 2  # as in `against`
+ROUNDS = 20  # as in `against`
 POLLS, SUBMITS = 4_000, 2_000  # about half a second of the server's CPU each
 # Of memory; and of Redis with one process.
 POLL_LIMIT, SUBMIT_LIMIT, TWO_LIMIT = 1.5, 1.5, 1.25

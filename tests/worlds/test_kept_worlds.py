@@ -46,7 +46,7 @@ def test_a_world_is_read_as_it_was(contract: Contract) -> None:
     assert world.unkept is not None
     world.unkept.last_due, world.unkept.attempts_total = 7, 8
     found = again(world, contract)
-    assert head_of(found, REAL) == head_of(world, REAL)
+    assert encode(head_of(found, REAL)) == encode(head_of(world, REAL))
     assert found.limits.balance == Decimal("12.30")
     assert found.unkept is not None
     assert (found.unkept.last_due, found.unkept.attempts_total) == (7, 8)
@@ -79,22 +79,28 @@ def line(key: str = SECRET) -> Entry:
     return entry
 
 
+def through(record: ExchangeRecord) -> ExchangeRecord:
+    """Return a record as it comes back from a store."""
+    found: ExchangeRecord = decode(ExchangeRecord, encode(record))
+    return found
+
+
 def test_a_line_is_read_as_it_was() -> None:
     entry = line()
-    record: ExchangeRecord = decode(ExchangeRecord, encode(line_of(entry, "another-key")))
-    found = read_line(record)
+    found = read_line(through(line_of(entry, "another-key")))
     assert found.exchange() == entry.exchange()
     assert list(found.headers) == list(entry.headers)
     assert (found.line, found.dated, found.kept) == (6, 11.0, True)
 
 
 def test_a_line_has_no_key() -> None:
-    assert SECRET.encode() not in encode(line_of(line(), SECRET))
-    found = read_line(line_of(line(), SECRET))
+    record = line_of(line(), SECRET)
+    assert SECRET.encode() not in encode(record)
+    found = read_line(through(record))
     assert found.query == b"key=[key]"
     assert next(iter(found.headers)) == (b"authorization", b"Bearer [key]")
 
 
 def test_a_short_key_is_replaced_only_where_keys_are_sent() -> None:
-    found = read_line(line_of(line("abc"), "abc"))
+    found = read_line(through(line_of(line("abc"), "abc")))
     assert (found.query, found.body) == (b"key=[key]", b'{"prompt": "abc"}')

@@ -230,7 +230,9 @@ class RedisStore:
 
     def note(self, world: str, exchange: ExchangeRecord) -> None:
         """Keep the journal line of a request that changed nothing; not waited for."""
-        self._redis.send("HSET", f"hh:e:{world}", exchange.number % KEPT_LINES, encode(exchange))
+        kept = self._keep(Changes(world=world, exchanges=(exchange,)), (), ())
+        # It may be lost.
+        kept.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
 
     async def page(
         self, world: str, kind: str, *, provider: str | None = None, before: int | None = None, count: int = 100
@@ -240,13 +242,26 @@ class RedisStore:
         if kind == "key":
             return Page(await self._keys(world, provider))
         if kind in ("exchange", "attempt"):
-            lines = [decode(KINDS[kind], text) for text in await self._redis.call("HVALS", f"hh:{kind[0]}:{world}")]
-            older = sorted((one for one in lines if before is None or one.number < before), key=lambda one: one.number)
+            lines = await (self._lines(world) if kind == "exchange" else self._attempts(world))
+            older = [one for one in lines if before is None or one.number < before]
             return Page(older[max(0, len(older) - count) :], len(older) > count)
         last = "+inf" if before is None else f"({before}"
         found = await self._numbered(world, kind, provider, (last, count + 1))
         records = [decode(KINDS[kind], text) for text in reversed(found[:count]) if text is not None]
         return Page(records, len(found) > count)
+
+    async def _lines(self, world: str) -> Sequence[ExchangeRecord]:
+        """Return the newest lines of a journal, in the order of their numbers."""
+        found: dict[int, ExchangeRecord] = {}
+        for row in await self._redis.call("LRANGE", f"hh:e:{world}", 0, -1):
+            lines = orjson.loads(row.partition(b" ")[2])
+            found |= {line["number"]: ExchangeRecord(line["number"], line["values"]) for line in lines}
+        return [found[number] for number in sorted(found)[-KEPT_LINES:]]
+
+    async def _attempts(self, world: str) -> Sequence[AttemptRecord]:
+        """Return the newest attempts to deliver callbacks, in the order of their numbers."""
+        found = [decode(AttemptRecord, text) for text in await self._redis.call("HVALS", f"hh:a:{world}")]
+        return sorted(found, key=lambda one: one.number)
 
     async def _numbered(self, world: str, kind: str, provider: str | None, part: tuple[str, int]) -> Sequence[Any]:
         """Return jobs or dues, the newest first."""
@@ -357,11 +372,11 @@ def _commands(changes: Changes) -> list[tuple[Part, ...]]:
     found += [("HDEL", f"hh:c:{world}", f"{provider}\0{key}") for provider, key in changes.released]
     found += [("@due", world, due.number, repr(due.moment), encode(due)) for due in changes.dues]
     found += [("@done", world, number) for number in changes.done]
-    kinds: dict[str, Sequence[ExchangeRecord | AttemptRecord]] = {"e": changes.exchanges, "a": changes.attempts}
-    for kind, lines in kinds.items():
-        slots = [part for line in lines for part in (line.number % KEPT_LINES, encode(line))]
-        # In parts, because a script's function takes some thousand arguments at most.
-        found += [("HSET", f"hh:{kind}:{world}", *slots[at : at + 1_000]) for at in range(0, len(slots), 1_000)]
+    if changes.exchanges:
+        found.append(("@lines", world, len(changes.exchanges), orjson.dumps(changes.exchanges)))
+    slots = [part for one in changes.attempts for part in (one.number % KEPT_LINES, encode(one))]
+    # In parts, because a script's function takes some thousand arguments at most.
+    found += [("HSET", f"hh:a:{world}", *slots[at : at + 1_000]) for at in range(0, len(slots), 1_000)]
     if head is not None or changes.dues or changes.done or changes.forgotten or erased:
         found.append(("@plan", world))
     return found

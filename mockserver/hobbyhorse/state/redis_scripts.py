@@ -12,7 +12,8 @@ The keys of a world begin with `hh:` and end with its handle, here `w`:
 | `hh:k:w` | hash | the idempotency keys that were used, as JSON |
 | `hh:c:w` | hash | the idempotency keys that are claimed, with the end of the lease and the claimant |
 | `hh:d:w`, `hh:z:w` | hash, sorted set | dues as JSON by number; those that are not taken, by their moment |
-| `hh:e:w`, `hh:a:w` | hash | the newest journal lines and attempts as JSON, each in a slot that is used again |
+| `hh:e:w` | list | rows of journal lines: their number, and the lines as JSON; later rows over earlier ones |
+| `hh:a:w` | hash | the newest attempts as JSON, each in a slot that is used again |
 
 Of all worlds: `hh:worlds`, `hh:next` (each world by the time at which its next due comes), `hh:taken` (the taken dues
 by the end of their lease), `hh:owned:provider` (the number of jobs by id), `hh:open:provider` (the running jobs),
@@ -24,7 +25,7 @@ The first argument of a script is the time, or an empty text for Redis's own: te
 
 from __future__ import annotations
 
-from hobbyhorse.state.records import LEASE_SECONDS
+from hobbyhorse.state.records import KEPT_LINES, LEASE_SECONDS
 from hobbyhorse.state.redis_connection import Script
 
 # Seconds for which a kept change is known by its id: longer than its sender tries to learn that it was kept.
@@ -112,6 +113,19 @@ own['@job'] = function(world, number, id, provider, ended, version, record)
   call('HSET', 'hh:v:' .. world, number, version)
   call(ended == '' and 'SADD' or 'SREM', 'hh:open:' .. provider, world .. ' ' .. number)
 end
+own['@lines'] = function(world, count, lines)
+  local key = 'hh:e:' .. world
+  call('RPUSH', key, count .. ' ' .. lines)
+  local total = call('HINCRBY', 'hh:v:' .. world, 'lines', count)
+  while true do
+    local first = call('LINDEX', key, 0)
+    local fewer = first and total - tonumber(string.match(first, '^%d+'))
+    if not fewer or fewer < {KEPT_LINES} then break end
+    call('LPOP', key)
+    total = fewer
+  end
+  call('HSET', 'hh:v:' .. world, 'lines', total)
+end
 local function drop_job(world, number, name)
   local provider, id = string.match(name, '^(%Z*)%z(.*)$')
   if call('HINCRBY', 'hh:owned:' .. provider, id, -1) <= 0 then call('HDEL', 'hh:owned:' .. provider, id) end
@@ -158,16 +172,18 @@ own['@erase'] = function(world, kind)
     local names, providers = call('HGETALL', 'hh:i:' .. world), {{}}
     for at = 1, #names, 2 do providers[drop_job(world, names[at + 1], names[at])] = true end
     for provider in pairs(providers) do call('UNLINK', 'hh:n:' .. world .. ':' .. provider) end
-    local version, position = unpack(call('HMGET', 'hh:v:' .. world, 'head', 'log'))
+    local version, position, lines = unpack(call('HMGET', 'hh:v:' .. world, 'head', 'log', 'lines'))
     call('UNLINK', 'hh:i:' .. world, 'hh:j:' .. world, 'hh:n:' .. world, 'hh:v:' .. world)
     if version then call('HSET', 'hh:v:' .. world, 'head', version) end
     if position then call('HSET', 'hh:v:' .. world, 'log', position) end
+    if lines then call('HSET', 'hh:v:' .. world, 'lines', lines) end
   elseif kind == 'key' then
     call('UNLINK', 'hh:k:' .. world, 'hh:c:' .. world)
   elseif kind == 'due' then
     for _, number in ipairs(call('HKEYS', 'hh:d:' .. world)) do drop_due(world, number) end
   elseif kind == 'exchange' then
     call('UNLINK', 'hh:e:' .. world)
+    call('HDEL', 'hh:v:' .. world, 'lines')
   elseif kind == 'attempt' then
     call('UNLINK', 'hh:a:' .. world)
   else

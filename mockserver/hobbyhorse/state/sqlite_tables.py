@@ -1,15 +1,18 @@
 """The tables of a SQLite state, and the statements that change and read them, each a part of a transaction.
 
-A row has the members of a record that statements compare, and the whole record as JSON. The newest `KEPT_LINES` lines
-of a journal and attempts of callbacks are kept, each in a slot that a later one takes over: so the tables stay small
-without deletions.
+A row has the members of a record that statements compare, and the whole record as JSON. Two kinds are different,
+because only the newest `KEPT_LINES` of a world are kept. An attempt has a slot that a later one takes over. Lines of a
+journal are many and small, so all that are written together are one row. The rows are merged when they are read, later
+ones over earlier ones, and old rows are deleted now and then.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import orjson
 
 from hobbyhorse.state.records import (
     KEPT_LINES,
@@ -29,28 +32,29 @@ SCHEMA = """
 create table if not exists meta (name text primary key, value text not null) without rowid;
 create table if not exists world (
   handle text primary key, begun integer not null, version integer not null,
-  base real not null, at real not null, speed real not null, used integer not null, record text
+  base real not null, at real not null, speed real not null, used integer not null, record blob
 ) without rowid;
 create table if not exists job (
   world text not null, number integer not null, id text not null, provider text not null, version integer not null,
-  end text not null, kind text not null, hash text not null, record text not null, unique (world, number)
+  end text not null, kind text not null, hash text not null, record blob not null, unique (world, number)
 );
 create index if not exists job_by_id on job (id, provider, world);
 create index if not exists job_running on job (world, number) where end = '';
 create table if not exists key (
-  world text not null, provider text not null, key text not null, job text not null, record text not null,
+  world text not null, provider text not null, key text not null, job text not null, record blob not null,
   primary key (world, provider, key)
 ) without rowid;
 create index if not exists key_by_job on key (world, job);
 create table if not exists due (
   world text not null, number integer not null, moment real not null, job text not null, taken real not null default 0,
-  record text not null, primary key (world, number)
+  record blob not null, primary key (world, number)
 ) without rowid;
 create table if not exists exchange (
-  world text not null, slot integer not null, number integer not null, record text not null, unique (world, slot)
+  id integer primary key, world text not null, last integer not null, lines blob not null
 );
+create index if not exists exchange_by_world on exchange (world, last);
 create table if not exists attempt (
-  world text not null, slot integer not null, number integer not null, record text not null, unique (world, slot)
+  world text not null, slot integer not null, number integer not null, record blob not null, unique (world, slot)
 );
 """
 
@@ -66,11 +70,12 @@ hash = excluded.hash, record = excluded.record
 """
 PUT_KEY = "insert or replace into key values (?, ?, ?, ?, ?)"
 PUT_DUE = "insert or replace into due values (?, ?, ?, ?, 0, ?)"
-PUT_LINE = """
-insert into {} values (?, ?, ?, ?) on conflict (world, slot) do update
+PUT_ATTEMPT = """
+insert into attempt values (?, ?, ?, ?) on conflict (world, slot) do update
 set number = excluded.number, record = excluded.record where excluded.number >= number
 """
-PUT_EXCHANGE, PUT_ATTEMPT = PUT_LINE.format("exchange"), PUT_LINE.format("attempt")
+# Lines after which old rows of a journal are deleted: seldom, because it is a statement more.
+PRUNED_AFTER = 256
 
 
 def succeeds(db: sqlite3.Connection, changes: Changes) -> bool:
@@ -100,7 +105,7 @@ def put(db: sqlite3.Connection, changes: Changes) -> None:
     if changes.forgotten:
         _forget(db, world, changes.forgotten)
     if (head := changes.head) is not None:
-        row = (world, head.begun, head.version, head.base, head.at, head.speed, head.used, encode(head).decode())
+        row = (world, head.begun, head.version, head.base, head.at, head.speed, head.used, encode(head))
         db.execute(PUT_WORLD, row)
     elif "head" not in changes.erased:
         _open(db, world)
@@ -110,7 +115,7 @@ def put(db: sqlite3.Connection, changes: Changes) -> None:
     if changes.exchanges:
         put_exchanges(db, [(world, one) for one in changes.exchanges])
     if changes.attempts:
-        slots = [(world, one.number % KEPT_LINES, one.number, encode(one).decode()) for one in changes.attempts]
+        slots = [(world, one.number % KEPT_LINES, one.number, encode(one)) for one in changes.attempts]
         db.executemany(PUT_ATTEMPT, slots)
 
 
@@ -118,10 +123,10 @@ def _put_jobs_work(db: sqlite3.Connection, changes: Changes) -> None:
     """Put the idempotency keys and the dues of changes."""
     world = changes.world
     if changes.keys:
-        keys = [(world, one.provider, one.key, one.job, encode(one).decode()) for one in changes.keys]
+        keys = [(world, one.provider, one.key, one.job, encode(one)) for one in changes.keys]
         db.executemany(PUT_KEY, keys)
     if changes.dues:
-        dues = [(world, one.number, one.moment, one.job, encode(one).decode()) for one in changes.dues]
+        dues = [(world, one.number, one.moment, one.job, encode(one)) for one in changes.dues]
         db.executemany(PUT_DUE, dues)
     if changes.done:
         db.executemany("delete from due where world = ? and number = ?", [(world, number) for number in changes.done])
@@ -132,12 +137,27 @@ def _put_jobs_work(db: sqlite3.Connection, changes: Changes) -> None:
 
 def put_exchanges(db: sqlite3.Connection, lines: Iterable[tuple[str, ExchangeRecord]]) -> None:
     """Put lines of journals, each with its world."""
-    rows = [(world, one.number % KEPT_LINES, one.number, encode(one).decode()) for world, one in lines]
-    db.executemany(PUT_EXCHANGE, rows)
+    by_world: dict[str, list[ExchangeRecord]] = {}
+    for world, one in lines:
+        by_world.setdefault(world, []).append(one)
+    for world, found in by_world.items():
+        last = max(one.number for one in found)
+        db.execute("insert into exchange (world, last, lines) values (?, ?, ?)", (world, last, orjson.dumps(found)))
+        if last // PRUNED_AFTER != (last - len(found)) // PRUNED_AFTER:
+            db.execute("delete from exchange where world = ? and last <= ?", (world, last - KEPT_LINES))
+
+
+def _lines(db: sqlite3.Connection, world: str) -> list[ExchangeRecord]:
+    """Return the newest lines of a journal, in the order of their numbers."""
+    found: dict[int, ExchangeRecord] = {}
+    for (text,) in db.execute("select lines from exchange where world = ? order by id", (world,)):
+        found |= {line["number"]: ExchangeRecord(line["number"], line["values"]) for line in orjson.loads(text)}
+    least = max(found, default=0) - KEPT_LINES
+    return [line for number, line in sorted(found.items()) if number > least]
 
 
 def _job_row(world: str, job: JobRecord) -> tuple[object, ...]:
-    text = encode(job).decode()
+    text = encode(job)
     return (world, job.number, job.id, job.provider, job.version, job.end, job.kind, job.order, text)
 
 
@@ -176,7 +196,7 @@ def begin(db: sqlite3.Connection, world: str, provider: str, key: str | None, no
         if found.lease > now if not found.job else found.until > head.now(now):
             return Begun(number, found)
     claim = KeyRecord(provider, key, lease=now + LEASE_SECONDS)
-    db.execute(PUT_KEY, (world, provider, key, "", encode(claim).decode()))
+    db.execute(PUT_KEY, (world, provider, key, "", encode(claim)))
     return Begun(number)
 
 
@@ -242,6 +262,9 @@ def page(
     if kind == "key":
         rows = db.execute(f"select record from key where {where} order by provider, key", given).fetchall()
         return Page([decode(KeyRecord, record) for (record,) in rows])
+    if kind == "exchange":
+        lines = [line for line in _lines(db, world) if before is None or line.number < before]
+        return Page(lines[max(0, len(lines) - count) :], len(lines) > count)
     if before is not None:
         where, given = f"{where} and number < ?", [*given, before]
     rows = db.execute(
@@ -306,18 +329,6 @@ def dues(db: sqlite3.Connection, world: str) -> list[DueRecord]:
     return [decode(DueRecord, record) for (record,) in rows]
 
 
-def heads(db: sqlite3.Connection) -> Iterator[tuple[str, Head]]:
-    """Yield all worlds that have a head, with it."""
-    for handle, record in db.execute("select handle, record from world where record is not null"):
-        yield handle, decode(Head, record)
-
-
 def running(db: sqlite3.Connection) -> dict[str, int]:
     """Return the number of running jobs of each provider."""
     return dict(db.execute("select provider, count(*) from job where end = '' group by provider").fetchall())
-
-
-def counts(db: sqlite3.Connection, world: str | None = None) -> dict[str, int]:
-    """Return the number of records of each kind, of a world or of all."""
-    where, given = ("", ()) if world is None else (" where world = ?", (world,))
-    return {kind: _value(db, f"select count(*) from {kind}{where}", *given) for kind in KINDS}

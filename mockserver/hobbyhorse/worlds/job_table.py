@@ -22,7 +22,6 @@ from heapq import heappop, heappush
 from itertools import islice
 from typing import Any, overload
 
-from hobbyhorse.contract.request import Order
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.ledger import LedgerEntry, Totals
 from hobbyhorse.worlds.packing import Packer
@@ -119,7 +118,7 @@ class JobTable(Mapping[str, Job]):
         job.counted = job.timeline[0][1]
         self._stages[job.contract.key, job.counted] += 1
         heappush(self._planned, (_next_change(job, job.created) or job.finished, number))
-        order = _hash(job.contract.key, job.order)
+        order = _hash_of(job)
         before = self._orders.get(order)
         if before is None:
             self._orders[order] = number
@@ -173,7 +172,7 @@ class JobTable(Mapping[str, Job]):
         for end in ended:
             self._restore_end(end, orders)
         for job in self._open.values():
-            orders[_hash(job.contract.key, job.order)].append(job.number)
+            orders[_hash_of(job)].append(job.number)
             for provider in (None, job.contract.key):
                 insort(self._by_provider[provider], job.number)
         # The mapping lists the oldest job first.
@@ -242,7 +241,7 @@ class JobTable(Mapping[str, Job]):
             self._lost.discard(job.number)
             self._lost_before += 1
             return
-        order = _hash(job.contract.key, job.order)
+        order = _hash_of(job)
         found = self._orders[order]
         if isinstance(found, Repeats) and found.count > 1:
             found.forget(job.number, self._lost)
@@ -309,7 +308,7 @@ class JobTable(Mapping[str, Job]):
     def _lose(self, job: Job) -> None:
         """Note that a job ended without success: repeating its order costs nothing, so it makes no duplicate."""
         self._lost.add(job.number)
-        order = _hash(job.contract.key, job.order)
+        order = _hash_of(job)
         found = self._orders[order]
         if isinstance(found, Repeats):
             self._duplicates -= found.count > 1
@@ -416,7 +415,7 @@ class JobTable(Mapping[str, Job]):
 
     def _first(self, job: Job) -> int:
         """Return the number of the first job of an order that is not lost."""
-        found = self._orders[_hash(job.contract.key, job.order)]
+        found = self._orders[_hash_of(job)]
         return found if isinstance(found, int) else found.first
 
 
@@ -498,9 +497,12 @@ def count_before(numbers: Sequence[int], number: int | None) -> int:
 
 def order_hash(job: Job) -> str:
     """Return a hash that is equal for jobs with equal orders at one provider."""
-    return _hash(job.contract.key, job.order).hex()
+    return _hash_of(job).hex()
 
 
-def _hash(provider: str, order: Order) -> bytes:
-    """Return a hash that is equal for equal orders at one provider."""
-    return hashlib.blake2b(repr((provider, order.identity)).encode(), digest_size=ORDER_HASH_BYTES).digest()
+def _hash_of(job: Job) -> bytes:
+    # Computed once: pictures that were fetched get other names in the order.
+    if not job.order_hash:
+        name = repr((job.contract.key, job.order.identity)).encode()
+        job.order_hash = hashlib.blake2b(name, digest_size=ORDER_HASH_BYTES).digest()
+    return job.order_hash

@@ -46,7 +46,7 @@ class Job:
     if the body is larger than MOST_KEPT. With limited workers, `begins` is the moment at which one takes it, and
     `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0. `callback`
     is None if none was scheduled; the job is `notified` when the first attempt to deliver it has begun. `counted` is
-    the stage in which its table counts it.
+    the stage in which its table counts it, `order_hash` what its table compares; empty if it was not computed yet.
     """
 
     id: str
@@ -65,6 +65,7 @@ class Job:
     callback: CallbackPlan | None = None
     notified: bool = False
     counted: str = field(default="", compare=False)
+    order_hash: bytes = field(default=b"", compare=False)
     _moved: asyncio.Event | None = None
 
     @property

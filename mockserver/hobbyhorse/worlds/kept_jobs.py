@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from hobbyhorse.contract.lifecycle import Timeline
@@ -14,6 +15,8 @@ from hobbyhorse.worlds.idempotency import UsedKey
 from hobbyhorse.worlds.job_table import order_hash
 from hobbyhorse.worlds.jobs import CallbackPlan, Job, SubmittedRequest
 from hobbyhorse.worlds.packing import ORDER_FIELDS
+
+ORDER_VALUES = attrgetter(*ORDER_FIELDS)
 
 
 def job_record(job: Job, *, ended: bool, now: float) -> JobRecord:
@@ -29,7 +32,7 @@ def job_record(job: Job, *, ended: bool, now: float) -> JobRecord:
         order=order_hash(job),
         values={
             "model": job.order.model.id,
-            "order": [getattr(job.order, name) for name in ORDER_FIELDS],
+            "order": ORDER_VALUES(job.order),
             "timeline": job.timeline,
             "seed": job.seed,
             "error": job.error,
@@ -75,6 +78,7 @@ class JobReader:
             number=record.number,
             callback=None if callback is None else CallbackPlan(*callback),
             notified=found["notified"],
+            order_hash=bytes.fromhex(record.order),
         )
 
 

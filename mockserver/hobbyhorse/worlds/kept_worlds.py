@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from hobbyhorse.scenarios.kept import ScenarioReader, write_scenarios
 from hobbyhorse.state.records import ExchangeRecord, Head, read, written
@@ -15,22 +17,26 @@ from hobbyhorse.worlds.journal import Delivery, Entry, JournalNote
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.world import Ending, World
 
+# Headers whose JSON is kept: of some hundred connections and as many lengths of responses.
+MOST_HEADERS = 1_024
+BARE = KEY.encode()
+
 
 def head_of(world: World, real: float) -> Head:
     """Return the head of a world at the store's time `real`."""
-    unkept, limits = world.unkept, world.limits
+    unkept = world.unkept
+    settings = unkept.settings if unkept is not None else None
+    # Each request takes a token, if requests are limited.
+    if settings is None or world.limits.requests_per_second is not None:
+        settings = orjson.Fragment(orjson.dumps(_settings(world)))
+        if unkept is not None:
+            unkept.settings = settings
     values: dict[str, Any] = {
-        "pace": world.pace,
-        "share": world.share,
-        "limits": {**limits.to_json(), "balance": None if limits.balance is None else str(limits.balance)},
-        "meter": world.meter.to_json(),
+        "settings": settings,
         "queue": world.queue.to_json(),
-        "endings": [(ending.stage, ending.code, ending.message) for ending in world.endings],
-        "scenarios": write_scenarios(world.scenarios),
         "jobs": world.jobs.tallies(),
         "journal": world.journal.total,
         "since": world.since,
-        "label": world.label,
         "used_at": world.used_at,
         "dues": unkept.last_due if unkept is not None else 0,
         "attempts": unkept.attempts_total if unkept is not None else 0,
@@ -46,47 +52,64 @@ def head_of(world: World, real: float) -> Head:
     )
 
 
+def _settings(world: World) -> dict[str, Any]:
+    """Return what changes rarely, as JSON."""
+    limits = world.limits
+    return {
+        "pace": world.pace,
+        "share": world.share,
+        "label": world.label,
+        "limits": {**limits.to_json(), "balance": None if limits.balance is None else str(limits.balance)},
+        "meter": world.meter.to_json(),
+        "endings": [(ending.stage, ending.code, ending.message) for ending in world.endings],
+        "scenarios": write_scenarios(world.scenarios),
+    }
+
+
 def restore_world(world: World, head: Head, real: float, scenarios: ScenarioReader) -> None:
     """Set everything of a world that its head has, except the tallies of its jobs."""
-    found = head.values
+    found, settings = head.values, head.values["settings"]
     world.generation, world.begun, world.used = head.generation, head.begun, head.used
     world.clock.resume(head.now(real), head.speed)
-    world.pace, world.share, world.since = found["pace"], found["share"], found["since"]
-    world.label, world.used_at = found["label"], found["used_at"]
-    limits = dict(found["limits"])
+    world.pace, world.share, world.label = settings["pace"], settings["share"], settings["label"]
+    world.since, world.used_at = found["since"], found["used_at"]
+    limits = dict(settings["limits"])
     if limits["balance"] is not None:
         limits["balance"] = Decimal(limits["balance"])
     world.limits = read_limits(limits)
-    world.meter.restore(found["meter"])
+    world.meter.restore(settings["meter"])
     world.queue.restore(found["queue"])
-    world.endings.extend(Ending(*one) for one in found["endings"])
-    scenarios.scenarios(found["scenarios"], world.scenarios)
+    world.endings.extend(Ending(*one) for one in settings["endings"])
+    scenarios.scenarios(settings["scenarios"], world.scenarios)
     if world.unkept is not None:
         world.unkept.last_due, world.unkept.attempts_total = found["dues"], found["attempts"]
 
 
 def line_of(entry: Entry, key: str) -> ExchangeRecord:
     """Return a line of a journal as a record, without the API key."""
-    note, delivery, secret = entry.note, entry.delivery, key.encode()
+    note, delivery, path, body, answer = entry.note, entry.delivery, entry.path, entry.body, entry.note.body
     # A short key would match ordinary words: it is replaced only where keys are sent.
-    bare = partial(_without, secret=secret) if len(key) >= SHORTEST_KEY else _same
+    if len(key) >= SHORTEST_KEY:
+        secret = key.encode()
+        path, body, answer = path.replace(key, KEY), body.replace(secret, BARE), answer.replace(secret, BARE)
+    query = entry.query and (entry.query.replace(key.encode(), BARE) if key else entry.query)
     return ExchangeRecord(
         entry.line,
         {
             "arrived": entry.arrived,
             "number": entry.number,
             "dated": entry.dated,
-            "delivery": (_names(delivery.headers), delivery.size, delivery.answered),
+            "delivery": (_names(tuple(delivery.headers), ""), delivery.size, delivery.answered),
             "provider": entry.provider,
             "role": entry.role,
             "method": entry.method,
             "root": entry.root,
-            "path": bare(entry.path.encode()).decode(),
-            "query": written(_without(entry.query, secret)),
-            "headers": [(name, value.replace(key, KEY) if key else value) for name, value in _names(entry.headers)],
-            "body": written(bare(entry.body)),
+            "path": path,
+            "query": written(query),
+            "headers": _names(tuple(entry.headers), key),
+            "body": written(body),
             "made": entry.made,
-            "note": (note.situation, note.job, note.status, written(bare(note.body)), note.notes, note.move),
+            "note": (note.situation, note.job, note.status, written(answer), note.notes, note.move),
             "connections": entry.connections,
         },
     )
@@ -114,17 +137,13 @@ def read_line(record: ExchangeRecord) -> Entry:
     return entry
 
 
-def _without(content: bytes, secret: bytes) -> bytes:
-    return content.replace(secret, KEY.encode()) if secret else content
-
-
-def _same(content: bytes) -> bytes:
-    return content
-
-
-def _names(headers: RawHeaders) -> list[tuple[str, str]]:
-    """Return headers as text; latin-1 maps each byte to one character."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+# The requests of a connection have equal headers, and most responses one of few lengths.
+@lru_cache(maxsize=MOST_HEADERS)
+def _names(headers: tuple[tuple[bytes, bytes], ...], key: str) -> orjson.Fragment:
+    """Return headers as JSON, without the API key."""
+    # latin-1 maps each byte to one character.
+    found = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    return orjson.Fragment(orjson.dumps([(name, value.replace(key, KEY) if key else value) for name, value in found]))
 
 
 def _headers(found: list[tuple[str, str]]) -> RawHeaders:

@@ -67,6 +67,7 @@ class Packer:
             number=found["number"],
             callback=None if callback is None else CallbackPlan(*callback),
             notified=found["notified"],
+            order_hash=bytes.fromhex(found["order_hash"]),
         )
 
 
@@ -87,4 +88,5 @@ def _values(job: Job) -> dict[str, Any]:
         "submission": None if submission is None else (submission.url, submission.body.decode()),
         "callback": None if job.callback is None else tuple(job.callback),
         "notified": job.notified,
+        "order_hash": job.order_hash.hex(),
     }

@@ -35,6 +35,7 @@ class Unkept:
         "keys",
         "last",
         "last_due",
+        "settings",
         "urgent",
     )
 
@@ -46,6 +47,8 @@ class Unkept:
         """Whether an earlier process has kept attempts that were not read yet."""
         self.last_due = 0
         self.attempts_total = 0
+        self.settings: Any = None
+        """The JSON of what changes rarely, made when it was kept last; None if it has changed."""
         self.clear()
 
     def clear(self) -> None:
@@ -63,6 +66,10 @@ class Unkept:
 
     def touch(self) -> None:
         """Note that the world itself has changed, such as its settings."""
+        self.settings = None
+        self._hurry()
+
+    def _hurry(self) -> None:
         self.urgent = True
         self._changed.add(self.handle)
 
@@ -75,7 +82,7 @@ class Unkept:
     def key(self, provider: str, key: str, used: UsedKey) -> None:
         """Note that an idempotency key was used."""
         self.keys.append((provider, key, used))
-        self.touch()
+        self._hurry()
 
     def entry(self, entry: Entry) -> None:
         """Note a new line of the journal, or that its delivery is known now."""
@@ -92,7 +99,7 @@ class Unkept:
         """Note work that is due later; return its number."""
         self.last_due += 1
         self.dues[self.last_due] = DueRecord(self.last_due, moment, kind, job, values)
-        self.touch()
+        self._hurry()
         return self.last_due
 
     def finish(self, number: int) -> None:

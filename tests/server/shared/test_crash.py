@@ -38,15 +38,13 @@ def test_nothing_is_lost_or_doubled_when_a_process_or_redis_is_killed(tmp_path: 
     contract = next(one for one in CONTRACTS if one.idempotency.mode == "replay" and one.callbacks is not None)
     redis = RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always")
     redis.start()
-    receiver, balance, stop = crash.Receiver(), crash.Balance(), threading.Event()
+    receiver, balance, stop = crash.Receiver(), crash.Balance(contract), threading.Event()
     keys = [f"crash-client-{number}" for number in range(CLIENTS)]
     draw = random.Random(1)
     try:
         with crash.serving("--state", redis.url, "--processes", "2", "--seed", "3") as server:
             threads = [
-                threading.Thread(
-                    target=crash.orders, args=(contract, server, receiver, balance, key, stop), daemon=True
-                )
+                threading.Thread(target=crash.orders, args=(server, receiver, balance, key, stop), daemon=True)
                 for key in keys
             ]
             for thread in threads:
@@ -64,7 +62,7 @@ def test_nothing_is_lost_or_doubled_when_a_process_or_redis_is_killed(tmp_path: 
                 thread.join(crash.READY_SECONDS)
             complaints = [f"{name} was another job later" for name in balance.changed]
             complaints += [f"refused with {status}" for status in balance.refused if status not in PASSING]
-            complaints += crash.check(contract, server, receiver, balance, keys)
+            complaints += crash.check(server, receiver, balance, keys)
             assert len(children(server)) == 2, "the killed process is replaced"
             said = server.said()
     finally:

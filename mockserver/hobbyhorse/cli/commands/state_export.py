@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hobbyhorse.cli.state_reading import Place, read_state
+from hobbyhorse.cli.stored.reading import Place, read_state
 from hobbyhorse.state.inspection import Reader, lines
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from hobbyhorse.cli.state_reading import Place, read_state
+from hobbyhorse.cli.stored.reading import Place, read_state
 from hobbyhorse.state.inspection import summary
 
 

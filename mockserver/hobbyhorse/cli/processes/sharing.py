@@ -58,12 +58,14 @@ class Sharing:
         raise typer.Exit(status)
 
 
-def read_sharing(state: str | None, processes: int) -> Sharing | None:
+def read_sharing(state: str | None, processes: int, tls: bool = False) -> Sharing | None:
     """Return how the state is shared, or None if it is not. Raises UsageError."""
     if state is None or not state.startswith(("redis://", "rediss://")):
         if processes > 1:
             raise UsageError(f"--processes is {processes}, but processes share nothing without --state redis://HOST")
         return None
+    if tls:
+        raise UsageError("--tls and --state redis:// exclude each other; let a load balancer speak TLS")
     if find_spec("hiredis") is None:
         raise UsageError("--state redis:// needs an extra: pip install 'hobbyhorse[redis]'")
     if processes > 1 and not hasattr(socket, "SO_REUSEPORT"):

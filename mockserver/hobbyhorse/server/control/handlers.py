@@ -77,6 +77,8 @@ class ControlContext:
     """Finds the team of an API key."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     kept: Callable[[World], Awaitable[None]] = nothing_to_keep
+    authority: bytes | None = None
+    connect_port: int | None = None
     problems: Callable[[], Sequence[str]] = tuple
     """Returns why contracts or scenarios are older than their files."""
     threads: WorldThreads = field(default_factory=WorldThreads)

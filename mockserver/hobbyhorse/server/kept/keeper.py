@@ -113,7 +113,7 @@ class Keeper:
         excess = len(self._known) - most + 1
         if excess <= 0 or self._worlds is None:
             return
-        # Many at once, because this looks at every world.
+        # Many at once, because the query scans every world.
         idle = self._store.read(lambda db: tables.idle_handles(db, excess + most // 100))
         for handle in idle:
             if handle in self._known and self._worlds.opened(handle) is None:

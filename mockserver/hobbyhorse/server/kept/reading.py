@@ -2,7 +2,7 @@
 
 A start reads the worlds in which something runs: the head, the running jobs and the dues, but not the jobs that have
 ended. Such a world sleeps. Its clock runs and its callbacks are sent, which needs no other job. It wakes when a request
-or a link names it: then the index of its ended jobs is read, and a job itself when it is looked at.
+or a link names it: then the index of its ended jobs is read, and a job itself when it is requested.
 """
 
 from __future__ import annotations

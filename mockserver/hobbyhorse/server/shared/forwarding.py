@@ -72,7 +72,10 @@ class SharedProtocol(OpenProtocol):
         self.transport.close()
 
     def hand_over(self, give: Callable[[SharedProtocol, bytes], bool], receive: Any) -> bool:
-        """Hand the connection over to another process; return False if `give` cannot, or part of the request is gone."""
+        """Hand the connection over to another process, with the current request; return False if that is not possible.
+
+        `give` does it, and returns whether it did.
+        """
         # Requests that were sent before this response would be lost, or served twice.
         if self._raw is None or self.pipeline or self._owner is not None or not give(self, self._raw):
             return False

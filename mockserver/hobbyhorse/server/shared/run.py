@@ -12,7 +12,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.files.cache import user_directory
 from hobbyhorse.server.kept.opening import digest
-from hobbyhorse.server.run import bind, serve
+from hobbyhorse.server.run import Shared, bind, serve
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.keeper import SharedKeeper
 from hobbyhorse.state.redis import RedisStore
@@ -50,4 +50,4 @@ def serve_shared(
         pictures.mkdir(parents=True, exist_ok=True)
         keeper = SharedKeeper(url, contracts, peer, pictures)
         fake = Fake(contracts, replace(options, state=keeper, run=os.urandom(RUN_BYTES).hex()))
-        serve(fake, bound, ready_at, more=[peer], protocol=SharedProtocol, accept=keeper.accept)
+        serve(fake, bound, ready_at, shared=Shared(peer, SharedProtocol, keeper.accept))

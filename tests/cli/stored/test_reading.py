@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.cli.state_reading import read_state
+from hobbyhorse.cli.stored.reading import read_state
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.state.sqlite import SqliteReader, SqliteStore
 from hobbyhorse.state.store import Meta
