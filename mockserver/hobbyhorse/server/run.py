@@ -50,6 +50,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
 
+    def end_streams(self) -> None:
+        """End the responses that would last as long as their clients."""
+        if isinstance(self.config.app, Fake):
+            self.config.app.end_streams()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections, then call back."""
         await super().startup(sockets)
@@ -124,7 +129,7 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
     def ready() -> None:
         # The contracts and modules never become garbage: no collection has to walk through them.
         gc.freeze()
-        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+        print(json.dumps({"url": url, "pid": os.getpid(), "ui": f"{url}/_mock/ui"}), flush=True)
         banner(url)
         # Off the event loop, and before the first submission needs them.
         threading.Thread(target=_prepare, daemon=True).start()
@@ -148,6 +153,7 @@ class _ServeServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in order, and after `STOP_SECONDS` in any case."""
+        self.end_streams()
         # A thread that encodes a video or resolves a name cannot be stopped, and Python waits for it.
         last = threading.Timer(STOP_SECONDS - STOP_MARGIN_SECONDS, _end)
         last.daemon = True
@@ -187,6 +193,7 @@ class _QuickServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close idle connections, give open requests a moment, cancel the rest, then end the lifespan."""
+        self.end_streams()
         # The sockets stay open: their owner is ServerThread, which closes them when the thread has ended.
         for server in self.servers:
             server.close()

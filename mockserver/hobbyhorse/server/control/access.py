@@ -87,6 +87,12 @@ class AccessCheck:
             return Forbidden("admin_key_refused", message, hint)
         return None
 
+    def judge_page(self, scheme: str, headers: RawHeaders) -> Forbidden | None:
+        """Return why a request for the page is refused, or None; whether a session is needed is not judged here."""
+        given = [(name.lower(), value) for name, value in headers]
+        refused = self._judge_host(given, self.guarded) or self._judge_origin(scheme, given)
+        return refused or (None if self.guarded else self._judge_key(b""))
+
     def judge_metrics(self, scheme: str, headers: RawHeaders, client: str | None) -> Forbidden | None:
         """Return why a scrape from the address `client` is refused, or None.
 
