@@ -73,6 +73,11 @@ class _Control:
         headers = {"authorization": f"Bearer {KEY}"}
         self._http.request(method, f"{self.url}/_mock/{path}", json=body, headers=headers).raise_for_status()
 
+    def mistake(self, path: str) -> None:
+        """Request a path that is not an operation of a provider, with every header that may carry a key."""
+        headers = {"authorization": f"Bearer {KEY}", "x-api-key": KEY}
+        self._http.get(f"{self.url}/{path}", headers=headers)
+
     def get(self, url: str) -> None:
         """Fetch a URL without a key, such as that of a video."""
         self._http.get(url)
@@ -95,7 +100,7 @@ def _use(control: _Control, client: ContractClient, callback_url: str) -> None:
         done = client.call("result" if "result" in client.contract.operations else "status", path={"job": job})
         if (video := done.reading.values.get("video_url")) is not None:
             control.get(str(video))
-    control.get(f"{control.url}/{client.contract.key}/v1/jobs/{first}/video")
+    control.mistake(f"{client.contract.key}/v1/jobs/{first}/video")
     failure = client.contract.graph.ending("failure")
     if failure is not None:
         control.send("POST", "jobs/end-next", {"stage": failure.name})

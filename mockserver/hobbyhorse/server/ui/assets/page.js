@@ -161,7 +161,7 @@
       const search = document.querySelector('[data-search]');
       if (search) { search.focus(); search.select(); event.preventDefault(); }
     } else {
-      const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+      const target = document.querySelector(`[data-press="${CSS.escape(event.key)}"]`);
       if (target) { target.click(); event.preventDefault(); }
     }
   });
