@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page
 
 from hobbyhorse.cli.commands.ui import run_demo
 from hobbyhorse.conformance.contract_client import ContractClient
@@ -85,11 +85,14 @@ def watched(context: BrowserContext) -> Page:
     context.set_default_timeout(LONGEST_STEP)
     page = context.new_page()
 
-    def fail(text: str) -> None:
-        raise AssertionError(text)
+    def report(message: ConsoleMessage) -> None:
+        assert message.type not in ("error", "warning"), message.text
 
-    page.on("console", lambda message: message.type in ("error", "warning") and fail(message.text))
-    page.on("pageerror", lambda error: fail(str(error)))
+    def fail(error: Error) -> None:
+        raise AssertionError(str(error))
+
+    page.on("console", report)
+    page.on("pageerror", fail)
     return page
 
 

@@ -9,8 +9,9 @@ Modules that only some requests need are imported on first use: `serve` prints i
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
+from hobbyhorse.server.reloading.watch import ReloadError, Watch
 from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, load
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
@@ -88,6 +90,10 @@ class Options:
     """Whether to render one video for all orders of the same size, duration and pictures, so that most need none."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     """Judges a client by its trace; returns the report as JSON."""
+    observe: Callable[[Fake], ASGIApp] | None = None
+    """Puts observers around the application, see `observing`."""
+    watch: Callable[[Fake], Watch] | None = None
+    """Watches the files of the contracts and scenarios, see `reloading`."""
 
 
 class Fake:
@@ -143,6 +149,14 @@ class Fake:
             dispatcher=lambda: self._dispatcher,
             renderer=lambda: self._renderer,
         )
+        self.handle: Callable[[OperationRequest], Awaitable[None]] = handle
+        """Handles the requests to providers; an observer takes its place."""
+        self._served = {contract.key: contract for contract in self.contracts}
+        self._watch = self.options.watch(self) if self.options.watch is not None else None
+
+    def application(self) -> ASGIApp:
+        """Return the application to serve: the fake itself, or the fake within its observers."""
+        return self if self.options.observe is None else self.options.observe(self)
 
     def callback_dispatcher(self) -> CallbackDispatcher:
         """Return the callback dispatcher, creating it on first use."""
@@ -180,6 +194,37 @@ class Fake:
         if self._catalogue is None:
             self._catalogue = load_catalogue(self.options.scenarios)
         return self._catalogue
+
+    def adopt_scenarios(self, catalogue: Catalogue) -> None:
+        """Replace the scenarios. Armed ones stay as they were."""
+        self._catalogue = catalogue
+
+    def adopt_contracts(self, contracts: Sequence[Contract]) -> None:
+        """Replace the contracts, from the next request on. Raises ReloadError if a job would be in an unknown stage.
+
+        Jobs keep the contract that they were submitted under for their timeline and their callbacks.
+        """
+        old = self._served
+        # An equal one stays the same object: its validators are compiled, and ended jobs are packed with it.
+        kept = tuple(
+            before if (before := old.get(one.key)) is not None and before.equals(one) else one for one in contracts
+        )
+        for contract in kept:
+            gone = old.get(contract.key, contract).graph.stages.keys() - contract.graph.stages.keys()
+            if gone and any(world.jobs.numbers(contract.key) for world in self.worlds):
+                message = f"{contract.key}: there are jobs, but no stage {min(gone)!r} any more; restart the server"
+                raise ReloadError(message)
+        # A provider whose folder is gone for a while still has its jobs.
+        self._served = {**old, **{contract.key: contract for contract in kept}}
+        self.contracts = kept
+        self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in kept}
+        self._hosts = {host: provider for provider in self._providers.values() for host in provider.contract.hosts}
+        self._services = replace(self._services, contracts=kept)
+        self._files = FileRequests(self._services, self.server_routes)
+        # Both know the contracts, and are created by the next request.
+        self._server_routes = self._control = None
+        self.end_streams()
+        self._page = None
 
     def server_routes(self) -> ASGIApp:
         """Return the application for paths that belong to no provider, creating it on first use."""
@@ -220,6 +265,7 @@ class Fake:
                 reset=self.reset,
                 trace=self.trace,
                 judge=options.judge,
+                problems=self._watch.problems if self._watch is not None else list,
                 forget=self.forget,
                 scrape=self.metrics.scrape,
                 team_of=self._team_of,
@@ -317,7 +363,7 @@ class Fake:
         if provider is None and not path.startswith(SERVER_PATHS):
             provider, prefix = self._named_by_host(scope), ""
         if provider is not None:
-            return await handle(self._request(provider, prefix, scope, receive, send))
+            return await self.handle(self._request(provider, prefix, scope, receive, send))
         if path.startswith(MEDIA_PATH):
             return await self._files.serve(scope, receive, send)
         return await self.server_routes()(scope, receive, send)
@@ -357,9 +403,12 @@ class Fake:
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Handle the ASGI lifespan: nothing to start, everything to close."""
+        """Handle the ASGI lifespan: only a watch to start, everything to close."""
         await receive()
+        watching = asyncio.create_task(self._watch.run()) if self._watch is not None else None
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if watching is not None:
+            watching.cancel()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})

@@ -46,14 +46,13 @@ STOP_GRACE_SECONDS = 0.03
 class _Server(uvicorn.Server):
     """A uvicorn server that calls back when it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], end_streams: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(config)
         self._ready = ready
-
-    def end_streams(self) -> None:
-        """End the responses that would last as long as their clients."""
-        if isinstance(self.config.app, Fake):
-            self.config.app.end_streams()
+        # Responses that would last as long as their clients hold up the stop.
+        self._end_streams = end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections, then call back."""
@@ -62,13 +61,18 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Bind a socket; port 0 picks a free port. Raises OSError if the address is in use."""
+def bind(host: str, port: int, shared: bool = False) -> socket.socket:
+    """Bind a socket; port 0 picks a free port. Raises OSError if the address is in use.
+
+    `shared` sockets of one user may have the same port: Linux distributes the connections over those that listen.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         # A server that restarts on its port must not wait for the old connections to leave TIME_WAIT.
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((host, port))
     except OSError:
         found.close()
@@ -122,22 +126,29 @@ def _bind_localhost() -> tuple[socket.socket, ...]:
             found.close()
 
 
-def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. When ready, print one JSON line on stdout, then call `banner` with the URL."""
+def announce(url: str, pids: Sequence[int] = ()) -> None:
+    """Print the line on stdout that tells other programs that the server is ready, and the processes that serve."""
+    print(
+        json.dumps({"url": url, "pid": os.getpid(), "ui": f"{url}/_mock/ui", **({"pids": [*pids]} if pids else {})}),
+        flush=True,
+    )
+
+
+def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. When ready, call `ready_at` with the URL, on the event loop."""
     url = address(bound)
 
     def ready() -> None:
         # The contracts and modules never become garbage: no collection has to walk through them.
         gc.freeze()
-        print(json.dumps({"url": url, "pid": os.getpid(), "ui": f"{url}/_mock/ui"}), flush=True)
-        banner(url)
+        ready_at(url)
         # Off the event loop, and before the first submission needs them.
         threading.Thread(target=_prepare, daemon=True).start()
 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    server = _ServeServer(_config(fake), ready)
+    server = _ServeServer(_config(fake.application()), ready, fake.end_streams)
     server.run(sockets=[bound])
     sys.stdout.flush()
 
@@ -153,7 +164,7 @@ class _ServeServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in order, and after `STOP_SECONDS` in any case."""
-        self.end_streams()
+        self._end_streams()
         # A thread that encodes a video or resolves a name cannot be stopped, and Python waits for it.
         last = threading.Timer(STOP_SECONDS - STOP_MARGIN_SECONDS, _end)
         last.daemon = True
@@ -173,8 +184,10 @@ def _end() -> None:
 class _QuickServer(_Server):
     """A server for tests: its stop waits neither for the next tick nor for idle connections."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config, ready)
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], end_streams: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(config, ready, end_streams)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -193,7 +206,7 @@ class _QuickServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close idle connections, give open requests a moment, cancel the rest, then end the lifespan."""
-        self.end_streams()
+        self._end_streams()
         # The sockets stay open: their owner is ServerThread, which closes them when the thread has ended.
         for server in self.servers:
             server.close()
@@ -219,7 +232,8 @@ class ServerThread:
         self._bound = bind(host, port)
         self._sockets = [self._bound, *more]
         self._started = threading.Event()
-        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS_IN_TESTS), self._ready)
+        end_streams = fake.end_streams if isinstance(fake, Fake) else lambda: None
+        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS_IN_TESTS), self._ready, end_streams)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": self._sockets}

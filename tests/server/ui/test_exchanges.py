@@ -19,7 +19,7 @@ from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Entry, JournalNot
 from tests.conftest import CONTRACTS
 from tests.world import HTTP
 
-SHOWN = {"nearest": None, "situation": "found", "move": None, "status": 200, "notes": []}
+SHOWN: dict[str, object] = {"nearest": None, "situation": "found", "move": None, "status": 200, "notes": []}
 NEAR = {"text": "near", "differences": [{"at": "/a", "message": "missing"}, {"at": "", "message": "odd"}]}
 
 

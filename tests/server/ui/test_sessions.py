@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from hobbyhorse.server.control.access import AccessCheck, Team
-from hobbyhorse.server.ui import sessions
 from hobbyhorse.server.ui.sessions import LIFE, Sessions, Viewer, cookie_name
 
 A, B = Team("team-a", "a-"), Team("team-b", "b-")
@@ -55,8 +55,8 @@ def test_a_changed_or_foreign_cookie_opens_nothing(monkeypatch: pytest.MonkeyPat
     assert GUARDED.viewer(scope()) is None
     # A server with another key.
     assert Sessions(AccessCheck("other", teams={"key": A})).viewer(scope(cookie=given)) is None
-    now = sessions.time.time()
-    monkeypatch.setattr(sessions.time, "time", lambda: now + LIFE + 2)
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + LIFE + 2)
     assert GUARDED.viewer(scope(cookie=given)) is None
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ from hobbyhorse.cli.listening import is_loopback, listen
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.clock.clock import ManualClock, RealClock
+from hobbyhorse.contract.folder import ContractError, data_directory
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, misfits
@@ -25,15 +28,23 @@ from hobbyhorse.server.control.access import Team, origin_of
 from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
-from hobbyhorse.server.run import serve
+from hobbyhorse.server.reloading.sources import watch_of
+from hobbyhorse.server.reloading.watch import ReloadError, Watch
+from hobbyhorse.server.run import announce, serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
 if TYPE_CHECKING:  # the server does not need traces to start, see _judge
+    from hobbyhorse.server.observing.observed import Observed
     from hobbyhorse.traces.trace import Trace
 
+# The prefix of the variables that set options, see `command_group`.
+ENVIRONMENT = "HOBBYHORSE_SERVE"
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+OBSERVING = "Observing"
+# The values of --log and --log-level; `observing.log` has them too, but is not imported at each start.
+FORMS, LEVELS = ("text", "json"), ("debug", "info", "warning", "error")
 
 # 100,000 worlds took 1.1 GB; a shared server of twelve teams has some hundred keys a day.
 KEEP_WORLDS = 10_000
@@ -99,6 +110,12 @@ def command(
     ] = None,
     strict: Annotated[
         bool, typer.Option(help="Validate every response against the contract.", rich_help_panel=CONTRACTS)
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Read contracts and scenarios again when their files change.", rich_help_panel=CONTRACTS
+        ),
     ] = False,
     fetch_from: Annotated[
         list[str] | None,
@@ -198,17 +215,37 @@ def command(
         str | None,
         typer.Option(metavar="USD", help="Refuse a key's submissions beyond this sum.", rich_help_panel=LIMITS),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(FORMS), help="Log to stderr in this form; by default text.", rich_help_panel=OBSERVING
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(LEVELS),
+            help="Log records from this level on; debug: one line for each request. By default info.",
+            rich_help_panel=OBSERVING,
+        ),
+    ] = None,
+    otel: Annotated[
+        bool,
+        typer.Option(
+            "--otel",
+            help="Send a span of each request to OpenTelemetry; needs hobbyhorse[otel].",
+            rich_help_panel=OBSERVING,
+        ),
+    ] = False,
 ) -> None:
-    """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
+    """Serve every provider: one JSON line on stdout when ready, everything else on stderr.
+
+    A variable can set each option, such as HOBBYHORSE_SERVE_PUBLIC_URL for --public-url. In a repeatable one, spaces
+    separate values, and colons separate paths.
+    """
+    observe = _observers(log, log_level, otel)
     # The port is bound after every check, so that a mistake in the options is reported even if the port is in use.
-    if pace not in PACES:
-        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
-    if not 0 < speed < SPEED_BOUND:
-        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
-    if clock not in ("real", "manual"):
-        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
-    if clock == "manual" and speed != 1:
-        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
+    _check_time(pace, clock, speed)
     if public_url is not None and split(public_url) is None:
         raise UsageError(f"--public-url is {public_url!r}; allowed: http:// or https:// and a host")
     if cache is not None and cache.exists() and not cache.is_dir():
@@ -256,9 +293,60 @@ def command(
         run=os.urandom(RUN_BYTES).hex(),
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
         judge=_judge,
+        observe=observe,
+        watch=_watch_of(contracts, variant or ()) if watch else None,
     )
     control_is_off = control_key is None and not teams and not options.loopback
-    serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off))
+    banner = _log_banner if log == "json" else _print_banner
+
+    def ready(url: str) -> None:
+        announce(url)
+        banner(url, loaded, control_is_off)
+
+    serve(Fake(loaded, options), bound, ready)
+
+
+def _observers(form: str | None, level: str | None, spans: bool) -> Callable[[Fake], Observed] | None:
+    """Return the observers that the options name, or None. Raises UsageError."""
+    for option, value, allowed in (("--log", form, FORMS), ("--log-level", level, LEVELS)):
+        if value is not None and value not in allowed:
+            raise UsageError(f"{option} is {value!r}; allowed: {', '.join(allowed)}")
+    if form is None and level is None and not spans:
+        return None
+    from hobbyhorse.server.observing.start import observe  # noqa: PLC0415 - 4 ms at each start, for these options alone
+
+    try:
+        return observe(form, level, spans)
+    except ImportError as error:
+        raise UsageError(f"--otel needs an extra: pip install 'hobbyhorse[otel]' ({error})") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _watch_of(directory: Path | None, variants: Sequence[str]) -> Callable[[Fake], Watch]:
+    """Return a function that watches the contracts of a directory, or the project's, and the scenarios of a server."""
+    # By its name, so that the project's contracts are checked too: whoever watches them changes them.
+    chosen = directory or data_directory("contracts")
+
+    def read() -> list[Contract]:
+        try:
+            return load_contracts(chosen, variants)
+        except (UsageError, ContractError) as error:
+            raise ReloadError(str(error)) from None
+
+    return partial(watch_of, contracts=chosen, read_contracts=read, report=complain)
+
+
+def _check_time(pace: str, clock: str, speed: float) -> None:
+    """Check the options of the panel `Time`. Raises UsageError."""
+    if pace not in PACES:
+        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
+    if not 0 < speed < SPEED_BOUND:
+        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
+    if clock not in ("real", "manual"):
+        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
+    if clock == "manual" and speed != 1:
+        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
@@ -371,6 +459,15 @@ def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contrac
         if all(reasons):
             # Not an error: the other scenarios can be armed.
             complain(f"the scenario {scenario.name!r} applies to no provider: {reasons[0][0]}")
+
+
+def _log_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:
+    fields = {
+        "url": url,
+        "providers": [contract.key for contract in contracts],
+        "control": "off" if control_is_off else "on",
+    }
+    logging.getLogger("hobbyhorse").info("ready", extra={"fields": fields})
 
 
 def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:

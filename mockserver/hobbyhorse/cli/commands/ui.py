@@ -18,7 +18,7 @@ from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.run import serve
+from hobbyhorse.server.run import announce, serve
 
 # The API key of the jobs, which is the name of their world.
 KEY = "demo"
@@ -41,6 +41,7 @@ def command(
     def order(url: str) -> None:
         world = fake.worlds.of(KEY)
         assert world is not None
+        announce(url)
         typer.echo(f"The page: {url}/_mock/ui/worlds/{world.handle}", err=True)
         typer.echo("Press Ctrl-C to stop.", err=True)
         threading.Thread(target=run_demo, args=(loaded, url), daemon=True).start()

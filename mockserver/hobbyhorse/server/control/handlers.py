@@ -76,6 +76,8 @@ class ControlContext:
     team_of: Callable[[str], Team | None]
     """Finds the team of an API key."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    problems: Callable[[], Sequence[str]] = tuple
+    """Returns why contracts or scenarios are older than their files."""
     threads: WorldThreads = field(default_factory=WorldThreads)
 
     def contract(self, key: str | None) -> Contract | None:
@@ -124,8 +126,9 @@ Handler = Callable[[ControlRequest], Awaitable[Any]]
 
 
 async def get_health(request: ControlRequest) -> Any:
-    """Report that the server is up."""
-    return {"status": "ok"}
+    """Report that the server is up, and which files it cannot use."""
+    problems = request.context.problems()
+    return {"status": "ok", **({"problems": problems} if problems else {})}
 
 
 async def get_version(request: ControlRequest) -> Any:

@@ -241,7 +241,8 @@ def exchange(look: Look, number: int) -> dict[str, Any]:
 
 
 def _url(exchange: Exchange, row: Mapping[str, Any], redactor: Redactor) -> str:
-    return redactor.text(exchange.root) + row["path"] + (f"?{row['query']}" if row["query"] else "")
+    query = f"?{row['query']}" if row["query"] else ""
+    return f"{redactor.text(exchange.root)}{row['path']}{query}"
 
 
 def callbacks(look: Look) -> dict[str, Any]:
