@@ -180,7 +180,8 @@ def _sends_own_key(trace: AnnotatedTrace, step: Step) -> bool:
 def _refuses_key(step: Step) -> bool:
     """Whether a response refuses the key, and nothing else."""
     situations = step.reading.situations
-    return step.status == UNAUTHORIZED or (bool(situations) and set(situations) <= REFUSALS_OF_KEYS)
+    # A contract may also refuse an unknown job with this status.
+    return set(situations) <= REFUSALS_OF_KEYS if situations else step.status == UNAUTHORIZED
 
 
 def _known(trace: AnnotatedTrace, refused: Step, job: str) -> bool:
