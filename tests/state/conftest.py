@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.state.memory import MemoryStore
+from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.store import Store
+from tests.state.redis_server import shared_redis
 
 
 @dataclass
@@ -26,7 +28,16 @@ async def memory(folder: Path, now: Callable[[], float]) -> Store:
     return MemoryStore(now)
 
 
-STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {"memory": memory}
+async def redis(folder: Path, now: Callable[[], float]) -> Store:
+    found = RedisStore(shared_redis(), now=now)
+    await found.open()
+    return found
+
+
+STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {
+    "memory": memory,
+    "redis": redis,
+}
 
 
 @pytest.fixture

@@ -42,14 +42,14 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
     def served(*arguments: object) -> Served:
         found: list[Options] = []
 
-        def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
+        def serve(fake: Fake, bound: socket.socket, ready: Callable[[str], None]) -> None:
             with bound:
-                banner("http://127.0.0.1:1")
+                ready("http://127.0.0.1:1")
             found.append(fake.options)
 
         monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)
         done = run("serve", "--port", 0, *arguments)
-        assert (done.status, done.out) == (0, "")
+        assert (done.status, len(done.out.splitlines())) == (0, 1)
         return Served(found[0], done.err)
 
     return served

@@ -30,7 +30,7 @@ from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.reloading.sources import watch_of
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
-from hobbyhorse.server.run import serve
+from hobbyhorse.server.run import announce, serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
@@ -245,14 +245,7 @@ def command(
     """
     observe = _observers(log, log_level, otel)
     # The port is bound after every check, so that a mistake in the options is reported even if the port is in use.
-    if pace not in PACES:
-        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
-    if not 0 < speed < SPEED_BOUND:
-        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
-    if clock not in ("real", "manual"):
-        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
-    if clock == "manual" and speed != 1:
-        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
+    _check_time(pace, clock, speed)
     if public_url is not None and split(public_url) is None:
         raise UsageError(f"--public-url is {public_url!r}; allowed: http:// or https:// and a host")
     if cache is not None and cache.exists() and not cache.is_dir():
@@ -305,7 +298,12 @@ def command(
     )
     control_is_off = control_key is None and not teams and not options.loopback
     banner = _log_banner if log == "json" else _print_banner
-    serve(Fake(loaded, options), bound, lambda url: banner(url, loaded, control_is_off))
+
+    def ready(url: str) -> None:
+        announce(url)
+        banner(url, loaded, control_is_off)
+
+    serve(Fake(loaded, options), bound, ready)
 
 
 def _observers(form: str | None, level: str | None, spans: bool) -> Callable[[Fake], Observed] | None:
@@ -337,6 +335,18 @@ def _watch_of(directory: Path | None, variants: Sequence[str]) -> Callable[[Fake
             raise ReloadError(str(error)) from None
 
     return partial(watch_of, contracts=chosen, read_contracts=read, report=complain)
+
+
+def _check_time(pace: str, clock: str, speed: float) -> None:
+    """Check the options of the panel `Time`. Raises UsageError."""
+    if pace not in PACES:
+        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
+    if not 0 < speed < SPEED_BOUND:
+        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
+    if clock not in ("real", "manual"):
+        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
+    if clock == "manual" and speed != 1:
+        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
