@@ -258,7 +258,15 @@ def test_the_action_starts_waits_exports_runs_and_stops(job: dict[str, str], tmp
     assert step("Stop the server", job, tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("inputs", [{"options": "--pace wrong"}, {"options": "*"}, {"provider": "nobody"}, {"provider": "hiapi", "key": "a\nPATH=/b"}], ids=str)
+MISTAKES = [
+    {"options": "--pace wrong"},
+    {"options": "*"},
+    {"provider": "nobody"},
+    {"provider": "hiapi", "key": "a\nPATH=/b"},
+]
+
+
+@pytest.mark.parametrize("inputs", MISTAKES, ids=str)
 def test_a_mistake_fails_the_first_step_and_leaves_no_server(
     inputs: dict[str, str], job: dict[str, str], tmp_path: Path
 ) -> None:
