@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hobbyhorse.cli.usage import complain
+from hobbyhorse.cli.usage import complain, inform
 from hobbyhorse.server.observing.log import one_log as one_log
 from hobbyhorse.server.observing.log import open_log
 
@@ -96,5 +96,7 @@ def test_a_complaint_is_a_record_of_an_open_log(capsys: pytest.CaptureFixture[st
     stream = io.StringIO()
     open_log("json", "info", stream)
     complain("of the\nlog")
-    assert json.loads(stream.getvalue())["message"] == "of the log"
+    inform("of no\nproblem")
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(one["level"], one["message"]) for one in found] == [("warning", "of the log"), ("info", "of no problem")]
     assert capsys.readouterr().err == ""
