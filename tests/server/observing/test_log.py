@@ -46,6 +46,14 @@ def test_a_record_is_one_line_of_text_whatever_its_values_are() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
+def test_a_message_of_several_lines_is_one_line(form: str) -> None:
+    stream = io.StringIO()
+    open_log(form, "info", stream).info("two\nlines")
+    (line,) = stream.getvalue().splitlines()
+    assert "lines" in line
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
 def test_a_traceback_stays_in_its_line(form: str) -> None:
     stream = io.StringIO()
     logger = open_log(form, "info", stream)
