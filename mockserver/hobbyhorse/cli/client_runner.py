@@ -24,6 +24,7 @@ from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRun
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.command import CommandError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
+from hobbyhorse.server.front.certificates import CertificateError
 
 CLIENT = "Client"
 # A client needs seconds for a job that takes one; the provider's clock runs as fast as the client's.
@@ -76,6 +77,16 @@ ParallelOption = Annotated[
 ]
 
 
+TlsOption = Annotated[
+    bool,
+    typer.Option(
+        "--tls",
+        help="Run the command with variables that lead the provider's own https:// host to the server.",
+        rich_help_panel=CLIENT,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """The client as the user names it, and the options that all its runs share."""
@@ -88,6 +99,7 @@ class ClientOptions:
     limit: float
     parallel: int | None
     contracts: Path | None
+    tls: bool = False
     fit: Fit | None = None
     """How the test cases are adapted to the client; None to find it out with a run or two."""
 
@@ -132,6 +144,7 @@ def replay_options(client: ClientOptions) -> tuple[str, ...]:
         return (*words, "--python", client.python)
     given = [("--limit", client.limit, DEFAULT_LIMIT), ("--speed", client.speed, DEFAULT_SPEED)]
     words += [word for name, value, default in given if value != default for word in (name, f"{value:g}")]
+    words += ["--tls"] if client.tls else []
     words += ["--resume-command", client.resume_command] if client.resume_command is not None else []
     return (*words, "--", *(client.command or ()))
 
@@ -151,6 +164,8 @@ def open_runner(
     if second is not None and client.resume_command is not None:
         raise UsageError("--resume-command needs one provider: a client that falls back is not killed and restarted")
     providers = [(contract, model)] if second is None else [(contract, model), second]
+    if client.tls:
+        _check_tls(client, providers)
     try:
         for one in providers:
             order_for(*one)
@@ -172,7 +187,9 @@ def open_runner(
             kinds: tuple[str, ...] = RESUMED_KINDS if resume else COMMAND_KINDS
             kinds = kinds if second is None else FALLBACK_KINDS
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
-            opened = FakeSession(contract, model, client.seed, "real", client.speed, "fast", second=second)
+            opened = FakeSession(
+                contract, model, client.seed, "real", client.speed, "fast", second=second, tls=client.tls
+            )
             with opened as session:
                 commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
                 fit = commands.fit()
@@ -180,6 +197,17 @@ def open_runner(
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
+    except CertificateError as error:
+        raise UsageError(f"--tls: {error}") from None
+
+
+def _check_tls(client: ClientOptions, providers: Sequence[tuple[Contract, Model]]) -> None:
+    """Check whether a client can be tested at the providers' own hosts. Raises UsageError."""
+    if client.python is not None:
+        raise UsageError("--tls needs a command: the variables of a proxy are for another process")
+    for contract, _ in providers:
+        if not contract.hosts:
+            raise UsageError(f"--tls: the contract of {contract.key} names no host; add `servers` to its openapi.json")
 
 
 def about(fit: Fit) -> tuple[str, ...]:

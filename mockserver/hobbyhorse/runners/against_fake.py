@@ -123,6 +123,8 @@ class FakeSession:
     pace: str = "realistic"
     fit: Fit = field(default_factory=Fit)
     second: tuple[Contract, Model] | None = None
+    tls: bool = False
+    """Whether clients use the providers' own https:// hosts, and reach the server through its forward proxy."""
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
@@ -141,6 +143,7 @@ class FakeSession:
             elsewhere=True,
             closed=True,
             plain_videos=True,
+            tls=self.tls,
         )
 
     def __enter__(self) -> FakeSession:
@@ -200,7 +203,7 @@ class FakeSession:
         return tuple(
             Target(
                 contract.key,
-                world.url(contract.key),
+                self.base(world, contract),
                 keys.get(contract.key, world.api_key),
                 self.request(case, number, place),
                 model.id,
@@ -208,6 +211,10 @@ class FakeSession:
             )
             for place, (contract, model) in enumerate(self.providers)
         )
+
+    def base(self, world: MockWorld, contract: Contract) -> str:
+        """Return the base URL of a provider, as the client uses it."""
+        return f"https://{contract.hosts[0]}" if self.tls else world.url(contract.key)
 
     def trace(self, world: MockWorld, case: Case, runs: Iterable[Run], watched: float = 0.0) -> Trace:
         """Return the trace of a case's runs, at least up to the time `watched`, and delete the world."""
@@ -228,7 +235,7 @@ class FakeSession:
         ]
         trace, runs = replace(found[0], runs=tuple(runs)), tuple(runs)
         if self.second is not None:
-            base = world.url(self.second[0].key)
+            base = self.base(world, self.second[0])
             # The n-th run of each kind with two providers has the n-th order.
             at_second = (replace(run, base=base, request=self.request(case, n, 1)) for n, run in enumerate(runs, 1))
             trace = paired(trace, replace(found[1], runs=tuple(at_second)))
@@ -512,6 +519,7 @@ class CommandRunner:
             self.session.speed,
             zone,
             targets if len(targets) > 1 else (),
+            self.session.server.variables,
         )
         begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
         return self._batches[world.api_key].start(begin)

@@ -28,6 +28,7 @@ from hobbyhorse.server.control.access import AccessCheck, Team
 from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.front.forwarded import PUBLIC, Network, TrustedProxies
 from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
@@ -57,6 +58,11 @@ class Options:
     seed: int = 0
     api_keys: frozenset[str] = frozenset()
     public_url: str | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    authority: bytes | None = None
+    """The certificate of the server's own authority, if it serves HTTPS with one."""
+    connect_port: int | None = None
+    """The port of the forward proxy."""
     strict: bool = False
     callback_secret: str | None = DEFAULT_SECRET
     fetch_from: frozenset[str] = frozenset()
@@ -120,6 +126,7 @@ class Fake:
         self._renderer: Renderer | None = None
         self._server_routes: ASGIApp | None = None
         self._control: ASGIApp | None = None
+        self._trusted = TrustedProxies(self.options.trusted_proxies) if self.options.trusted_proxies else None
         self._other_origins: dict[tuple[str, int], str] = {}
         self._catalogue: Catalogue | None = None
         self._services = Services(
@@ -243,6 +250,8 @@ class Fake:
                 reset=self.reset,
                 trace=self.trace,
                 judge=options.judge,
+                authority=options.authority,
+                connect_port=options.connect_port,
                 problems=self._watch.problems if self._watch is not None else list,
                 forget=self.forget,
                 scrape=self.metrics.scrape,
@@ -327,6 +336,8 @@ class Fake:
         # The socket address decides, not the Host header: a client that lies about the host is still seen there.
         if self._other_origins and (kind := self._other_origins.get(tuple(scope["server"] or ()))):
             return await self._files.serve_other_origin(kind, scope, receive, send)
+        if self._trusted is not None:
+            self._trusted.read(scope)
         path = scope["path"]
         # The control plane is for programs: no page of another origin may use it.
         if self._services.origins.allowed and not path.startswith("/_mock"):
@@ -346,8 +357,9 @@ class Fake:
         return await self.server_routes()(scope, receive, send)
 
     def _named_by_host(self, scope: Scope) -> Provider | None:
-        """Return the provider that the Host header names, or None."""
-        host = header(scope["headers"], b"host") or ""
+        """Return the provider that the Host header names, or the host that a trusted proxy names, or None."""
+        public = scope.get(PUBLIC)
+        host = (public.host if public is not None else None) or header(scope["headers"], b"host") or ""
         # A contract may name its host with the port or without it.
         return self._hosts.get(host) or self._hosts.get(host.rpartition(":")[0])
 

@@ -18,6 +18,7 @@ from hobbyhorse.cli.client_runner import (
     PythonOption,
     ResumeOption,
     SpeedOption,
+    TlsOption,
     open_runner,
     option_names,
     replay_options,
@@ -65,6 +66,7 @@ def command(
     parallel: ParallelOption = None,
     limit: LimitOption = DEFAULT_LIMIT,
     speed: SpeedOption = DEFAULT_SPEED,
+    tls: TlsOption = False,
     profile: Annotated[
         str,
         typer.Option(metavar="ci|full", help="The number of runs, unless --runs is given.", rich_help_panel=SEARCH),
@@ -109,7 +111,7 @@ def command(
         raise UsageError(str(error)) from None
     (contract, chosen), second = providers_of(load_contracts(contracts), provider, model)
     most_runs = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
-    client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts)
+    client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts, tls)
     providers = [(contract, chosen)] if second is None else [(contract, chosen), second]
     plan = Plan(most_runs, seed, tuple(rule or ()), shard=_shard(shard))
     with stoppable():

@@ -19,6 +19,7 @@ from hobbyhorse.cli.client_runner import (
     PythonOption,
     ResumeOption,
     SpeedOption,
+    TlsOption,
     open_runner,
     option_names,
     warn_of_misplaced_options,
@@ -57,6 +58,7 @@ def command(
     resume_command: ResumeOption = None,
     limit: LimitOption = DEFAULT_LIMIT,
     speed: SpeedOption = DEFAULT_SPEED,
+    tls: TlsOption = False,
     allow_not_observed: AllowNotObservedOption = False,
 ) -> None:
     """Run a client against the scenario of a finding: still-broken, fixed, flaky or not-reached.
@@ -79,7 +81,7 @@ def command(
     if found.case.kind in (KILLED, MOVED) and resume_command is None:
         raise UsageError(f"{finding}: the client was killed and started again; give --resume-command, and a command")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
-    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.fit)
+    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, tls, found.fit)
     replayed = _Replayed(rule)
     try:
         read = [contract] if second is None else [contract, second[0]]

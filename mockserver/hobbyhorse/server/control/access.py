@@ -64,7 +64,7 @@ class AccessCheck:
     teams: Mapping[str, Team] = field(default_factory=dict)
 
     def judge(self, scheme: str, headers: RawHeaders, health: bool = False) -> Forbidden | None:
-        """Return why a request is refused, or None; `health` marks a health check, which needs no key."""
+        """Return why a request is refused, or None; `health` marks a health check, or another request without a key."""
         given = [(name.lower(), value) for name, value in headers]
         # A health check comes from another container by the service's name, or by an address, and learns nothing.
         named = health and not self.loopback

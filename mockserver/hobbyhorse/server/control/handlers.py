@@ -76,6 +76,8 @@ class ControlContext:
     team_of: Callable[[str], Team | None]
     """Finds the team of an API key."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    authority: bytes | None = None
+    connect_port: int | None = None
     problems: Callable[[], Sequence[str]] = tuple
     """Returns why contracts or scenarios are older than their files."""
     threads: WorldThreads = field(default_factory=WorldThreads)
