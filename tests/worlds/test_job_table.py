@@ -141,6 +141,16 @@ def test_a_change_of_a_packed_job_is_kept(contract: Contract, monkeypatch: pytes
     assert [job.collected for job in world.jobs.values()] == [True, True, True]
 
 
+def test_an_end_that_was_planned_twice_hides_no_later_one(contract: Contract) -> None:
+    world = world_of()
+    first, second = (world.submit(contract, order_of(contract)) for _ in range(2))
+    early, late = sorted((first, second), key=lambda job: job.finished)
+    world.jobs.plan(early)
+    world.clock.step(late.finished)
+    world.jobs.settle(world.clock.now())
+    assert world.jobs.totals().usd == first.cost + second.cost
+
+
 def test_the_index_forgets_the_jobs_of_emptied_tables_little_by_little(contract: Contract) -> None:
     index = JobIndex()
     table, other = JobTable(index), JobTable(index)
