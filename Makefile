@@ -59,6 +59,7 @@ nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,00
 	@$(BIN)/python -m tests.mutation all --minutes 600
 	@$(BIN)/python -m tests.client_mutation all --minutes 600
 	@$(BIN)/python -m tests.server_mutation all --minutes 600
+	@$(BIN)/python -m tests.blind_servers --again --all
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); AGAINST=COMMIT: compare with a commit
 	@$(BIN)/python -m $(if $(AGAINST),benchmarks.against $(AGAINST) --check,benchmarks)
