@@ -15,7 +15,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -146,6 +146,10 @@ class RedisLog:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[number].append(waiter)
         await waiter
+
+    async def worlds(self) -> Sequence[str]:
+        """Return the handles of all worlds, sorted, of all processes."""
+        return await self.store.worlds()
 
     async def close(self) -> None:
         """Wait until everything that was put is kept or lost, and close the connection."""

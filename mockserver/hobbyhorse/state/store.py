@@ -156,10 +156,11 @@ class Store(Protocol):
 class WorldLog(Protocol):
     """A store as a live server uses it, which is the only writer of its worlds and has them in memory.
 
-    A change has a number, and `kept` is the number of the last one that is in the store. `on_failure` is called with
+    A change has a number. `put_last` is the number of the last one, `kept` of the last one that is in the store. `on_failure` is called with
     the reason why nothing can be written any more.
     """
 
+    put_last: int
     kept: int
     on_failure: Callable[[str], None]
 
@@ -171,6 +172,9 @@ class WorldLog(Protocol):
 
     def read(self, query: Callable[[sqlite3.Connection], Found]) -> Found:
         """Return what a query finds in the kept records."""
+
+    async def worlds(self) -> Sequence[str]:
+        """Return the handles of all worlds, sorted."""
 
     async def close(self) -> None:
         """Keep everything, and let go of the store."""

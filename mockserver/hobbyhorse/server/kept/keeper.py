@@ -62,7 +62,10 @@ class Keeper:
         self._dispatcher: Callable[[], CallbackDispatcher] | None = None
         self._ticking: asyncio.Task[None] | None = None
 
-    async def start(self, worlds: Worlds, services: Services) -> None:
+    async def connect(self) -> None:
+        """Reach the store. Raises StateError."""
+
+    def start(self, worlds: Worlds, services: Services) -> None:
         """Open the worlds in which something runs, and begin to write. Needs the server's event loop."""
         self._worlds, self._services = worlds, services
         resume_numbers(self._store.read(tables.last_used))

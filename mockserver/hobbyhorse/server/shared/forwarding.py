@@ -41,6 +41,15 @@ class SharedProtocol(OpenProtocol):
     forwarding = False
     """Whether the last request was forwarded, so that whatever the owner sends is for the client."""
 
+    # What another process had read of a connection when it handed the connection over.
+    first = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection, with the bytes that another process has read before any that come now."""
+        super().connection_made(transport)
+        if self.first:
+            self.data_received(self.first)
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and the owner of a request that is being forwarded."""
         owner = self._owner

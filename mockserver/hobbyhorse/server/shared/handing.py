@@ -28,7 +28,7 @@ FD_BYTES = array("i").itemsize
 # The process, user and group of the sender.
 CREDENTIALS = struct.Struct("3i")
 
-Factory = Callable[[], asyncio.Protocol]
+Factory = Callable[[], SharedProtocol]
 """Makes the protocol of a connection."""
 
 
@@ -92,12 +92,16 @@ class Handing:
 
     async def _serve(self, connection: socket.socket, raw: bytes) -> None:
         connection.setblocking(False)
+
+        def make() -> asyncio.Protocol:
+            protocol = self._factory()
+            protocol.first = raw
+            return protocol
+
         try:
-            _, protocol = await self._loop.connect_accepted_socket(self._factory, connection)
+            await self._loop.connect_accepted_socket(make, connection)
         except OSError:  # its client has left
             connection.close()
-            return
-        protocol.data_received(raw)
 
     def close(self) -> None:
         """Take no more."""

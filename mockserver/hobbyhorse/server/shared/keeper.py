@@ -60,8 +60,8 @@ class SharedKeeper(Keeper):
         self.on_gone: Callable[[World], None] = lambda world: None
         """Called with each world that this process serves no more; it must drop the world."""
 
-    async def start(self, worlds: Worlds, services: Services) -> None:
-        """Connect, and begin to own worlds. Raises StateError."""
+    async def connect(self) -> None:
+        """Reach Redis, and begin to own worlds. Raises StateError."""
         store = self._log.store
         await store.open()
         await self._set_time()
@@ -69,7 +69,11 @@ class SharedKeeper(Keeper):
         host = store.own_host if self._peer_host in ("0.0.0.0", "::") else self._peer_host
         self.owners = await store.join(f"{host}:{self._peer_port}")
         self.owners.on_lost = self._drop_here
-        await super().start(worlds, services)
+
+    def start(self, worlds: Worlds, services: Services) -> None:
+        """Begin to write, to renew the lease, and to look for the worlds of dead processes."""
+        super().start(worlds, services)
+        assert self.owners is not None
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.owners.keep_renewing()), loop.create_task(self._adopt())]
 
