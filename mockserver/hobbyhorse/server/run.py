@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -153,8 +153,11 @@ def announce(url: str, pids: Sequence[int] = (), more: Mapping[str, Any] | None 
     print(json.dumps({**line, **(more or {})}), flush=True)
 
 
+Protocol = TypeVar("Protocol", bound=OpenProtocol)
+
+
 @dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Generic[Protocol]):
     """What a server needs that shares its worlds with others: the socket at which they reach it, and its protocol.
 
     `accept` is called before the server is ready, with a function that makes the protocol of a connection that another
@@ -162,8 +165,8 @@ class Shared:
     """
 
     socket: socket.socket
-    protocol: type[OpenProtocol]
-    accept: Callable[[Callable[[], asyncio.Protocol]], None]
+    protocol: type[Protocol]
+    accept: Callable[[Callable[[], Protocol]], None]
 
 
 def serve(
@@ -171,7 +174,7 @@ def serve(
     bound: socket.socket,
     ready_at: Callable[[str], None],
     front: Front | None = None,
-    shared: Shared | None = None,
+    shared: Shared[Protocol] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. When ready, call `ready_at` with the URL, on the event loop."""
     url = address(bound)
@@ -180,7 +183,8 @@ def serve(
         # The contracts and modules never become garbage: no collection has to walk through them.
         gc.freeze()
         if shared is not None:
-            shared.accept(lambda: protocol(server.config, server.server_state, server.lifespan.state))
+            make = shared.protocol
+            shared.accept(lambda: make(server.config, server.server_state, server.lifespan.state))
         ready_at(url)
         # Off the event loop, and before the first submission needs them.
         threading.Thread(target=_prepare, daemon=True).start()

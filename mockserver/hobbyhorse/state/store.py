@@ -156,8 +156,8 @@ class Store(Protocol):
 class WorldLog(Protocol):
     """A store as a live server uses it, which is the only writer of its worlds and has them in memory.
 
-    A change has a number. `put_last` is the number of the last one, `kept` of the last one that is in the store. `on_failure` is called with
-    the reason why nothing can be written any more.
+    A change has a number. `put_last` is the number of the last one, `kept` that of the last one in the store.
+    `on_failure` is called with the reason why nothing can be written any more.
     """
 
     put_last: int

@@ -90,8 +90,8 @@ async def _respond(send: Any, status: int, body: bytes) -> None:
 
 
 @asynccontextmanager
-async def running(node: Node) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Serve a node; yields a function that ends it."""
+async def running(node: Node) -> AsyncIterator[Any]:
+    """Serve a node; yields a function that ends it, which has a function `protocol` for connections of others."""
     config = uvicorn.Config(
         node, http=SharedProtocol, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
     )
@@ -109,6 +109,7 @@ async def running(node: Node) -> AsyncIterator[Callable[[], Awaitable[None]]]:
             listening.close()
         await asyncio.sleep(0.02)
 
+    stop.protocol = lambda: SharedProtocol(config, server.server_state, {})  # type: ignore[attr-defined]
     try:
         yield stop
     finally:
