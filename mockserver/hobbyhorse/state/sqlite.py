@@ -241,7 +241,7 @@ class SqliteStore:
             try:
                 db.execute("begin immediate")
                 # Before the changes: a change may have a later form of a line.
-                tables.put_exchanges(db, notes)
+                tables.note(db, notes)
                 results = [one(db) for one, _ in work]
                 db.execute("commit")
             except Exception as error:

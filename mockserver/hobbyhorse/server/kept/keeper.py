@@ -61,6 +61,9 @@ class Keeper:
         self._services: Services | None = None
         self._dispatcher: Callable[[], CallbackDispatcher] | None = None
         self._ticking: asyncio.Task[None] | None = None
+        # The worlds for which responses wait, and what they wait for until these are written.
+        self._urgent: dict[str, World] = {}
+        self._round: asyncio.Future[None] | None = None
 
     async def connect(self) -> None:
         """Reach the store. Raises StateError."""
@@ -151,9 +154,29 @@ class Keeper:
         if unkept is None:
             return
         if unkept.urgent:
-            self._write(world)
+            # In the next turn of the event loop: requests that are decided in one turn share a change.
+            if self._round is None:
+                self._round = asyncio.get_running_loop().create_future()
+                self._round.get_loop().call_soon(self._write_round)
+            self._urgent[world.handle] = world
+            await asyncio.shield(self._round)
         if unkept.last > self._store.kept:
             await self._store.until_kept(unkept.last)
+
+    def _write_round(self) -> None:
+        """Write the worlds for which responses wait."""
+        done, self._round = self._round, None
+        worlds, self._urgent = self._urgent, {}
+        try:
+            for world in worlds.values():
+                self._write(world)
+        except Exception as error:
+            # Nothing may be sent that is not kept.
+            if done is not None:
+                done.set_exception(error)
+        else:
+            if done is not None:
+                done.set_result(None)
 
     def earlier_attempts(self, world: World) -> Iterable[CallbackAttempt]:
         """Return the attempts to deliver callbacks that an earlier process has made."""
