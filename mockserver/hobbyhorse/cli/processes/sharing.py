@@ -5,17 +5,22 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
 
 import typer
 
 from hobbyhorse.cli.listening import listen
+from hobbyhorse.cli.processes.supervisor import Supervisor
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Options
 from hobbyhorse.server.run import address
 from hobbyhorse.state.store import StateError
+
+SHARED_MODULE = "hobbyhorse.server.shared.run"
+"""Imported for a shared state alone: it needs an extra, and 60 ms (httpx)."""
 
 
 class Ready(Protocol):
@@ -34,24 +39,21 @@ class Sharing:
 
     def serve(self, contracts: Sequence[Contract], options: Options, bound: socket.socket, ready: Ready) -> None:
         """Serve until a signal. Raises UsageError, and typer's Exit with the status of several processes."""
-        from hobbyhorse.server.shared.run import check, serve_shared  # noqa: PLC0415 - 60 ms (hiredis, httpx)
-
+        shared = import_module(SHARED_MODULE)
         try:
-            warning = check(self.url, options.seed, contracts)
+            warning = shared.check(self.url, options.seed, contracts)
         except StateError as error:
             raise UsageError(f"--state: {error}") from None
         if warning is not None:
             complain(f"--state: {warning}; what was acknowledged may be lost if it is killed")
         if self.processes == 1:
-            serve_shared(self.url, contracts, options, bound, ready)
+            shared.serve_shared(self.url, contracts, options, bound, ready)
             return
-        from hobbyhorse.cli.processes.supervisor import Supervisor  # noqa: PLC0415 - for several processes alone
-
         host, port = bound.getsockname()[:2]
 
         def work(serves: Callable[[], None]) -> None:
             own = listen(host, port, shared=True)
-            serve_shared(self.url, contracts, options, own, lambda url: serves())
+            shared.serve_shared(self.url, contracts, options, own, lambda url: serves())
 
         # Its own socket only holds the port: nothing listens on it.
         status = Supervisor(self.processes, work, lambda pids: ready(address(bound), pids)).run()

@@ -17,13 +17,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.kept.keeper import UNWRITABLE, Keeper
 from hobbyhorse.server.request import Services
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.handing import Factory, Handing
+from hobbyhorse.server.shared.routing import WorldRouter
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.state.redis_log import RedisLog
@@ -31,9 +32,6 @@ from hobbyhorse.state.redis_owners import Owner, RedisOwners
 from hobbyhorse.state.store import NotKept
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.world import World, Worlds
-
-if TYPE_CHECKING:
-    from hobbyhorse.server.shared.routing import WorldRouter
 
 # A dead process's callbacks come at most this much later than the end of its lease.
 ADOPT_SECONDS = 1.0
@@ -114,8 +112,6 @@ class SharedKeeper(Keeper):
 
     def router(self, worlds: Worlds, services: Services, forget: Callable[[World], None]) -> WorldRouter:
         """Return what sends requests to the process that serves their world; `forget` drops a world from memory."""
-        from hobbyhorse.server.shared.routing import WorldRouter  # noqa: PLC0415 - it needs this module
-
         self.on_gone = forget
         return WorldRouter(self, worlds, services, self._peer_port)
 

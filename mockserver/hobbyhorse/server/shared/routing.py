@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
@@ -16,13 +17,16 @@ from hobbyhorse.contract.values import find_situation
 from hobbyhorse.server.pipeline import headers_of
 from hobbyhorse.server.request import Provider, Services, api_key, caller_of, first_headers, refusal_of
 from hobbyhorse.server.shared.forwarding import SharedProtocol
-from hobbyhorse.server.shared.keeper import SharedKeeper
 from hobbyhorse.server.socket_faults import connection
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.worlds.world import Worlds
 
+if TYPE_CHECKING:
+    from hobbyhorse.server.shared.keeper import SharedKeeper
+
 # A request waits as long for the owner of its world, such as one that has just died, then it is refused.
 WAIT_SECONDS = 5.0
+# Short beside the wait for a dead owner's lease to end, and long enough not to spin.
 RETRY_SECONDS = 0.1
 # The methods that may be repeated although the last owner may have carried them out (RFC 9110, section 9.2.2).
 SAFE = ("GET", "HEAD")
