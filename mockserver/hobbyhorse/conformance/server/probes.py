@@ -198,6 +198,8 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
         yield Probe("callback:order", "callbacks", lambda b: count * b.price, summary, _callback)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
+    if contract.idempotency.mode == "replay" and contract.idempotency.key is not None:
+        yield Probe("idempotency:late", "idempotency", _price, "the first submission with a key, again", _repeated_late)
     if "list" in contract.operations and "size" in contract.operations["list"].bindings:
         yield Probe("identity:pages", "identity", _free, "the pages of the list, one job on each", _pages)
     if {"first_frame", "references"} & set(session.model.parameters):
@@ -505,6 +507,7 @@ def _idempotency(session: Session) -> None:
     key, body = session.fresh_key(), session.marked("idempotency")
     again = "replayed" if replays else "key_used"
     session.submit_order("idempotency:first", body, headers=headers(key))
+    session.keyed = (body, headers(key))
     session.submit_order("idempotency:again", body, expected=again, headers=headers(key))
     other = session.marked("another")
     expected = "key_mismatch" if replays else "key_used"
@@ -514,6 +517,14 @@ def _idempotency(session: Session) -> None:
     sent, body = headers(session.fresh_key()), session.marked("concurrent")
     work = partial(session.submit_order, "idempotency:concurrent", body, headers=sent)
     session.concurrently([work] * 2)
+
+
+def _repeated_late(session: Session) -> None:
+    """Repeat a submission after other probes: a key that is forgotten within seconds protects no client."""
+    if session.keyed is None:
+        raise Skipped("no submission with a key was sent")
+    body, headers = session.keyed
+    session.submit_order("idempotency:late", body, expected="replayed", headers=headers)
 
 
 def _cancel(session: Session) -> None:
