@@ -231,7 +231,18 @@ def cancelled_with_video(request: Request, body: Any) -> Any:
     return body | {"output": {"video": "http://127.0.0.1:1/a.mp4"}}
 
 
+def any_scheme(contract: Contract) -> Bend:
+    """Read a key in any scheme."""
+
+    def request(request: Request) -> Request:
+        word, _, key = request.headers.get("authorization", "").partition(" ")
+        return request.with_header("authorization", f"Bearer {key}") if word == "Basic" else request
+
+    return Bend(request=request)
+
+
 RESPONSES: tuple[DataMutant, ...] = (
+    ("AUT-05", "hiapi", "a key is read in any scheme", any_scheme, ("job", "auth:job"), False),
     ("IDM-01", "hiapi", "only the beginning of a key counts", cuts_keys, ("idempotency*",), False),
     ("IDM-01", "hiapi", "a key of 65 characters is refused", refuses_long_keys, ("job", "idempotency*"), False),
     ("IDM-01", "hiapi", "a key is soon forgotten", forgets_keys, ("idempotency*", "machine"), False),

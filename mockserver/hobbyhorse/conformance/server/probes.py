@@ -16,6 +16,7 @@ from hobbyhorse.conformance.server.ends import PROBE as ENDS
 from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.queries import ask
+from hobbyhorse.conformance.server.rules.authentication import OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
 from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK, longest_first_retry, promises_retry
 from hobbyhorse.conformance.server.rules.values import FOLLOWED, ROLE_OF_LINK, links_of
@@ -311,6 +312,10 @@ def _auth_job(session: Session) -> None:
     job = session.finished().id
     for role in _about_job(session.contract):
         _send_unauthorized(session, role, job)
+    for part, name, prefix in session.contract.security:
+        if part == "header" and prefix and "status" in _about_job(session.contract):
+            headers = {name: f"Basic {session.endpoint.api_key}"}
+            session.call("status", probe=OTHER_SCHEME, key=None, path={"job": job}, headers=headers)
 
 
 def _send_unauthorized(session: Session, role: str, job: str) -> None:
