@@ -180,7 +180,7 @@ def test_the_items_of_a_list_count_as_one() -> None:
 @keyed
 def test_a_new_key_is_accepted_if_anything_is(contract: Contract) -> None:
     def refused(situation: str, **how: object) -> Teller:
-        told = teller(knowing(contract)).submit(expected="accepted")
+        told = teller(knowing(contract)).submit(expected="accepted", probe="job")
         return told.submit(situation, None, key="key-2", expected="accepted", **how)
 
     assert verdict(SAME, refused("key_mismatch")) == BROKEN

@@ -21,6 +21,8 @@ OTHER_REFUSALS = frozenset({401, 402, 403, 404})
 OTHER_REASONS = frozenset(
     {"unauthenticated", "key_refused", "forbidden", "insufficient_balance", "insufficient_credits"}
 )
+# The probes whose submissions differ in their prompts only.
+ALIKE = frozenset({"job", "machine", "idempotency:first"})
 KEY_USE_REFUSALS = ("key_mismatch", "key_used")
 
 
@@ -61,7 +63,8 @@ def _fresh_refused(trace: AnnotatedTrace) -> Iterator[Breach]:
     for step in trace.submits:
         if (key := trace.key(step)) is not None and step.exchange.expected == "accepted":
             groups.setdefault(key, []).append(step)
-    accepted = any(step.accepted for step in trace.submits)
+    # Of the bodies that the suite sends, these are alike but for the prompt.
+    accepted = any(step.accepted and step.exchange.probe in ALIKE for step in trace.submits)
     for steps in groups.values():
         every = [one for one in trace.submits if trace.key(one) == trace.key(steps[0])]
         refused = [one for one in every if 400 <= one.status < 500 and one.status not in TRANSIENT]
