@@ -1,7 +1,7 @@
 """The page as an ASGI application, for paths that begin with `/_mock/ui`.
 
 It is for people, so it differs from the control plane in one way only: a browser cannot send a control key with every
-request, so it logs in once (`sessions`). The records, their redaction and the actions are those of the control plane.
+request, so it logs in once (`sessions`). The records, their redaction and the actions come from the control plane.
 
 The page is closed to other pages: the headers forbid frames, scripts and styles that are not the page's own files, and
 requests of another origin are refused before anything else. URLs and contents have handles of worlds, never keys.
@@ -110,11 +110,11 @@ class Page:
             await self._router(scope, receive, send_guarded)
         except HTTPException as error:
             hint = "the address is wrong, or the page was left behind by an update"
-            response = _problem(error.status_code, "there is no such page", hint)
+            response = _problem(error.status_code, "this page does not exist", hint)
             await response(scope, receive, send_guarded)
 
     def _seen(self, endpoint: Callable[[Request, Viewer], Awaitable[Response]]) -> Endpoint:
-        """Return an endpoint that only somebody who may see worlds reaches."""
+        """Return an endpoint that needs a login, if the server needs one."""
 
         async def checked(request: Request) -> Response:
             viewer = self._sessions.viewer(request.scope)
@@ -133,7 +133,7 @@ class Page:
         async def looked(request: Request, viewer: Viewer) -> Response:
             world = self._context.worlds.by_handle(request.path_params["handle"])
             if world is None or world not in views.every_world(self._control(request), viewer):
-                message, hint = "there is no such world", "it was forgotten, or the server has started anew"
+                message, hint = "this world does not exist", "it was forgotten, or the server has started anew"
                 raise ControlError(404, "unknown_world", message, hint)
             control = self._control(request, world, viewer)
             return await endpoint(request, Look(control, dict(request.query_params), viewer))
