@@ -213,19 +213,20 @@ class Page:
         if section == "callbacks":
             return _world_html("callbacks.html", look, section, views.callbacks(look))
         if section == "scenarios":
-            return _world_html("scenarios.html", look, section, views.scenarios(look, self._known(look.request)))
+            return _world_html("scenarios.html", look, section, views.scenarios(look, await self._known(look.request)))
         if section == "ledger":
             return _world_html("ledger.html", look, section, views.ledger(look))
         raise HTTPException(404)
 
-    def _known(self, request: ControlRequest) -> list[dict[str, Any]]:
-        """Return the catalogue, which is read again only if it is another one."""
+    async def _known(self, request: ControlRequest) -> list[dict[str, Any]]:
+        """Return the catalogue, which is matched with the contracts again only if it is another one."""
         try:
             found = self._context.catalogue()
         except ScenarioError as error:
             raise ControlError(422, error.code, error.message, error.hint) from None
         if self._catalogue[0] is not found:
-            self._catalogue = found, views.catalogue(request, found)
+            # In a thread, because this takes 50 ms.
+            self._catalogue = found, await asyncio.to_thread(views.catalogue, request, found)
         return self._catalogue[1]
 
     async def _events(self, request: Request, look: Look) -> Response:
