@@ -10,7 +10,7 @@ OLDEST_PYTHON = $(shell for python in python$(OLDEST) $(wildcard $(HOME)/.pyenv/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint-deploy format bench broken-clients mutants broken-servers mutation mutation-clients mutation-servers nightly wheel oldest clean
+.PHONY: help demo serve ui test check lint-deploy format bench broken-clients mutants broken-servers mutation mutation-clients mutation-servers nightly wheel oldest clean
 
 help: ## show the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: $(VENV)/.ready ## run the documented job of each provider and keep its vid
 
 serve: $(VENV)/.ready ## serve every provider on port 8000
 	@$(BIN)/hobbyhorse serve --port 8000
+
+ui: $(VENV)/.ready ## serve with a few demo jobs, and print the address of the page that shows them
+	@$(BIN)/hobbyhorse ui
 
 test: $(VENV)/.ready ## run the tests; of those that take long, a part
 	@$(BIN)/python -m pytest -n 4 --dist worksteal -q  # many tests wait for sockets, not for the processor
