@@ -73,6 +73,11 @@ async def test_ledger_and_tallies_equal_a_count_of_every_job(
             assert world.totals() == Totals(found.billable, found.duplicates, found.usd)
             running = [job for job in world.jobs.values() if not job.stage(now).terminal]
             assert [job.id for job in world.jobs.running.values()] == [job.id for job in running]
+            again = [
+                job.number for job, one in zip(world.jobs.values(), found.entries, strict=True) if one.duplicate_of
+            ]
+            assert world.jobs.duplicates(99) == again[::-1]
+            assert world.jobs.duplicates(1) == again[-1:]
             by_stage = Counter((job.contract.key, job.stage(now).name) for job in world.jobs.values())
             assert {key: count for key, count in world.jobs.stages.items() if count} == by_stage
             assert world.jobs.committed == found.usd + sum((job.cost for job in running), Decimal(0))
