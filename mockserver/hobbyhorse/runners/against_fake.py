@@ -46,7 +46,7 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import Client
-from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Running, Target, start, with_ids
+from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Launch, Running, Target, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.saved_file import still_there
@@ -478,7 +478,10 @@ class CommandRunner:
         return self._run(_Batch(), case)
 
     def _run(self, batch: _Batch, case: Case) -> Trace:
-        world = self.session.world(case)
+        return self._run_in(self.session.world(case), batch, case)
+
+    def _run_in(self, world: MockWorld, batch: _Batch, case: Case, watched: float = 0.0) -> Trace:
+        """Run the command in a new world, which is observed for `watched` seconds after the end of the run."""
         self._zones[world.api_key] = zone_of(case, NAMED_ZONES)
         self._batches[world.api_key] = batch
         # A killed process may still write into the folder while the folder is removed.
@@ -493,7 +496,7 @@ class CommandRunner:
             }
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
         del self._zones[world.api_key], self._batches[world.api_key]
-        trace = self.session.trace(world, case, [run for run, _ in ended])
+        trace = self.session.trace(world, case, [run for run, _ in ended], world.clock.now() + watched)
         finished = [done for _, done in ended]
         return self.session.finished(trace, lambda half: _exposing(half, finished))
 
@@ -513,16 +516,31 @@ class CommandRunner:
             zone,
             targets if len(targets) > 1 else (),
         )
-        begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
+        launch = self._launch(world)
+        begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder, launch=launch)
         return self._batches[world.api_key].start(begin)
 
     def _run_command(self, world: MockWorld, targets: tuple[Target, ...], folder: Path) -> tuple[Run, Finished]:
         begun = world.clock.now()
         with self._start(world, targets, folder) as running:
             done = running.wait()
-            if running.leftovers():
-                time.sleep(REAL_QUIET_SECONDS)
+            self._watch(world, running)
         return Run(begun, targets[0].base_url, targets[0].request, done.outcome), done
+
+    def _launch(self, world: MockWorld) -> Launch | None:
+        """Return how the commands of a world are started; None as ordinary processes."""
+        return None
+
+    def _watch(self, world: MockWorld, running: Running) -> None:
+        """Let the processes that have outlived a command run on for a while."""
+        if running.leftovers():
+            time.sleep(REAL_QUIET_SECONDS)
+
+    def _pass_time(self, world: MockWorld, seconds: float) -> None:
+        """Let time pass between two runs, if that costs nothing."""
+
+    def _expect(self, world: MockWorld, count: int) -> None:
+        """Note that so many commands are about to start together."""
 
     def _once(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         return [self._run_command(world, self.session.targets(world, case), folder)]
@@ -530,22 +548,23 @@ class CommandRunner:
     def _twice(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         # A client that keeps its state beside its output finds the files of the first run there.
         folders = [folder if case.kind == FOLDER else folder / str(number) for number in (1, 2)]
-        return [
-            self._run_command(world, self.session.targets(world, case, number), own)
-            for number, own in enumerate(folders, 1)
-        ]
+        first = self._run_command(world, self.session.targets(world, case, 1), folders[0])
+        self._pass_time(world, BETWEEN_SECONDS)
+        return [first, self._run_command(world, self.session.targets(world, case, 2), folders[1])]
 
     def _recovery(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         """Run the command under faults, then without any: what the first runs left behind must not stop the last."""
         targets = self.session.targets(world, case)
         failed = [self._run_command(world, targets, folder / str(n)) for n in range(FAILING_COMMANDS)]
         world.disarm()
+        self._pass_time(world, RECOVERY_SECONDS)
         return [*failed, self._run_command(world, self.session.targets(world, case, 2), folder / "last")]
 
     def _crowd(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
             return self._run_command(world, self.session.targets(world, case, number), folder / str(number))
 
+        self._expect(world, CROWD_SIZE)
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
             return list(pool.map(one, CROWD_NUMBERS))
 
