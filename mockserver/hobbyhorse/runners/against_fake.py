@@ -473,6 +473,15 @@ class CommandRunner:
             session.fit = session.fit.with_role(session.read(self.run(HAPPY)))
         return session.fit
 
+    @property
+    def in_virtual_time(self) -> bool:
+        """Whether the commands run in virtual time."""
+        return False
+
+    def late_notes(self) -> tuple[str, ...]:
+        """Return notes on the runs, after their end."""
+        return ()
+
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
         return self._run(_Batch(), case)

@@ -53,21 +53,33 @@ class VirtualCommandRunner(CommandRunner):
 
         Raises Unavailable if the client cannot be judged in virtual time.
         """
+        return self.fitted(self.checked(HAPPY))
+
+    def checked(self, case: Case) -> Trace:
+        """Run a case. Raises Unavailable if the client cannot be judged in virtual time."""
+        trace = self.run(case)
+        if trace.unjudged:
+            raise Unavailable(f"the client uses {trace.unjudged}")
+        return trace
+
+    def fitted(self, happy: Trace) -> Fit:
+        """Adapt the test cases to the client of a run without faults; return the fit."""
         session = self.session
-        given = session.fit
-        happy = self.run(HAPPY)
-        self._check(happy)
-        session.fit = given.with_role(session.read(happy))
+        session.fit = session.fit.with_role(session.read(happy))
         session.fit = session.fit.with_share(session.read(self.run(STUCK_JOB)))
         return session.fit
 
-    def check(self) -> None:
-        """Run the client once without faults. Raises Unavailable if it cannot be judged in virtual time."""
-        self._check(self.run(HAPPY))
+    @property
+    def in_virtual_time(self) -> bool:
+        """Whether the commands run in virtual time."""
+        return True
 
-    def _check(self, happy: Trace) -> None:
-        if happy.unjudged:
-            raise Unavailable(f"the client uses {happy.unjudged}")
+    def late_notes(self) -> tuple[str, ...]:
+        """Return notes on the runs, after their end."""
+        if not self.slow_runs:
+            return ()
+        runs = "a run" if self.slow_runs == 1 else f"{self.slow_runs} runs"
+        return (f"in {runs}, the client computed for more than a second without a pause, so time passed with it",)
 
     def _run(self, batch: _Batch, case: Case) -> Trace:
         world = self.session.world(case)

@@ -68,7 +68,6 @@ def _probe(program: Path) -> int | None:
 
 def _awaited(process: TracedProcess) -> int | None:
 
-
     assert process.end is not None
     ended, _, _ = select.select([process.end], [], [], PROBE_SECONDS)
     process.kill()

@@ -121,7 +121,7 @@ class TracedProcess:
                 return int(rest)
             if word == "failed":
                 raise OSError(int(rest), os.strerror(int(rest)))
-            if not text or word == "unsupported" and rest.endswith("is refused"):
+            if not text or (word == "unsupported" and rest.endswith("is refused")):
                 raise Unavailable(rest or "the tracer ended before the program began")
             self._note(word, rest)
 

@@ -1,0 +1,136 @@
+"""Whether a command runs in virtual or in real time, and its runner."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hobbyhorse.cli.usage import UsageError, complain
+from hobbyhorse.conformance.client.cases import HAPPY
+from hobbyhorse.conformance.client.diagnosis import Fit, without_video
+from hobbyhorse.contract.values import Contract, Model
+from hobbyhorse.runners.against_fake import PARALLEL, CommandRunner, FakeSession
+
+VirtualOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--virtual/--real-time",
+        help="Run the command in virtual time (Linux; the default if it works), or in real time.",
+        rich_help_panel="Client",
+        show_default=False,
+    ),
+]
+# The machine on which the tracer was tested. On others, virtual time has to be asked for.
+TESTED_MACHINE = "x86_64"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOptions:
+    """A command, the command that resumes it, and how both are run. `speed` is None unless it was given."""
+
+    argv: Sequence[str]
+    resume: Sequence[str] | None
+    seed: int
+    limit: float
+    speed: float | None
+    parallel: int | None
+    virtual: bool | None
+    fit: Fit | None
+
+
+@contextmanager
+def command_runner(
+    providers: Sequence[tuple[Contract, Model]], command: CommandOptions
+) -> Iterator[tuple[CommandRunner, Fit]]:
+    """Start a server for a command; yield its runner, and how the test cases are adapted to it.
+
+    Raises UsageError, ClientError or CommandError.
+    """
+    check_mode(command)
+    tracer = _tracer(command)
+    if tracer is not None:
+        with virtual_runner(providers, command, tracer) as found:
+            if found is not None:
+                yield found
+                return
+    (contract, model), *second = providers
+    # In real time, the stages have to be short.
+    speed = command.speed or 1.0
+    opened = FakeSession(contract, model, command.seed, "real", speed, "fast", second=second[0] if second else None)
+    with opened as session:
+        runner = CommandRunner(session, command.argv, command.resume, command.limit, command.parallel or PARALLEL)
+        yield runner, runner.fit()
+
+
+def check_mode(command: CommandOptions) -> None:
+    """Raise UsageError if the options contradict each other."""
+    if command.virtual and command.speed is not None:
+        raise UsageError("--speed is for real time; in virtual time, waits take no time at all")
+
+
+def _tracer(command: CommandOptions) -> Path | None:
+    """Return the tracer if the command runs in virtual time. Raises UsageError."""
+    if command.virtual is False or command.speed is not None:
+        return None
+    if command.virtual is None and platform.machine() != TESTED_MACHINE and platform.system() == "Linux":
+        complain(f"the command runs in real time: virtual time was not tested on {platform.machine()}; try --virtual")
+        return None
+    # On first use, because the other commands do not need it.
+    from hobbyhorse.runners.virtual.compiled import Unavailable  # noqa: PLC0415
+    from hobbyhorse.runners.virtual.self_check import checked_tracer  # noqa: PLC0415
+
+    try:
+        return checked_tracer()
+    except Unavailable as error:
+        _fall_back(command, str(error))
+        return None
+
+
+def _fall_back(command: CommandOptions, reason: str) -> None:
+    """Say that real time is used. Raises UsageError if virtual time was asked for."""
+    if command.virtual:
+        raise UsageError(f"--virtual: {reason}")
+    complain(f"the command runs in real time: {reason}")
+
+
+@contextmanager
+def virtual_runner(
+    providers: Sequence[tuple[Contract, Model]], command: CommandOptions, tracer: Path
+) -> Iterator[tuple[CommandRunner, Fit] | None]:
+    """Yield the runner in virtual time, or None if the client cannot be judged there. Raises UsageError."""
+    from hobbyhorse.runners.virtual.command_runner import VirtualCommandRunner  # noqa: PLC0415
+    from hobbyhorse.runners.virtual.compiled import Unavailable  # noqa: PLC0415
+
+    (contract, model), *second = providers
+    size = command.parallel or len(os.sched_getaffinity(0))
+    opened = FakeSession(contract, model, command.seed, fit=command.fit or Fit(), second=second[0] if second else None)
+    with opened as session:
+        runner = VirtualCommandRunner(session, command.argv, command.resume, command.limit, size, tracer=tracer)
+        try:
+            happy = runner.checked(HAPPY)
+        except Unavailable as error:
+            reason = str(error)
+        else:
+            failed = without_video(session.read(happy)) is not None
+            if not (failed and command.virtual is None and _succeeds_in_real_time(providers, command)):
+                yield runner, runner.fitted(happy) if command.fit is None else command.fit
+                return
+            reason = "the client gets its video there, but not in virtual time"
+    _fall_back(command, reason)
+    yield None
+
+
+def _succeeds_in_real_time(providers: Sequence[tuple[Contract, Model]], command: CommandOptions) -> bool:
+    """Whether a client that gets no video in virtual time gets one in real time."""
+    (contract, model), *second = providers
+    opened = FakeSession(contract, model, command.seed, "real", 1.0, "fast", second=second[0] if second else None)
+    with opened as session:
+        trace = CommandRunner(session, command.argv, command.resume, command.limit, 1).run(HAPPY)
+        return without_video(session.read(trace)) is None
