@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from platform import machine, system
 from typing import Annotated
 
 import typer
@@ -17,6 +17,10 @@ from hobbyhorse.conformance.client.cases import HAPPY
 from hobbyhorse.conformance.client.diagnosis import Fit, without_video
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import PARALLEL, CommandRunner, FakeSession
+from hobbyhorse.runners.virtual.command_runner import VirtualCommandRunner
+from hobbyhorse.runners.virtual.compiled import Unavailable
+from hobbyhorse.runners.virtual.self_check import checked_tracer
+from hobbyhorse.traces.trace import Trace
 
 VirtualOption = Annotated[
     bool | None,
@@ -27,6 +31,8 @@ VirtualOption = Annotated[
         show_default=False,
     ),
 ]
+# A part of the message about a client that starts processes without end.
+TOO_MANY = "it started more than"
 # The machine on which the tracer was tested. On others, virtual time has to be asked for.
 TESTED_MACHINE = "x86_64"
 
@@ -51,7 +57,7 @@ def command_runner(
 ) -> Iterator[tuple[CommandRunner, Fit]]:
     """Start a server for a command; yield its runner, and how the test cases are adapted to it.
 
-    Raises UsageError, ClientError or CommandError.
+    Raises UsageError or CommandError.
     """
     check_mode(command)
     tracer = _tracer(command)
@@ -79,13 +85,9 @@ def _tracer(command: CommandOptions) -> Path | None:
     """Return the tracer if the command runs in virtual time. Raises UsageError."""
     if command.virtual is False or command.speed is not None:
         return None
-    if command.virtual is None and platform.machine() != TESTED_MACHINE and platform.system() == "Linux":
-        complain(f"the command runs in real time: virtual time was not tested on {platform.machine()}; try --virtual")
+    if command.virtual is None and machine() != TESTED_MACHINE and system() == "Linux":
+        complain(f"the command runs in real time: virtual time was not tested on {machine()}; try --virtual")
         return None
-    # On first use, because the other commands do not need it.
-    from hobbyhorse.runners.virtual.compiled import Unavailable  # noqa: PLC0415
-    from hobbyhorse.runners.virtual.self_check import checked_tracer  # noqa: PLC0415
-
     try:
         return checked_tracer()
     except Unavailable as error:
@@ -105,9 +107,6 @@ def virtual_runner(
     providers: Sequence[tuple[Contract, Model]], command: CommandOptions, tracer: Path
 ) -> Iterator[tuple[CommandRunner, Fit] | None]:
     """Yield the runner in virtual time, or None if the client cannot be judged there. Raises UsageError."""
-    from hobbyhorse.runners.virtual.command_runner import VirtualCommandRunner  # noqa: PLC0415
-    from hobbyhorse.runners.virtual.compiled import Unavailable  # noqa: PLC0415
-
     (contract, model), *second = providers
     size = command.parallel or len(os.sched_getaffinity(0))
     opened = FakeSession(contract, model, command.seed, fit=command.fit or Fit(), second=second[0] if second else None)
@@ -118,13 +117,21 @@ def virtual_runner(
         except Unavailable as error:
             reason = str(error)
         else:
-            failed = without_video(session.read(happy)) is not None
+            # A client that was ended for its many processes is not started again.
+            outcome = happy.runs[-1].outcome
+            failed = without_video(session.read(happy)) is not None and TOO_MANY not in (
+                outcome.message if outcome else ""
+            )
             if not (failed and command.virtual is None and _succeeds_in_real_time(providers, command)):
                 yield runner, runner.fitted(happy) if command.fit is None else command.fit
                 return
             reason = "the client gets its video there, but not in virtual time"
     _fall_back(command, reason)
     yield None
+
+
+def _ends(trace: Trace) -> list[str]:
+    return [run.outcome.message for run in trace.runs if run.outcome is not None]
 
 
 def _succeeds_in_real_time(providers: Sequence[tuple[Contract, Model]], command: CommandOptions) -> bool:

@@ -410,7 +410,7 @@ def _at_once(done: Iterable[_CallableRun], now: Callable[[], float]) -> None:
 
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """The commands of one call of a runner. Once it is stopped, none of them runs, and none starts."""
 
     running: list[Running] = field(default_factory=list)
@@ -449,7 +449,7 @@ class CommandRunner:
     parallel: int = PARALLEL
     _zones: dict[str, str] = field(default_factory=dict)
     """The time zones of the current runs, by API key."""
-    _batches: dict[str, _Batch] = field(default_factory=dict)
+    _batches: dict[str, Batch] = field(default_factory=dict)
     """The batches of the current runs, by API key."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
@@ -457,7 +457,7 @@ class CommandRunner:
 
         If the caller is interrupted, or does not want the other traces, the commands that are running are ended.
         """
-        batch, pool = _Batch(), ThreadPoolExecutor(self.parallel)
+        batch, pool = Batch(), ThreadPoolExecutor(self.parallel)
         try:
             yield from pool.map(partial(self._run, batch), cases)
         except BaseException:
@@ -484,12 +484,12 @@ class CommandRunner:
 
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
-        return self._run(_Batch(), case)
+        return self._run(Batch(), case)
 
-    def _run(self, batch: _Batch, case: Case) -> Trace:
+    def _run(self, batch: Batch, case: Case) -> Trace:
         return self._run_in(self.session.world(case), batch, case)
 
-    def _run_in(self, world: MockWorld, batch: _Batch, case: Case, watched: float = 0.0) -> Trace:
+    def _run_in(self, world: MockWorld, batch: Batch, case: Case, watched: float = 0.0) -> Trace:
         """Run the command in a new world, which is observed for `watched` seconds after the end of the run."""
         self._zones[world.api_key] = zone_of(case, NAMED_ZONES)
         self._batches[world.api_key] = batch

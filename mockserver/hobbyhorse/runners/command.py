@@ -47,6 +47,9 @@ KEPT_OUTPUT_BYTES = 65_536
 # Values of `class` in the outcome line, the last of a command's output. Only the runner reports `unfinished`.
 REPORTABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
 
+# How the message of a run begins that took too much real time.
+AT_LIMIT = "it had not ended at its limit"
+
 # A pipe's default capacity on Linux, so that one read empties the pipe.
 _CHUNK = 65_536
 # Bytes kept before the tail, longer than any secret: otherwise, a secret that begins before the tail is not masked.
@@ -170,8 +173,8 @@ def start(
     """Start a command. After `limit` real seconds it gets SIGTERM, and `grace` seconds later SIGKILL.
 
     `now` returns the end time for the outcome. `folder` contains the request and the video, and is kept, so that the
-    command can be resumed. Without `folder`, the command has a private folder until `close`. `launch` starts the process
-    in another way than as an ordinary child. Raises CommandError.
+    command can be resumed. Without `folder`, the command has a private folder until `close`. `launch` starts the
+    process in another way than as an ordinary child. Raises CommandError.
     """
     if os.name != "posix":
         raise CommandError("commands can run only on Linux and macOS; on Windows, use WSL")
@@ -227,8 +230,8 @@ def _reason(program: str, error: OSError | ValueError) -> str:
 class Process(Protocol):
     """A started command: an ordinary child, or a program in virtual time.
 
-    `cut` is the reason why it was ended, if it was, `stuck` means that nothing could wake it, and `ended_at` is the time
-    of its end, if the process knows it better than its observer.
+    `cut` is the reason why it was ended, if it was, `stuck` means that nothing could wake it, and `ended_at` is the
+    time of its end, if the process knows it better than its observer.
     """
 
     cut: str | None
@@ -505,7 +508,7 @@ class Running:
         """Read the output until the process has ended. At the time limit, terminate it; if it does not end, kill it."""
         if self._read_until(self._limit):
             return
-        self._cut = f"it had not ended at its limit of {self._limit:g} s"
+        self._cut = f"{AT_LIMIT} of {self._limit:g} s"
         self._process.signal(signal.SIGTERM)
         if not self._read_until(self._grace):
             self._process.kill()

@@ -46,8 +46,8 @@ from hobbyhorse.conformance.client.shard import Shard, read_shard
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.contract.values import Contract, Model
 
-# Runs of a Python callable, of a command in real time, and of a command in virtual time, as fit into the few minutes of a
-# CI job; `full` is for a night.
+# Runs of a Python callable, of a command in real time, and of a command in virtual time, as fit into the few minutes of
+# a CI job; `full` is for a night.
 PROFILE_RUNS = {"ci": (1_000, 150, 500), "full": (10_000, 2_000, 5_000)}
 SEARCH = "Search"
 

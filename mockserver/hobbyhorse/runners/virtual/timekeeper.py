@@ -36,7 +36,7 @@ from hobbyhorse.runners.scheduler import ServerTime
 from hobbyhorse.runners.virtual.compiled import Unavailable
 from hobbyhorse.runners.virtual.traced_process import TracedProcess
 
-SECOND = 1_000_000_000
+SECOND = 1_000_000_000  # in nanoseconds, the unit of the tracer
 # The programs' machine was started some days before their first moment: programs subtract from the monotonic clock.
 UPTIME_SECONDS = 225_600
 # Nanoseconds for which a thread may compute before time passes with it: longer than any start of a runtime.
@@ -45,6 +45,8 @@ ALLOWANCE = SECOND
 STUCK_SECONDS = 1.0
 # Real seconds between two looks at a program that seems stuck, or waits for a peer that is not the server.
 LOOK_SECONDS = 0.02
+# Real seconds between two counts of the requests of a program that is never idle: it may send thousands in each.
+COUNT_SECONDS = 0.2
 # Real seconds in all for which time stands while a program waits for an address that is not of this machine. A name
 # server answers within them; an address that never answers costs them once.
 OUTSIDE_SECONDS = 2.0
@@ -224,11 +226,14 @@ class Timekeeper:
         while not self._closed:
             for one in self._processes:
                 self._note(one)
+            if self._most_requests and self._requests() > self._most_requests:
+                self._cut(f"the client has sent more than {self._most_requests:,} requests")
+                return None
             if self._expected or not self._processes or self._reached.is_set():
                 return None
             if any(one.idle is None for one in self._processes):
                 self._creep()
-                return None
+                return COUNT_SECONDS
             if (pause := self._turn()) != 0:
                 return pause
         return None
@@ -262,9 +267,6 @@ class Timekeeper:
         leaving = [one for one in self._processes if one.until is not None]
         last = min((one.until for one in leaving if one.until is not None), default=math.inf)
         moment = min(due / SECOND, math.inf if server is None else server, last, self._next_step())
-        if self._most_requests and self._requests() > self._most_requests:
-            self._cut(f"the client has sent more than {self._most_requests:,} requests")
-            return None
         if moment > self._until:
             if due == _NEVER and server is None:
                 return self._wait_idle()
@@ -356,6 +358,7 @@ class Timekeeper:
             one.idle = None
 
 
+# Nanoseconds after every moment, for a program without a deadline.
 _NEVER = 1 << 62
 
 

@@ -43,9 +43,11 @@ class Idle:
 
 
 class TracedProcess:
-    """A program under the tracer. `unsupported` names the calls that virtual time does not cover, `denied` those that
-    the tracer has refused. `cut` is the reason why the run was ended, if it was. `computed` are the nanoseconds that one
-    thread has computed without a pause, and `crept` those of them with which time has passed.
+    """A program under the tracer.
+
+    `unsupported` names the calls that virtual time does not cover, `denied` those that the tracer has refused. `cut` is
+    the reason why the run was ended, if it was. `computed` are the nanoseconds that one thread has computed without a
+    pause, and `crept` those of them with which time has passed.
     """
 
     def __init__(
@@ -151,6 +153,8 @@ class TracedProcess:
             self.computed = int(rest)
         elif word == "exit":
             self._ended(int(rest))
+        elif word == "end":
+            self.cut = self.cut or rest
         elif word == "outside":
             self.outside = True
         elif word in ("unsupported", "denied"):

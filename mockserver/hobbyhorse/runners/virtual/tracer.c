@@ -11,7 +11,8 @@
  *
  * Messages to the controller, one a packet: `started PID`, `failed ERRNO` (exec), `idle SERIAL NEXT LIVE` (everything
  * sleeps; NEXT is the earliest deadline or -1; LIVE processes), `busy CPU` (nanoseconds that the busiest thread has
- * computed since the last sleep), `unsupported NAME`, `denied NAME`, `outside`, `exit STATUS` (of the program).
+ * computed since the last sleep), `unsupported NAME`, `denied NAME`, `outside`, `end REASON` (the
+ * tracer gives up), `exit STATUS` (of the program).
  * Messages from it: `check` (report when idle), `set NOW STEP` (move time), `to NOW STEP` (move time, end what is due,
  * then report), `signal N`. When the controller closes the socket, this tracer exits, and the kernel kills the tracees.
  *
@@ -459,7 +460,7 @@ static struct task *task_of(pid_t tid) {
         *at = t->next;
     } else {
         if (++task_count > MOST_TASKS) {
-            say("unsupported more than %d threads", MOST_TASKS);
+            say("end it started more than %d threads", MOST_TASKS);
             _exit(1);
         }
         if (!(t = calloc(1, sizeof *t))) _exit(1);
@@ -1063,19 +1064,23 @@ static bool look(struct task *t, bool *since) {
         *since = t->slept;
         return t->slept = true;
     }
-    if (t->stat < 0) t->stat = open_of(t, "stat");
-    if (t->schedstat < 0) t->schedstat = open_of(t, "schedstat");
-    ssize_t size = pread(t->schedstat, text, sizeof text - 1, 0);
-    text[size > 0 ? size : 0] = 0;
     unsigned long long cpu = 0, slices = 0;
-    sscanf(text, "%llu %*u %llu", &cpu, &slices);
-    size = pread(t->stat, text, sizeof text - 1, 0);
+    if (t->schedstat < 0) t->schedstat = open_of(t, "schedstat");
+    if (t->stat < 0) t->stat = open_of(t, "stat");
+    /* A thread in a wait of ours cannot leave it without a stop, so its state alone is enough. */
+    if (!t->wait) {
+        ssize_t size = pread(t->schedstat, text, sizeof text - 1, 0);
+        text[size > 0 ? size : 0] = 0;
+        sscanf(text, "%llu %*u %llu", &cpu, &slices);
+    }
+    ssize_t size = pread(t->stat, text, sizeof text - 1, 0);
     text[size > 0 ? size : 0] = 0;
     char state = (end = strrchr(text, ')')) && end[1] ? end[2] : 'X';
+    if (t->wait) return *since = t->slept = state == 'S';
     /* A leader that has ended remains until its other threads end; only an event of theirs can follow. */
     bool asleep = state == 'S' || (state == 'Z' && t->process->tasks > 1);
     *since = asleep && t->slept && t->slices == slices && t->cpu == cpu;
-    if (asleep && !*since && !t->wait && state == 'S') {
+    if (asleep && !*since && state == 'S') {
         t->deadline = NEVER;
         t->on_socket = false;
         asleep = inspect_call(t);
