@@ -68,6 +68,7 @@ def run(tracer: Path) -> RunProgram:
         begun = server.now()
         with Timekeeper(server, tracer, limit) as keeper:
             process = keeper.launch(argv, dict(os.environ))
+            assert process.end is not None
             select.select([process.end], [], [], LONGEST)
             passed = (process.ended_at or server.now()) - begun
             process.kill_leftovers()

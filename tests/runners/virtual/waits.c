@@ -247,14 +247,14 @@ static void *sleeper(void *seconds) {
     return NULL;
 }
 
-static int threads(void) {
+static int threads(int most) {
     pthread_t all[1000];
     pthread_attr_t small;
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, 65536);
-    for (intptr_t i = 0; i < 1000; i++)
+    for (intptr_t i = 0; i < most; i++)
         if (pthread_create(&all[i], &small, sleeper, (void *)(10 + i % 7))) return 1;
-    for (int i = 0; i < 1000; i++) pthread_join(all[i], NULL);
+    for (int i = 0; i < most; i++) pthread_join(all[i], NULL);
     return passed(16);
 }
 
@@ -328,7 +328,7 @@ int main(int count, char **words) {
     if (!strcmp(word, "futexes")) return futexes();
     if (!strcmp(word, "selects")) return selects();
     if (!strcmp(word, "signals")) return signals();
-    if (!strcmp(word, "threads")) return threads();
+    if (!strcmp(word, "threads")) return threads(count > 2 ? atoi(words[2]) : 1000);
     if (!strcmp(word, "exec_from_thread")) return exec_from_thread(words[0]);
     if (!strcmp(word, "continued")) return begun = atof(words[2]), sleep(5), passed(10);
     if (!strcmp(word, "spawned")) return spawned(words[0]);

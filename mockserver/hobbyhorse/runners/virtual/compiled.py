@@ -1,4 +1,4 @@
-"""Find the tracer: the program that comes with the wheel, or one that is compiled from `tracer.c` on first use."""
+"""Find the tracer: it comes with the wheel, or is compiled from `tracer.c` on first use."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ class Idle:
 class TracedProcess:
     """A program under the tracer.
 
-    `unsupported` names the calls that virtual time does not cover, `denied` those that the tracer has refused. `cut` is
+    `unsupported` names the calls that virtual time does not cover, `denied` the calls that the tracer has refused. `cut` is
     the reason why the run was ended, if it was. `computed` are the nanoseconds that one thread has computed without a
-    pause, and `crept` those of them with which time has passed.
+    pause, and `crept` the part of them with which time has passed.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class TracedProcess:
             self.socket.send(text.encode())
 
     def ask(self) -> None:
-        """Have the tracer report when every thread sleeps."""
+        """Request a report of the tracer, once every thread sleeps."""
         self.idle = None
         self.send("check")
 

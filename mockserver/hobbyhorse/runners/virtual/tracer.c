@@ -1055,28 +1055,33 @@ static void drain(void) {
 
 /* ---- idleness */
 
+static size_t read_file(int file, char *text, size_t most) {
+    ssize_t size = pread(file, text, most - 1, 0);
+    text[size > 0 ? size : 0] = 0;
+    return size > 0 ? (size_t)size : 0;
+}
+
+static char state_of(struct task *t) {
+    char text[512], *end;
+    if (t->stat < 0) t->stat = open_of(t, "stat");
+    read_file(t->stat, text, sizeof text);
+    return (end = strrchr(text, ')')) && end[1] ? end[2] : 'X';
+}
+
 /* Return whether a thread sleeps, and whether it has slept since it was last looked at. The counters are read before the
  * state: if they are the same the next time, the thread has not run since this state was read. The time that it has
  * computed counts too: a thread is in the state S shortly before it gives up its processor, and may change its mind. */
 static bool look(struct task *t, bool *since) {
-    char text[512], *end;
+    char text[128];
+    unsigned long long cpu = 0, slices = 0;
     if (t->listening) {
         *since = t->slept;
         return t->slept = true;
     }
-    unsigned long long cpu = 0, slices = 0;
     if (t->schedstat < 0) t->schedstat = open_of(t, "schedstat");
-    if (t->stat < 0) t->stat = open_of(t, "stat");
-    /* A thread in a wait of ours cannot leave it without a stop, so its state alone is enough. */
-    if (!t->wait) {
-        ssize_t size = pread(t->schedstat, text, sizeof text - 1, 0);
-        text[size > 0 ? size : 0] = 0;
-        sscanf(text, "%llu %*u %llu", &cpu, &slices);
-    }
-    ssize_t size = pread(t->stat, text, sizeof text - 1, 0);
-    text[size > 0 ? size : 0] = 0;
-    char state = (end = strrchr(text, ')')) && end[1] ? end[2] : 'X';
-    if (t->wait) return *since = t->slept = state == 'S';
+    read_file(t->schedstat, text, sizeof text);
+    sscanf(text, "%llu %*u %llu", &cpu, &slices);
+    char state = state_of(t);
     /* A leader that has ended remains until its other threads end; only an event of theirs can follow. */
     bool asleep = state == 'S' || (state == 'Z' && t->process->tasks > 1);
     *since = asleep && t->slept && t->slices == slices && t->cpu == cpu;
@@ -1091,18 +1096,28 @@ static bool look(struct task *t, bool *since) {
     return asleep;
 }
 
+/* Whether only another thread of the program, or a signal, can end a wait: not the server. */
+static bool is_internal(const struct wait *w) {
+    return w->kind == SLEEP || w->kind == CLOCK_SLEEP || w->kind == FUTEX || w->kind == FUTEXV || w->kind == FUTEX2;
+}
+
+/* Look at the threads outside our waits, then at the waits, then at the former again. If the former have slept all the
+ * time, nobody has woken the latter meanwhile, and each thread in a wait needs one look: it cannot leave without a stop.
+ * If nothing has happened since the last report, the waits that only the program itself can end need none. */
 static bool is_idle(void) {
-    for (int pass = 0; pass < 2; pass++) {
-        bool all = true;
-        for (struct task *t = tasks; t; t = t->next) {
-            bool since;
-            if (t->ending || !look(t, &since)) return false;
-            all = all && since;
-        }
-        if (all) return true;
-        changed = true;
+    bool all = true, since;
+    for (struct task *t = tasks; t; t = t->next) {
+        if (t->ending) return false;
+        if (t->wait) continue;
+        if (!look(t, &since)) return false;
+        all = all && since;
     }
-    return false;
+    changed = changed || !all;
+    for (struct task *t = tasks; t; t = t->next)
+        if (t->wait && (changed || !is_internal(t->wait)) && state_of(t) != 'S') return false;
+    for (struct task *t = tasks; t && !all; t = t->next)
+        if (!t->wait && (!look(t, &since) || !since)) return false;
+    return true;
 }
 
 static ns_t next_deadline(void) {
@@ -1151,6 +1166,7 @@ static void report_busy(void) {
     last_busy_report = at;
     for (struct task *t = tasks; t; t = t->next) {
         bool since;
+        if (t->wait) continue;
         look(t, &since);
         if (t->cpu - t->cpu_start > most) most = t->cpu - t->cpu_start;
     }
@@ -1183,7 +1199,7 @@ static void obey(void) {
         changed = wants_report = true;
     } else if (sscanf(text, "signal %d", &sig) == 1) {
         if (program) signal_process(-program, sig);
-        wants_report = true;
+        changed = wants_report = true;
     } else {
         wants_report = true;
     }
