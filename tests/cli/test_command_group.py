@@ -122,6 +122,35 @@ def test_a_command_that_cannot_be_imported_fails_only_when_it_runs(folder: Path)
         invoke("broken")
 
 
+def test_a_module_that_names_a_prefix_lets_variables_set_its_options(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINT_NAME", "of the environment")
+    invoke("lint")
+    (folder / "prefixed.py").write_text(f'{LINT}\nENVIRONMENT = "LINT"\n')
+    invoke("prefixed")
+    invoke("prefixed", "--name", "of the option")
+    monkeypatch.setenv("LINT_NAME", "")
+    invoke("prefixed")
+    found = capsys.readouterr()
+    assert found.out.splitlines() == [
+        f"linted {name}" for name in ("all", "of the environment", "of the option", "all")
+    ]
+    assert found.err == ""
+
+
+def test_a_variable_that_sets_no_option_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "prefixed.py").write_text(f'{LINT}\nENVIRONMENT = "LINT"\n')
+    monkeypatch.setenv("LINT_NAMES", "one")
+    monkeypatch.setenv("LINTER_NAME", "of another program")
+    invoke("prefixed")
+    found = capsys.readouterr()
+    assert found.out == "linted all\n"
+    assert found.err == "hobbyhorse: the variable LINT_NAMES sets no option; did you mean LINT_NAME?\n"
+
+
 COMMANDS = sorted(path.stem for path in Path(commands.__file__).parent.glob("[a-z]*.py"))
 
 

@@ -331,18 +331,28 @@ def test_a_greater_speed_ends_a_realistic_job_immediately() -> None:
                 assert {contract.graph[stage].terminal for stage in reply.reading.stages} == {True}
 
 
-def test_the_same_seed_gives_the_same_jobs_in_any_process() -> None:
+def test_the_same_seed_gives_the_same_jobs_in_any_process_with_other_ids() -> None:
     contract = next(contract for contract in CONTRACTS if contract.job_id_form == "uuid4")
 
-    def jobs(url: str) -> list[str]:
+    def jobs(url: str) -> tuple[list[str], list[float]]:
         with talking(contract, url) as client:
-            return [submit(client) for _ in range(3)]
+            ids = [submit(client) for _ in range(3)]
+            headers = {"Authorization": f"Bearer {KEY}"}
+            found = httpx.get(f"{url}/_mock/jobs", headers=headers, trust_env=False).json()["jobs"]
+            return ids, [round(job["timeline"][-1]["at"] - job["timeline"][0]["at"], 3) for job in found]
 
-    with served("--seed", "7") as server:
-        found = jobs(server.url)
-    with serving(Fake(options=Options(seed=7))) as same, serving(Fake(options=Options(seed=8))) as other:
-        assert jobs(same) == found
-        assert not set(jobs(other)) & set(found)
+    ids, durations = [], []
+    for _ in range(2):
+        with served("--seed", "7") as server:
+            made, lasted = jobs(server.url)
+        ids += made
+        durations.append(lasted)
+    assert len(set(ids)) == 6, "a client that keeps its ids must not meet one again"
+    assert durations[0] == durations[1]
+    with serving(Fake(options=Options(seed=7))) as same, serving(Fake(options=Options(seed=7))) as again:
+        assert jobs(same)[0] == jobs(again)[0]
+    with serving(Fake(options=Options(seed=8))) as other:
+        assert jobs(other)[1] != durations[0]
 
 
 def test_it_listens_on_ipv6() -> None:

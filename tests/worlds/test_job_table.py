@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from random import Random
 
@@ -72,6 +73,8 @@ async def test_ledger_and_tallies_equal_a_count_of_every_job(
             assert world.totals() == Totals(found.billable, found.duplicates, found.usd)
             running = [job for job in world.jobs.values() if not job.stage(now).terminal]
             assert [job.id for job in world.jobs.running.values()] == [job.id for job in running]
+            by_stage = Counter((job.contract.key, job.stage(now).name) for job in world.jobs.values())
+            assert {key: count for key, count in world.jobs.stages.items() if count} == by_stage
             assert world.jobs.committed == found.usd + sum((job.cost for job in running), Decimal(0))
             ended = {(provider, stage): list(numbers) for provider, stage, _, numbers in world.jobs.ends() if numbers}
             for (provider, stage), numbers in ended.items():
@@ -180,6 +183,7 @@ def test_forgotten_jobs_stay_in_the_totals_and_make_no_later_duplicate(contract:
     assert [entry.duplicate_of for entry in entries] == [None, None, jobs[3].id]
     assert [entry.job for entry in world.ledger(world.jobs.numbers()[1:]).entries] == [jobs[4].id, jobs[5].id]
     assert [job.number for job in world.jobs.forget(99)] == [3, 4], "the newest one stays"
+    assert sum(world.jobs.stages.values()) == len(world.jobs)
 
 
 def test_the_newest_of_numbers_are_a_view() -> None:
@@ -201,3 +205,17 @@ def test_the_first_repeat_that_is_not_lost_is_found() -> None:
         repeats.remove(lost)
         assert repeats.first == expected
     assert repeats.count == 1
+
+
+def test_settling_can_be_split(contract: Contract) -> None:
+    world = world_of()
+    for _ in range(5):
+        world.submit(contract, order_of(contract))
+    later = max(job.finished for job in world.jobs.values())
+    world.clock.step(later)
+    rounds = 1
+    while world.jobs.settle(later, most=2):
+        rounds += 1
+    assert rounds > 2
+    assert not world.jobs.running
+    assert sum(world.jobs.stages.values()) == 5

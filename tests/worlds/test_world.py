@@ -340,3 +340,27 @@ def test_without_a_bound_every_world_is_kept() -> None:
     for number in range(50):
         worlds.of(str(number))
     assert len(keys(worlds)) == 50
+
+
+def test_another_run_has_other_ids_and_the_same_seeds_and_durations(contract: Contract) -> None:
+    def jobs(run: str | None) -> list[Job]:
+        worlds = Worlds(ManualClock, "realistic", seed=3, run=run)
+        world = worlds.of("key")
+        assert world is not None
+        return [world.submit(contract, order_of(contract)) for _ in range(3)]
+
+    seeded, first, second = jobs(None), jobs("first"), jobs("second")
+    assert len({job.id for job in (*seeded, *first, *second)}) == 9
+    for found in (first, second):
+        assert [(job.timeline, job.seed) for job in found] == [(job.timeline, job.seed) for job in seeded]
+
+
+def test_a_world_that_was_forgotten_makes_no_id_again(contract: Contract) -> None:
+    worlds = Worlds(ManualClock, run="a run")
+    ids = set()
+    for _ in range(2):
+        world = worlds.of("key")
+        assert world is not None
+        ids.add(world.submit(contract, order_of(contract)).id)
+        worlds.drop(world)
+    assert len(ids) == 2

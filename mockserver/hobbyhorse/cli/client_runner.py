@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from hobbyhorse.cli.command_mode import CommandOptions, command_runner
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.conformance.client.cases import (
     CALLABLE_KINDS,
@@ -33,6 +32,8 @@ from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeS
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.command import CommandError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
+from hobbyhorse.runners.virtual.compiled import Unavailable
+from hobbyhorse.runners.virtual.mode import CommandOptions, command_runner
 
 CLIENT = "Client"
 # A client needs seconds for a job that takes one; the provider's clock runs as fast as the client's.
@@ -66,6 +67,15 @@ SpeedOption = Annotated[
         metavar="N",
         help="Run in real time, with the server's clock N times as fast; the command has to scale its waits.",
         rich_help_panel=CLIENT,
+    ),
+]
+VirtualOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--virtual/--real-time",
+        help="Run the command in virtual time (Linux; the default if it works), or in real time.",
+        rich_help_panel=CLIENT,
+        show_default=False,
     ),
 ]
 LimitOption = Annotated[
@@ -190,12 +200,14 @@ def open_runner(
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
+    except Unavailable as error:
+        raise UsageError(f"--virtual: {error}") from None
 
 
 def _options(client: ClientOptions) -> CommandOptions:
     command, resume = _commands(client)
     return CommandOptions(
-        command, resume, client.seed, client.limit, client.speed, client.parallel, client.virtual, client.fit
+        command, resume, client.seed, client.limit, client.speed, client.parallel, client.virtual, client.fit, complain
     )
 
 
@@ -256,6 +268,8 @@ def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:
     for name, words in (("the client", command), ("--resume-command", resume)):
         if words is not None and (not words or shutil.which(words[0]) is None):
             raise UsageError(f"{name}: {_why_not_executable(words[0] if words else '')}")
+    if client.virtual and client.speed is not None:
+        raise UsageError("--speed is for real time; in virtual time, waits take no time at all")
     for name, value in (("--speed", client.speed), ("--limit", client.limit)):
         if value is not None and not value > 0:
             raise UsageError(f"{name} is {value:g}; allowed: greater than 0")

@@ -2,7 +2,8 @@
 
 A module `serve` is the command `serve`, and a module `contracts_lint` is the command `contracts lint`. Each defines a
 function `command`: its parameters are the command's options, and its docstring is the help. A group's help is the
-docstring of the module of its name, here `contracts`.
+docstring of the module of its name, here `contracts`. A module may name a prefix of environment variables, in
+`ENVIRONMENT`: then each option of the command can be set by a variable, too.
 
 The help of a group lists the first line of each docstring. It is read from the source, without importing the module:
 importing every command takes half a second, and `serve` must not wait for the imports of the others.
@@ -11,13 +12,17 @@ importing every command takes half a second, and `serve` must not wait for the i
 from __future__ import annotations
 
 import ast
+import difflib
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import typer
 import typer.main
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from hobbyhorse.cli.usage import complain
 
 PACKAGE = "hobbyhorse.cli.commands"
 
@@ -56,9 +61,12 @@ class CommandGroup(TyperGroup):
 
     def _load(self, name: str) -> Any:
         # Typer makes a command of a function only through an app; an app of one command is this command, not a group.
-        app = typer.Typer(add_completion=False)
-        app.command(name)(import_module(f"{self._package}.{self._prefix}{name}").command)
-        return typer.main.get_command(app)
+        app, module = typer.Typer(add_completion=False), import_module(f"{self._package}.{self._prefix}{name}")
+        app.command(name)(module.command)
+        command = typer.main.get_command(app)
+        if (prefix := getattr(module, "ENVIRONMENT", None)) is not None:
+            read_environment(command, prefix)
+        return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help, with one line for each command."""
@@ -66,6 +74,26 @@ class CommandGroup(TyperGroup):
             if not isinstance(command, CommandGroup):
                 command.help = _docstring_of_command(self._file(name))
         super().format_help(ctx, formatter)
+
+
+def read_environment(command: Any, prefix: str) -> None:
+    """Let variables set the options of a command: for `--public-url`, PREFIX and `_PUBLIC_URL`.
+
+    Complains about a variable that sets no option.
+    """
+    known: set[str] = set()
+    for option in command.params:
+        if isinstance(option, TyperOption):
+            spelled = [one.lstrip("-").replace("-", "_").upper() for one in option.opts if one.startswith("--")]
+            given = option.envvar or []
+            option.envvar = [*([given] if isinstance(given, str) else given), *(f"{prefix}_{one}" for one in spelled)]
+            # One sentence of the command's help tells of all variables.
+            option.show_envvar = False
+            known.update(option.envvar)
+    for name in sorted(os.environ):
+        if name.startswith(f"{prefix}_") and name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1)
+            complain(f"the variable {name} sets no option" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def _parsed(file: Path) -> ast.Module:

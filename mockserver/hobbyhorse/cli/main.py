@@ -10,7 +10,7 @@ from hobbyhorse.cli.command_group import CommandGroup
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.contract.folder import ContractError
 
-app = typer.Typer(cls=CommandGroup, add_completion=False)
+app = typer.Typer(cls=CommandGroup)
 
 # The exit status of a usage error in the shell and its builtins, and in Click.
 USAGE = 2

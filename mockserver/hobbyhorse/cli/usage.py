@@ -23,9 +23,15 @@ class UsageError(Exception):
 
 
 def complain(message: str) -> None:
-    """Print a message on stderr, in one line."""
-    # Flushed, because the proxy reports findings while it runs, and stderr may be a file or a pipe.
-    print(f"hobbyhorse: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """Print a message on stderr, in one line: of the log, if it is open."""
+    line = " ".join(message.split())
+    # Most commands have no log, and the health check does not even import the module.
+    logging = sys.modules.get("logging")
+    if logging is not None and (logger := logging.getLogger("hobbyhorse")).handlers:
+        logger.warning(line)
+    else:
+        # Flushed, because the proxy reports findings while it runs, and stderr may be a file or a pipe.
+        print(f"hobbyhorse: {line}", file=sys.stderr, flush=True)
 
 
 def reports_internal_errors(command: Callable[P, R]) -> Callable[P, R]:

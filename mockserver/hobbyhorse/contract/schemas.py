@@ -47,6 +47,10 @@ class Schemas:
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
         self._registry: jsonschema_rs.Registry | None = None
 
+    def equals(self, other: Schemas) -> bool:
+        """Whether other schemas are of equal documents."""
+        return self._documents == other._documents
+
     def document(self, file: str) -> Any:
         """Return a file's whole document. Raises KeyError."""
         return self._documents[file]

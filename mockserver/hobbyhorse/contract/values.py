@@ -238,6 +238,10 @@ class Contract:
     written: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """lifecycle.json as its author wrote it: without marks, and without the members that were filled in."""
 
+    def equals(self, other: Contract) -> bool:
+        """Whether another contract was built from equal documents."""
+        return self == other and self.schemas.equals(other.schemas)
+
     def environment(self, url: str, key: str, secret: str) -> dict[str, str]:
         """Return the environment variables that point clients at the server at `url`, with an API key and a secret."""
         name = "".join(letter if letter.isalnum() else "_" for letter in self.key.upper())

@@ -9,7 +9,8 @@ Modules that only some requests need are imported on first use: `serve` prints i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,14 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.routes import Routes
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Catalogue, load_catalogue
+from hobbyhorse.server.control.access import AccessCheck, Team
 from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
+from hobbyhorse.server.reloading.watch import ReloadError, Watch
 from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
@@ -61,11 +65,16 @@ class Options:
     cache_bytes: int = 1 << 30
     scenarios: tuple[Path, ...] = ()
     control_key: str | None = None
+    admin_key: str | None = None
+    teams: Mapping[str, Team] = field(default_factory=dict)
+    """The teams that share the server, by their control keys."""
     allow_origins: frozenset[str] = frozenset()
     loopback: bool = True
     limits: Limits = field(default_factory=Limits)
     keep_worlds: int | None = None
     keep_jobs: int | None = None
+    run: str | None = None
+    """Differs in each run, so that no id is made twice; None leaves the ids to the seed."""
     make_clock: Callable[[], Clock] = RealClock
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """The origins that redirect and link faults point clients to: `foreign` and `private`."""
@@ -77,6 +86,10 @@ class Options:
     """Whether to render one video for all orders of the same size, duration and pictures, so that most need none."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     """Judges a client by its trace; returns the report as JSON."""
+    observe: Callable[[Fake], ASGIApp] | None = None
+    """Puts observers around the application, see `observing`."""
+    watch: Callable[[Fake], Watch] | None = None
+    """Watches the files of the contracts and scenarios, see `reloading`."""
 
 
 class Fake:
@@ -94,6 +107,7 @@ class Fake:
             closed=self.options.closed,
             keep_worlds=self.options.keep_worlds,
             keep_jobs=self.options.keep_jobs,
+            run=self.options.run,
         )
         self.worlds.on_move = self._moved
         self.worlds.on_full = self.forget
@@ -123,13 +137,28 @@ class Fake:
             origins=Origins(self.options.allow_origins),
         )
         self._files = FileRequests(self._services, self.server_routes)
+        self.metrics = Metrics(
+            self._services.counters,
+            self.worlds,
+            self._services.uploads,
+            dispatcher=lambda: self._dispatcher,
+            renderer=lambda: self._renderer,
+        )
+        self.handle: Callable[[OperationRequest], Awaitable[None]] = handle
+        """Handles the requests to providers; an observer takes its place."""
+        self._served = {contract.key: contract for contract in self.contracts}
+        self._watch = self.options.watch(self) if self.options.watch is not None else None
+
+    def application(self) -> ASGIApp:
+        """Return the application to serve: the fake itself, or the fake within its observers."""
+        return self if self.options.observe is None else self.options.observe(self)
 
     def callback_dispatcher(self) -> CallbackDispatcher:
         """Return the callback dispatcher, creating it on first use."""
         if self._dispatcher is None:
             from hobbyhorse.server.callbacks import CallbackDispatcher  # noqa: PLC0415 - delays readiness by 35 ms (httpx)
 
-            self._dispatcher = CallbackDispatcher(self.options.callback_secret)
+            self._dispatcher = CallbackDispatcher(self.options.callback_secret, self._services.counters)
         return self._dispatcher
 
     def renderer(self) -> Renderer:
@@ -138,7 +167,8 @@ class Fake:
             from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - delays readiness by 58 ms (pillow, httpx)
 
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
-            self._renderer = Renderer(cache, self._services.policy, self.options.plain_videos)
+            services = self._services
+            self._renderer = Renderer(cache, services.policy, self.options.plain_videos, services.counters)
         return self._renderer
 
     def _moved(self, world: World, job: Job) -> None:
@@ -160,6 +190,35 @@ class Fake:
             self._catalogue = load_catalogue(self.options.scenarios)
         return self._catalogue
 
+    def adopt_scenarios(self, catalogue: Catalogue) -> None:
+        """Replace the scenarios. Armed ones stay as they were."""
+        self._catalogue = catalogue
+
+    def adopt_contracts(self, contracts: Sequence[Contract]) -> None:
+        """Replace the contracts, from the next request on. Raises ReloadError if a job would be in an unknown stage.
+
+        Jobs keep the contract that they were submitted under for their timeline and their callbacks.
+        """
+        old = self._served
+        # An equal one stays the same object: its validators are compiled, and ended jobs are packed with it.
+        kept = tuple(
+            before if (before := old.get(one.key)) is not None and before.equals(one) else one for one in contracts
+        )
+        for contract in kept:
+            gone = old.get(contract.key, contract).graph.stages.keys() - contract.graph.stages.keys()
+            if gone and any(world.jobs.numbers(contract.key) for world in self.worlds):
+                message = f"{contract.key}: there are jobs, but no stage {min(gone)!r} any more; restart the server"
+                raise ReloadError(message)
+        # A provider whose folder is gone for a while still has its jobs.
+        self._served = {**old, **{contract.key: contract for contract in kept}}
+        self.contracts = kept
+        self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in kept}
+        self._hosts = {host: provider for provider in self._providers.values() for host in provider.contract.hosts}
+        self._services = replace(self._services, contracts=kept)
+        self._files = FileRequests(self._services, self.server_routes)
+        # Both know the contracts, and are created by the next request.
+        self._server_routes = self._control = None
+
     def server_routes(self) -> ASGIApp:
         """Return the application for paths that belong to no provider, creating it on first use."""
         if self._server_routes is None:
@@ -172,10 +231,9 @@ class Fake:
     def control(self) -> ASGIApp:
         """Return the control plane, creating it on first use."""
         if self._control is None:
-            from hobbyhorse.server.control.app import AccessCheck, ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 29 ms
+            from hobbyhorse.server.control.app import ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 29 ms
 
             options = self.options
-            access = AccessCheck(options.control_key, options.loopback, options.public_url)
             context = ControlContext(
                 contracts=self.contracts,
                 worlds=self.worlds,
@@ -185,9 +243,23 @@ class Fake:
                 reset=self.reset,
                 trace=self.trace,
                 judge=options.judge,
+                problems=self._watch.problems if self._watch is not None else list,
+                forget=self.forget,
+                scrape=self.metrics.scrape,
+                team_of=self._team_of,
             )
-            self._control = ControlPlane(context, access)
+            self._control = ControlPlane(context, self.access)
         return self._control
+
+    @property
+    def access(self) -> AccessCheck:
+        """The access check of everything below `/_mock`."""
+        options = self.options
+        return AccessCheck(options.control_key, options.loopback, options.public_url, options.admin_key, options.teams)
+
+    def _team_of(self, key: str) -> Team | None:
+        """Return the team of an API key, or None."""
+        return next((team for team in self.options.teams.values() if key.startswith(team.prefix)), None)
 
     def reset(self, world: World, parts: Collection[str]) -> None:
         """Reset parts of a world as `World.reset` does; with its jobs, their callbacks go too."""
@@ -239,6 +311,7 @@ class Fake:
     async def close(self) -> None:
         """End every wait, close every connection, remove the rendered files. The fake can be served again."""
         self.worlds.close()
+        self.metrics.close()
         # Detached before the first await: a request during the close must not use a closed part.
         dispatcher, self._dispatcher = self._dispatcher, None
         renderer, self._renderer = self._renderer, None
@@ -267,7 +340,7 @@ class Fake:
         if provider is None and not path.startswith(SERVER_PATHS):
             provider, prefix = self._named_by_host(scope), ""
         if provider is not None:
-            return await handle(self._request(provider, prefix, scope, receive, send))
+            return await self.handle(self._request(provider, prefix, scope, receive, send))
         if path.startswith(MEDIA_PATH):
             return await self._files.serve(scope, receive, send)
         return await self.server_routes()(scope, receive, send)
@@ -307,9 +380,12 @@ class Fake:
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Handle the ASGI lifespan: nothing to start, everything to close."""
+        """Handle the ASGI lifespan: only a watch to start, everything to close."""
         await receive()
+        watching = asyncio.create_task(self._watch.run()) if self._watch is not None else None
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if watching is not None:
+            watching.cancel()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})

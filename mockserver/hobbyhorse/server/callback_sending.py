@@ -40,6 +40,12 @@ class CallbackSender:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_POSTS_OF_KEY)
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
 
+    @property
+    def waiting(self) -> int:
+        """The posts that are under way or await their turn."""
+        # A post that has both of its turns counts once; so does one that awaits its first.
+        return sum(self.turns.waiting(name) for name in self.turns if isinstance(name, tuple))
+
     @asynccontextmanager
     async def turn(self, world: World, url: str) -> AsyncIterator[None]:
         """Wait until the world may post to the receiver at a URL; it may within the context."""

@@ -55,6 +55,7 @@ from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.scenarios.registry import faults_at
 from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.server.callback_sending import CallbackSender
+from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.world import World
 
@@ -62,7 +63,7 @@ from hobbyhorse.worlds.world import World
 MOST_ATTEMPTS_KEPT = 1_000
 # Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
 UNSCHEDULED = 0
-GENUINE = "genuine"
+GENUINE, NOT_SENT = "genuine", "not sent"
 # Short beside a fetch, which ends the hold, and long enough not to spin the clock.
 HELD_SECONDS = 0.05
 
@@ -100,6 +101,13 @@ class CallbackAttempt:
         """Whether the receiver responded 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def outcome(self) -> str:
+        """The outcome in a word: acknowledged, refused, unsent, or failed if no response came."""
+        if self.status is None:
+            return "unsent" if self.error == NOT_SENT else "failed"
+        return "acknowledged" if self.acknowledged else "refused"
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedCallback:
@@ -124,8 +132,9 @@ class WorldCallbacks:
 class CallbackDispatcher:
     """Delivers callbacks, signed with `secret`; None leaves them unsigned."""
 
-    def __init__(self, secret: str | None = DEFAULT_SECRET) -> None:
+    def __init__(self, secret: str | None = DEFAULT_SECRET, counters: Counters | None = None) -> None:
         self.secret = secret
+        self._counters = counters or Counters()
         self._waiting: list[tuple[QueuedCallback, str]] = []
         # By world, so that the attempts of one key push out no others, and to forget one looks at no others.
         self._by_world: dict[str, WorldCallbacks] = defaultdict(WorldCallbacks)
@@ -137,11 +146,16 @@ class CallbackDispatcher:
         every = (attempt for one in self._by_world.values() for attempt in one.attempts)
         return tuple(sorted(every, key=lambda attempt: attempt.moment))
 
+    @property
+    def waiting(self) -> int:
+        """The attempts that are under way or await their turn."""
+        return self._sender.waiting
+
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
         """Schedule the job's callback. Does nothing if the order has no callback URL."""
         if job.contract.callbacks is None or "callback_url" not in job.order.echoed:
             return
-        message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
+        message_id = world.new_id("uuid4", world.clock.now())
         delivery = QueuedCallback(world, job, base, media, message_id)
         self._by_world[world.handle].deliveries[job.id] = delivery
         if job.ends:
@@ -185,7 +199,8 @@ class CallbackDispatcher:
             here.deliveries.pop(job.id, None)
             here.started.discard(job.id)
 
-    def _record(self, attempt: CallbackAttempt) -> None:
+    def _record(self, attempt: CallbackAttempt, provider: str) -> None:
+        self._counters.callbacks[provider, attempt.outcome] += 1
         self._by_world[attempt.world].attempts.append(attempt)
 
     def _plan(self, delivery: QueuedCallback, moment: float, number: int) -> None:
@@ -243,7 +258,7 @@ class CallbackDispatcher:
         if callbacks is None or situation is None:
             return
         attempt = await self._post(callbacks, situation, delivery, number, now, **how)
-        self._record(attempt)
+        self._record(attempt, delivery.job.contract.key)
         if attempt.false:
             return
         if attempt.acknowledged:
@@ -316,7 +331,8 @@ class CallbackDispatcher:
         """Send nothing, and record that."""
         url = str(delivery.job.order.echoed["callback_url"])
         moment, job, world = delivery.world.clock.now(), delivery.job.id, delivery.world.handle
-        self._record(CallbackAttempt(moment, job, 1, url, {}, b"", None, "not sent", note, world=world))
+        unsent = CallbackAttempt(moment, job, 1, url, {}, b"", None, NOT_SENT, note, world=world)
+        self._record(unsent, delivery.job.contract.key)
 
     def _after_next(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
         """Deliver after the next callback of the same world, or after some seconds."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +24,7 @@ from hobbyhorse.scenarios.effects import Sent
 from hobbyhorse.scenarios.fault import HEADS, MEDIA, UNRANGED
 from hobbyhorse.scenarios.object_store import XML_TYPE, FileRefusal
 from hobbyhorse.scenarios.scenario import Move
+from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.request import (
     JSON_HEADER,
     ClientGone,
@@ -66,6 +68,11 @@ class FileRequest:
     job: Job
     entry: Entry
     status: int = 0
+    """The status of the response when it is noted; 0 before that, and if none is sent."""
+    move: str | None = None
+    counters: Counters
+    began: float = field(default_factory=perf_counter)
+    counted: bool = False
 
     def client(self, send: Send) -> ClientConnection:
         """Return the client's side of the exchange, with a way to send."""
@@ -73,11 +80,12 @@ class FileRequest:
 
     def note(self, status: int, move: Move | None) -> None:
         """Add the exchange to the journal, without the bytes of the file."""
+        self.status, self.move = status, move.kind if move else None
         note = JournalNote(
             job=self.job.id,
             status=status,
             notes=(f"scenario: {move}",) if move else (),
-            move=move.kind if move else None,
+            move=self.move,
         )
         entry = self.entry.noted(
             note,
@@ -90,18 +98,29 @@ class FileRequest:
         entry.connections = self.world.count(connection(self.scope))
         self.world.journal.add(entry)
 
+    def count(self) -> None:
+        """Count the request, under its status, and the fault that its response met; later calls do nothing."""
+        if not self.counted:
+            self.counted, provider = True, self.job.contract.key
+            status = str(self.status) if self.status else None
+            self.counters.request(provider, MEDIA, status, perf_counter() - self.began)
+            if self.move is not None:
+                self.counters.faults[provider, self.move] += 1
+
     async def send_noted(self, event: Event) -> None:
         """Send an event of a response without a fault: note the exchange before the first, deliver with the last."""
         if event["type"] == "http.response.start":
-            self.status = event["status"]
             # A response to HEAD declares the length of a body that never comes.
             length = header(event["headers"], b"content-length") if self.scope["method"] != "HEAD" else None
             self.entry.begin(event["headers"], int(length or 0))
-            self.note(self.status, None)
+            self.note(event["status"], None)
         was_open = is_open(connection(self.scope))
         await self.send(event)
-        if was_open and event["type"] == "http.response.body" and not event.get("more_body", False):
-            hand_over(connection(self.scope), self.entry, self.world.clock, self.status)
+        if event["type"] == "http.response.body" and not event.get("more_body", False):
+            # Here, because the file is closed in a thread: a client may see the figures before that.
+            self.count()
+            if was_open:
+                hand_over(connection(self.scope), self.entry, self.world.clock, self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +136,18 @@ class FileRequests:
         if found is None:
             return await self.routes()(scope, receive, send)
         world, job = found
-        call = FileRequest(scope=scope, receive=receive, send=send, world=world, job=job, entry=world.arrival())
+        entry, counters = world.arrival(), self.services.counters
+        call = FileRequest(
+            scope=scope, receive=receive, send=send, world=world, job=job, entry=entry, counters=counters
+        )
         if world.virtual:
             stamp(scope, call.entry.arrived)
         try:
             await self._respond(call)
         except asyncio.CancelledError:  # the server stops while a video is being rendered
             await abandon(scope)
+        finally:
+            call.count()
 
     def _job(self, scope: Scope) -> tuple[World, Job] | None:
         """Return the job that the path names, and its world."""

@@ -22,6 +22,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Generator
 from dataclasses import replace
+from time import perf_counter
 from types import coroutine
 
 import orjson
@@ -52,6 +53,7 @@ SCENARIO_HEADER = HEADER.encode()
 
 async def handle(call: OperationRequest) -> None:
     """Take a request through every step."""
+    began = perf_counter()
     try:
         route(call)
         admit(call)
@@ -71,7 +73,10 @@ async def handle(call: OperationRequest) -> None:
     validate(call)
     await keep(call)
     note(call)
-    await respond(call)
+    try:
+        await respond(call)
+    finally:
+        count(call, perf_counter() - began)
 
 
 def route(call: OperationRequest) -> None:
@@ -185,6 +190,14 @@ async def respond(call: OperationRequest) -> None:
     await send({"type": "http.response.body", "body": result.body})
     if was_open:
         hand_over(transport, entry, call.world.clock, status)
+
+
+def count(call: OperationRequest, seconds: float) -> None:
+    """Count the request and the fault that its response met."""
+    counters, provider, noted = call.services.counters, call.contract.key, call.entry.note
+    counters.request(provider, call.role, noted.situation, seconds)
+    if noted.move is not None:
+        counters.faults[provider, noted.move] += 1
 
 
 @coroutine

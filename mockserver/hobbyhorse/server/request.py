@@ -22,6 +22,7 @@ from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.files.large_bodies import MOST_INLINE_BYTES, too_many
+from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.server.worker.error import WorkerError
 from hobbyhorse.server.worker.turns import Turns
@@ -106,6 +107,7 @@ class Services:
     strict: bool = False
     origins: Origins
     uploads: Turns = field(default_factory=Turns)
+    counters: Counters = field(default_factory=Counters)
 
     def origin(self, scope: Scope, host: bytes | None = None) -> str:
         """Return the server's origin for links, as `requested_origin` does unless it has a public one."""

@@ -57,13 +57,18 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Bind a socket; port 0 picks a free port. Raises OSError if the address is in use."""
+def bind(host: str, port: int, shared: bool = False) -> socket.socket:
+    """Bind a socket; port 0 picks a free port. Raises OSError if the address is in use.
+
+    `shared` sockets of one user may have the same port: Linux distributes the connections over those that listen.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         # A server that restarts on its port must not wait for the old connections to leave TIME_WAIT.
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((host, port))
     except OSError:
         found.close()
@@ -117,22 +122,26 @@ def _bind_localhost() -> tuple[socket.socket, ...]:
             found.close()
 
 
-def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. When ready, print one JSON line on stdout, then call `banner` with the URL."""
+def announce(url: str, pids: Sequence[int] = ()) -> None:
+    """Print the line on stdout that tells other programs that the server is ready, and the processes that serve."""
+    print(json.dumps({"url": url, "pid": os.getpid(), **({"pids": [*pids]} if pids else {})}), flush=True)
+
+
+def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. When ready, call `ready_at` with the URL, on the event loop."""
     url = address(bound)
 
     def ready() -> None:
         # The contracts and modules never become garbage: no collection has to walk through them.
         gc.freeze()
-        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
-        banner(url)
+        ready_at(url)
         # Off the event loop, and before the first submission needs them.
         threading.Thread(target=_prepare, daemon=True).start()
 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    server = _ServeServer(_config(fake), ready)
+    server = _ServeServer(_config(fake.application()), ready)
     server.run(sockets=[bound])
     sys.stdout.flush()
 

@@ -41,6 +41,7 @@ class ServerRoutes:
                 Route("/", self._index),
                 Route("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
                 Route("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
+                Route("/metrics", _OnFirstUse(self.control)),
                 Route("/_mock", _OnFirstUse(self.control)),
                 Route("/_mock/{rest:path}", _OnFirstUse(self.control)),
             ],

@@ -119,15 +119,20 @@ class ClientConnection:
         if transport is None:
             raise Dropped(why)
         if reset:
-            connection = transport.get_extra_info("socket")
-            if connection is not None:
-                with suppress(OSError, ValueError):  # the client has closed the socket already
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
+            reset_connection(transport)
         else:
             transport.close()
         # An application that returns without a response makes uvicorn send 500; wait until the connection is gone.
         await client_gone(self.receive)
+
+
+def reset_connection(transport: asyncio.Transport) -> None:
+    """Reset a connection: its peer sees an error, and never the unsent bytes."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError, ValueError):  # the peer has closed the socket already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def stamp(scope: Scope, moment: float) -> None:

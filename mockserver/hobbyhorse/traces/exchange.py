@@ -18,7 +18,7 @@ Headers = tuple[tuple[str, str], ...]
 RawHeaders = Iterable[tuple[bytes, bytes]]
 SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-auth-token"}
-    | {"x-mock-control-key"}
+    | {"x-mock-control-key", "x-mock-admin-key"}
 )
 """Headers whose values are never shown; a contract may name more."""
 

@@ -2,9 +2,9 @@
 
 No question about a job or a tally takes longer because the world has more jobs. Three decisions make that so:
 
-* Tallies change when a job begins and when it ends, not when they are read. No task waits for the ends: `settle`
-  accounts for the jobs that have ended by now, and every reader of a tally calls it first. A job that is due is
-  checked once: it has ended, or ends later, or waits for its pictures, or is stuck.
+* Tallies change when a job begins, reaches a stage, and ends, not when they are read. No task waits for that: `settle`
+  accounts for the jobs that have reached another stage by now, and every reader of a tally calls it first. A job that
+  is due is checked once for each stage: it has ended, or goes on later, or waits for its pictures, or is stuck.
 * A job has a number, its position. A list is a slice of numbers, also that of one provider or of one stage.
 * A job that ended is packed into bytes, except the newest ones: it takes less memory, and the garbage collector does
   not visit it. It is unpacked on access.
@@ -89,7 +89,7 @@ class JobTable(Mapping[str, Job]):
         self._packer = Packer()
         self._unpacked: deque[int] = deque()
         self._open: dict[int, Job] = {}
-        # The planned ends of open jobs, and the jobs whose planned end has passed while their pictures are checked.
+        # The next change of each open job, and the jobs whose end has passed while their pictures are checked.
         self._planned: list[tuple[float, int]] = []
         self._held: set[int] = set()
         self._orders: dict[bytes, int | Repeats] = {}
@@ -98,6 +98,8 @@ class JobTable(Mapping[str, Job]):
         self._lost_before = 0
         self._duplicates = 0
         self._spent = self._reserved = Decimal(0)
+        # The number of kept jobs by provider and stage.
+        self._stages: dict[tuple[str, str], int] = defaultdict(int)
 
     def add(self, job: Job) -> None:
         """Add a job that was just submitted, and give it its number."""
@@ -109,7 +111,9 @@ class JobTable(Mapping[str, Job]):
         self._index.add(job.contract.key, job.id, self)
         self._open[number] = job
         self._reserved += job.cost
-        heappush(self._planned, (job.finished, number))
+        job.counted = job.timeline[0][1]
+        self._stages[job.contract.key, job.counted] += 1
+        heappush(self._planned, (_next_change(job, job.created) or job.finished, number))
         order = _hash(job.contract.key, job.order)
         before = self._orders.get(order)
         if before is None:
@@ -155,6 +159,7 @@ class JobTable(Mapping[str, Job]):
             self._index.remove(job.contract.key, job.id, self)
             del self._jobs[job.id]
             self._forget_order(job)
+            self._stages[job.contract.key, job.timeline[-1][1]] -= 1
             self._ids[job.number - self._first_number] = None
         kept = next((at for at, name in enumerate(self._ids) if name is not None), len(self._ids))
         del self._ids[:kept]
@@ -182,27 +187,40 @@ class JobTable(Mapping[str, Job]):
         return found
 
     def plan(self, job: Job) -> None:
-        """Note that the end of a job has moved."""
+        """Note that the timeline of a job has changed."""
         if job.number in self._open:
-            heappush(self._planned, (job.finished, job.number))
+            # Due at once: its present stage may be another one, too.
+            heappush(self._planned, (float("-inf"), job.number))
 
-    def settle(self, now: float) -> None:
-        """Account for the jobs that have ended by now."""
+    def settle(self, now: float, most: int | None = None) -> bool:
+        """Account for the jobs that have reached another stage by now; return whether more than `most` have."""
         for number in [one for one in self._held if not self._open[one].held]:
             self._held.discard(number)
             heappush(self._planned, (self._open[number].finished, number))
         while self._planned and self._planned[0][0] <= now:
-            number = heappop(self._planned)[1]
-            job = self._open.get(number)
-            if job is None:
-                continue
-            if job.stage(now).terminal:
-                self._held.discard(number)
-                self._end(job, now)
-            elif job.ends and job.finished > now:
-                heappush(self._planned, (job.finished, number))
-            elif job.held:
-                self._held.add(number)
+            if most is not None:
+                most -= 1
+                if most < 0:
+                    return True
+            job = self._open.get(heappop(self._planned)[1])
+            if job is not None:
+                self._settle(job, now)
+        return False
+
+    def _settle(self, job: Job, now: float) -> None:
+        """Account for the present stage of a job, and plan its next change."""
+        number, stage = job.number, job.stage(now)
+        if stage.name != job.counted:
+            self._stages[job.contract.key, job.counted] -= 1
+            self._stages[job.contract.key, stage.name] += 1
+            job.counted = stage.name
+        if stage.terminal:
+            self._held.discard(number)
+            self._end(job, now)
+        elif (change := _next_change(job, now)) is not None:
+            heappush(self._planned, (change, number))
+        elif job.held:
+            self._held.add(number)
 
     def _end(self, job: Job, now: float) -> None:
         """Account for a job that has ended."""
@@ -277,6 +295,11 @@ class JobTable(Mapping[str, Job]):
         """Yield provider, stage, class of the stage, and the numbers of the jobs that ended so. Call `settle` first."""
         for (provider, stage, kind), numbers in self._by_end.items():
             yield provider, stage, kind, numbers
+
+    @property
+    def stages(self) -> Mapping[tuple[str, str], int]:
+        """The number of kept jobs by provider and stage. Call `settle` first."""
+        return self._stages
 
     @property
     def running(self) -> Mapping[int, Job]:
@@ -377,6 +400,11 @@ class Newest(Sequence[int]):
             return self._numbers[-1 - index]
         start, stop, _ = index.indices(len(self))
         return self._numbers[len(self) - stop : len(self) - start][::-1]
+
+
+def _next_change(job: Job, now: float) -> float | None:
+    """Return the next moment of a job's timeline, or None if it has none."""
+    return next((moment for moment, _ in job.timeline if moment > now), None)
 
 
 def count_before(numbers: Sequence[int], number: int | None) -> int:

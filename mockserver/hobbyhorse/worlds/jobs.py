@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from random import Random
@@ -37,6 +37,7 @@ class Job:
     that. It is `collected` when its end was shown, in a response or in an acknowledged callback. `submission` is None
     if the body is larger than MOST_KEPT. With limited workers, `begins` is the moment at which one takes it, and
     `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0.
+    `counted` is the stage in which its table counts it.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Job:
     begins: float = 0.0
     ahead: Callable[[float], int] | None = None
     number: int = 0
+    counted: str = field(default="", compare=False)
     _moved: asyncio.Event | None = None
 
     @property

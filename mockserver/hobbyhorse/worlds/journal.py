@@ -232,6 +232,11 @@ class Journal:
         self.total = self._bytes = 0
 
     @property
+    def kept_bytes(self) -> int:
+        """The bytes of the bodies that are kept."""
+        return self._bytes
+
+    @property
     def awaited(self) -> bool:
         """Whether a request waits for the next exchange."""
         return bool(self._waiters)

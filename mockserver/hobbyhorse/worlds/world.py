@@ -78,8 +78,14 @@ class World:
     """The number of jobs from which the oldest ended ones are forgotten; None for no bound."""
     on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
     """Called with the jobs that the world has forgotten."""
+    ids: Random | None = None
+    """The generator of ids, if those of another run with the same seed must differ."""
     used: int = field(default_factory=next_number)
     """The number of the last request of this world; an idle world with the lowest one is forgotten first."""
+    used_at: float = field(default_factory=time.time)
+    """The moment of the last request on the clients' clock, which is real time on a shared server."""
+    label: str | None = None
+    """A name by which people recognize it."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -92,9 +98,16 @@ class World:
         self.connections = {connection, *(one for one in self.connections if not one.is_closing())}
         return len(self.connections)
 
+    def new_id(self, form: str, now: float) -> str:
+        """Return a new id in one of `ID_FORMS`."""
+        # Drawn from the seed in any case, so that everything after it, such as a stage's duration, is the same.
+        seeded = ID_FORMS[form](self.random, now)
+        return seeded if self.ids is None else ID_FORMS[form](self.ids, now)
+
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
-        entry = Entry(self.clock.now(), dated=self.clients_now())
+        self.used_at = now = self.clients_now()
+        entry = Entry(self.clock.now(), dated=now)
         self.used = entry.number
         return entry
 
@@ -135,7 +148,7 @@ class World:
     def submit(self, contract: Contract, order: Order, active: ActiveScenario | None = None) -> Job:
         """Create and return the job of an order, under an active scenario if given."""
         now = self.clock.now()
-        job_id = contract.job_id_prefix + ID_FORMS[contract.job_id_form](self.random, now)
+        job_id = contract.job_id_prefix + self.new_id(contract.job_id_form, now)
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
         ending = self.endings.popleft() if self.endings else None
         # A scenario draws from its own generator: arming one must not change the ids of later jobs.
@@ -277,7 +290,8 @@ class World:
         """Return a provider's job by id, or None."""
         # The jobs of all providers share one world; to a provider, the job of another one is unknown.
         job = self.jobs.get(job_id)
-        return job if job is not None and job.contract is contract else None
+        # By key, because the contract may have been read again since the submission.
+        return job if job is not None and job.contract.key == contract.key else None
 
 
 def _start_of(job: Job) -> int:
@@ -299,7 +313,8 @@ def _shifted(job: Job, seconds: float) -> Timeline:
 class Worlds:
     """The worlds by API key. A new key opens a new world, unless `accepted` lists the only allowed keys.
 
-    If `closed`, requests open no world: only keys with an existing world are accepted.
+    If `closed`, requests open no world: only keys with an existing world are accepted. `run` differs in each run of a
+    server that must never make an id twice; None leaves the ids to the seed.
     """
 
     def __init__(
@@ -313,8 +328,9 @@ class Worlds:
         closed: bool = False,
         keep_worlds: int | None = None,
         keep_jobs: int | None = None,
+        run: str | None = None,
     ) -> None:
-        self._closed = closed
+        self._closed, self._run = closed, run
         self._keep_worlds, self._keep_jobs = keep_worlds, keep_jobs
         self.on_full: Callable[[World], None] = self.drop
         """Called with each world that is forgotten because there are too many; it must drop the world."""
@@ -394,6 +410,9 @@ class Worlds:
         world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
         world.initial = (self._pace, self._limits)
         world.keep_jobs = self._keep_jobs
+        if self._run is not None:
+            # With a number, because a world that was forgotten may be opened again.
+            world.ids = Random(f"{self._run}:{key}:{next_number()}")
         world.on_forget = lambda world, jobs: self.on_forget(world, jobs)
         # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)

@@ -115,7 +115,6 @@ def test_a_refused_connection_is_one_line_and_exit_status_1(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "Missing argument"),
         (["nonsense"], "'nonsense' is not a server URL; allowed: http:// or https:// and a host"),
         (["ftp://x"], "'ftp://x' is not a server URL"),
         (["http://"], "'http://' is not a server URL"),
@@ -130,6 +129,15 @@ def test_a_mistake_in_the_options_is_one_line_and_exit_status_2(arguments: list[
     assert (done.status, done.out) == (2, "")
     (line,) = done.err.splitlines()
     assert words in line
+
+
+def test_without_a_url_the_server_of_this_machine_is_checked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MockServer() as server:
+        monkeypatch.setenv("HOBBYHORSE_SERVE_PORT", server.url.rpartition(":")[2])
+        assert run("health") == Done(0, f"{server.url}: ok\n", "")
+    monkeypatch.setattr("hobbyhorse.cli.commands.health.failure", lambda url, timeout: f"asked {url}")
+    monkeypatch.delenv("HOBBYHORSE_SERVE_PORT")
+    assert "asked http://127.0.0.1:8000" in run("health").err
 
 
 def test_health_imports_little() -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
+import shutil
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_group
 
+from hobbyhorse.cli.main import app
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.control.access import Team
+from hobbyhorse.server.reloading.watch import ReloadError
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.limits import Limits
-from tests.conftest import CONTRACTS, Run
+from tests.conftest import CONTRACTS, ROOT, Run
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,14 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
     def served(*arguments: object) -> Served:
         found: list[Options] = []
 
-        def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
+        def serve(fake: Fake, bound: socket.socket, ready: Callable[[str], None]) -> None:
             with bound:
-                banner("http://127.0.0.1:1")
+                ready("http://127.0.0.1:1")
             found.append(fake.options)
 
         monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)
         done = run("serve", "--port", 0, *arguments)
-        assert (done.status, done.out) == (0, "")
+        assert (done.status, len(done.out.splitlines())) == (0, 1)
         return Served(found[0], done.err)
 
     return served
@@ -48,11 +58,23 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
 def test_limits_are_off_by_default(served: Callable[..., Served]) -> None:
     assert served().options.limits == Limits()
     found = served(
-        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--workers", 2, "--rivals", 4, "--balance", "1.40")
+        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--provider-workers", 2),
+        *("--rivals", 4, "--balance", "1.40"),
     )
     assert found.options.limits == Limits(
         requests_per_second=2.5, concurrent_jobs=3, workers=2, rivals=4, balance=Decimal("1.40")
     )
+
+
+def test_the_old_name_of_the_provider_workers_works_and_is_not_shown(served: Callable[..., Served], run: Run) -> None:
+    assert served("--workers", 2).options.limits == served("--provider-workers", 2).options.limits == Limits(workers=2)
+    assert "--workers" not in run("serve", "--help").out
+
+
+def test_each_run_has_a_name_of_its_own(served: Callable[..., Served]) -> None:
+    runs = {served("--seed", 5).options.run for _ in range(2)}
+    assert len(runs) == 2
+    assert None not in runs
 
 
 def test_worlds_and_jobs_have_bounds_by_default(served: Callable[..., Served]) -> None:
@@ -98,6 +120,105 @@ def test_the_control_key_comes_from_the_environment_or_a_file(
             file.write_bytes(content)
         done = run("serve", "--port", 0, "--control-key-file", file)
         assert (done.status, words in done.err, len(done.err.splitlines())) == (2, True, 1), done.err
+
+
+def command_of_serve() -> Any:
+    group = get_group(app)
+    _, command, _ = group.resolve_command(group.make_context("hobbyhorse", ["serve"]), ["serve"])
+    return command
+
+
+COMMAND = command_of_serve()
+OPTIONS = [(name, option) for option in COMMAND.params for name in option.opts if name.startswith("--")]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_variable_sets_each_option_as_the_command_line_does(
+    name: str, option: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {"int": "7", "integer range": "7", "int range": "7", "float": "2.5"}.get(option.type.name, "a-text")
+    words = [name] if option.is_flag else [name, value]
+    wanted = COMMAND.make_context("serve", words).params
+    assert wanted != COMMAND.make_context("serve", []).params
+    monkeypatch.setenv(f"HOBBYHORSE_SERVE_{name[2:].replace('-', '_').upper()}", "true" if option.is_flag else value)
+    assert COMMAND.make_context("serve", []).params == wanted
+
+
+def test_a_variable_of_a_repeatable_option_has_several_values(
+    served: Callable[..., Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a b").mkdir()
+    monkeypatch.setenv("HOBBYHORSE_SERVE_API_KEY", "one two")
+    monkeypatch.setenv("HOBBYHORSE_SERVE_SCENARIOS", f"{tmp_path}:{tmp_path / 'a b'}")
+    options = served().options
+    assert options.api_keys == {"one", "two"}
+    assert options.scenarios == (tmp_path, tmp_path / "a b")
+
+
+def test_a_log_or_spans_put_observers_around_the_server_and_by_default_there_are_none(
+    served: Callable[..., Served], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("hobbyhorse")
+    before = [*logger.handlers], logger.level, logger.propagate
+    assert served().options.observe is None
+    try:
+        assert served("--otel").options.observe is not None
+        assert served("--log-level", "debug").options.observe is not None
+        (line,) = served("--log", "json").err.splitlines()
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = before
+    assert json.loads(line)["url"] == "http://127.0.0.1:1"
+    for option, allowed in (("--log", "text, json"), ("--log-level", "debug, info, warning, error")):
+        done = run("serve", "--port", 0, option, "xml")
+        assert (done.status, done.err) == (2, f"hobbyhorse: {option} is 'xml'; allowed: {allowed}\n")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    done = run("serve", "--port", 0, "--otel")
+    assert (done.status, "OTEL_TRACES_EXPORTER is 'zipkin'" in done.err) == (2, True)
+    monkeypatch.setitem(sys.modules, "hobbyhorse.server.observing.spans", None)
+    done = run("serve", "--port", 0, "--otel")
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
+    assert "--otel needs an extra: pip install 'hobbyhorse[otel]'" in done.err
+
+
+def test_a_watch_reads_the_contracts_as_the_start_does(served: Callable[..., Served], tmp_path: Path) -> None:
+    assert served().options.watch is None
+    shutil.copytree(ROOT / "contracts" / CONTRACTS[0].key, tmp_path / CONTRACTS[0].key)
+    options = served("--contracts", tmp_path, "--watch").options
+    assert options.watch is not None
+    contracts, _ = options.watch(Fake(options=options)).sources
+    assert contracts.folders == (tmp_path,)
+    assert [contract.key for contract in contracts.read()] == [CONTRACTS[0].key]
+    lifecycle = tmp_path / CONTRACTS[0].key / "lifecycle.json"
+    lifecycle.write_text(lifecycle.read_text().replace('"class": "success"', '"class": "wrong"'))
+    with pytest.raises(ReloadError, match=re.escape(str(lifecycle))):
+        contracts.read()
+    own, _ = served("--watch").options.watch(Fake()).sources  # type: ignore[misc]
+    assert own.folders == (ROOT / "contracts",)
+
+
+def test_a_mistake_in_a_variable_is_one_line_and_exit_status_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOBBYHORSE_SERVE_PORT", "tcp://10.0.0.1:8000")
+    done = run("serve")
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "'--port'" in done.err
+
+
+def test_the_admin_key_and_the_teams_reach_the_server(
+    served: Callable[..., Served], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "teams.json"
+    file.write_text('{"a secret": {"name": "team-a", "prefix": "a-"}}')
+    found = served("--host", "0.0.0.0", "--control-keys", file, "--admin-key", "another secret")
+    assert found.options.teams == {"a secret": Team("team-a", "a-")}
+    assert found.options.admin_key == "another secret"
+    assert "control plane" not in found.err
+    monkeypatch.setenv("HOBBYHORSE_ADMIN_KEY", "of the environment")
+    assert served().options.admin_key == "of the environment"
+    both = run("serve", "--port", 0, "--control-keys", file, "--control-key", "a secret")
+    assert (both.status, "also the key of a team" in both.err, "a secret" in both.err) == (2, True, False)
+    file.write_text("{}")
+    done = run("serve", "--port", 0, "--control-keys", file)
+    assert (done.status, "--control-keys" in done.err, len(done.err.splitlines())) == (2, True, 1)
 
 
 def test_origins_of_pages_reach_the_server(served: Callable[..., Served], run: Run) -> None:
@@ -192,7 +313,7 @@ def test_the_server_judges_a_client_when_asked_to(served: Callable[..., Served])
 
 def test_the_options_are_in_panels(run: Run) -> None:
     told = run("serve", "--help").out
-    panels = ["Network", "Time", "Contracts", "Media", "Control", "Limits"]
+    panels = ["Network", "Time", "Contracts", "Media", "Control", "Limits", "Observing"]
     assert [line.split()[1] for line in told.splitlines() if line.startswith("╭")] == ["Options", *panels]
     assert told.index("Network") < told.index("--port") < told.index("Time") < told.index("--pace")
 
@@ -203,14 +324,16 @@ def test_the_options_are_in_panels(run: Run) -> None:
         (["--requests-per-second", "0"], "--requests-per-second is 0.0; allowed: a number greater than 0"),
         (["--requests-per-second", "nan"], "--requests-per-second is nan; "),
         (["--concurrent-jobs=-1"], "--concurrent-jobs is -1; allowed: "),
-        (["--workers", "0"], "--workers is 0; allowed: "),
-        (["--workers", "1.5"], "'--workers'"),
+        (["--provider-workers", "0"], "--provider-workers is 0; allowed: "),
+        (["--provider-workers", "1.5"], "'--provider-workers'"),
+        (["--provider-workers", "1", "--workers", "1"], "--workers is the old name of --provider-workers; "),
         (["--rivals=-1"], "--rivals is -1; allowed: "),
         (["--balance", "much"], "--balance is 'much'; allowed: a sum in USD, such as 2.50"),
         (["--balance=-1"], "--balance is -1; allowed: "),
         (["--balance", "nan"], "--balance is NaN; allowed: "),
         (["--clock", "sundial"], "--clock is 'sundial'; allowed: real, manual"),
         (["--clock", "manual", "--speed", "2"], "--speed is 2.0, but a manual clock does not run"),
+        (["--admin-key", " secret"], "--admin-key cannot be sent"),
         (["--control-key", ""], "--control-key cannot be sent"),
         (["--control-key", " secret"], "--control-key cannot be sent"),
         (["--control-key", "se\ncret"], "--control-key cannot be sent"),

@@ -16,13 +16,10 @@ from openapi_spec_validator import validate
 
 from hobbyhorse.contract.generate import values
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.server.control.app import (
-    MOST_BODY,
-    ControlPlane,
-)
-from hobbyhorse.server.control.handlers import HANDLERS
+from hobbyhorse.server.control.app import HANDLERS, MOST_BODY, ControlPlane
 from tests.conftest import CONTRACTS, ROOT
 from tests.server.control.plane import (
+    ADMIN,
     BODIES,
     OPEN,
     OPERATIONS,
@@ -61,8 +58,12 @@ async def test_every_route_stands_in_the_document_and_the_other_way_round() -> N
 
 async def test_health_version_and_document_need_no_key() -> None:
     plane = Plane(api_keys=frozenset({"another"}))
-    assert {path for _, path in OPEN} == {"/_mock/health", "/_mock/version", "/_mock/openapi.json"}
+    paths = {"/_mock/health", "/_mock/version", "/_mock/openapi.json", "/_mock/metrics"}
+    assert {path for _, path in OPEN} == paths
+    assert (await plane.request("GET", "/metrics", key=None)).status == 200
     for method, path in OPEN:
+        if path == "/_mock/metrics":
+            continue
         await plane.ok(method, concrete(path), key=None)
     assert await plane.ok("GET", "/health", key=None) == {"status": "ok"}
     assert (await plane.request("HEAD", "/health", key=None)).status == 200
@@ -79,10 +80,11 @@ async def test_a_page_of_another_origin_gets_403_from_every_route(method: str, p
         error = await plane.refused(403, method, concrete(path), {}, headers={"origin": origin})
         assert error["code"] == "foreign_origin"
     assert await state(plane) == before
-    assert (await plane.request(method, concrete(path), headers={"origin": "http://localhost"})).status != 403
+    if (method, path) not in ADMIN:
+        assert (await plane.request(method, concrete(path), headers={"origin": "http://localhost"})).status != 403
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route not in ADMIN])
 async def test_the_control_key_is_required_on_every_route_but_health(method: str, path: str) -> None:
     plane = Plane(control_key="the key", loopback=False)
     right = {"x-mock-control-key": "the key"}
@@ -99,7 +101,7 @@ async def test_the_control_key_is_required_on_every_route_but_health(method: str
     assert health or "--control-key" in reply.json["error"]["hint"]
 
 
-@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route not in OPEN])
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route not in (*OPEN, *ADMIN)])
 async def test_a_world_is_named_by_a_key_that_is_accepted(method: str, path: str) -> None:
     plane = Plane(api_keys=frozenset({KEY}))
     worlds = plane.mock.fake.worlds
@@ -113,13 +115,13 @@ async def test_a_world_is_named_by_a_key_that_is_accepted(method: str, path: str
 
 
 async def test_an_unknown_path_or_method_is_refused() -> None:
-    plane = Plane()
+    plane = Plane(admin_key="admin")
     assert (await plane.refused(404, "GET", "/nothing"))["code"] == "unknown_path"
     assert (await plane.refused(404, "GET", "/"))["code"] == "unknown_path"
     assert (await plane.refused(404, "GET", ""))["code"] == "unknown_path"
     assert (await plane.refused(404, "GET", "/jobs/"))["code"] == "unknown_path"
     for path, methods in OPERATIONS.items():
-        reply = await plane.request("OPTIONS", concrete(path))
+        reply = await plane.request("OPTIONS", concrete(path), headers={"x-mock-admin-key": "admin"})
         assert reply.status == 405
         assert {*reply.headers["allow"].split(", ")} - {"HEAD"} == set(methods)
 
@@ -139,9 +141,10 @@ async def test_a_key_is_found_and_redacted_wherever_a_contract_has_it(one: Contr
 
 
 async def test_an_unknown_query_parameter_is_refused_everywhere() -> None:
-    plane = Plane()
+    plane = Plane(admin_key="admin")
     for method, path in ROUTES:
-        error = await plane.refused(422, method, f"{concrete(path)}?colour=red")
+        headers = {"x-mock-admin-key": "admin"}
+        error = await plane.refused(422, method, f"{concrete(path)}?colour=red", headers=headers)
         assert error["code"] == "invalid_query"
 
 

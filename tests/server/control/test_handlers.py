@@ -475,12 +475,16 @@ async def test_settings_are_shown_and_changed(one: Contract) -> None:
     assert before["pace"] == "realistic"
     assert set(before["limits"].values()) == {None, 0}
     changed = await plane.ok("PATCH", "/settings", {"pace": "instant", "limits": {"balance": 0.1, "workers": 2.0}})
-    assert changed == {"pace": "instant", "limits": {**before["limits"], "balance": 0.1, "workers": 2}}
+    limits = {**before["limits"], "balance": 0.1, "workers": 2}
+    assert changed == {"pace": "instant", "limits": limits, "label": None}
+    assert (await plane.ok("PATCH", "/settings", {"label": "blue"}))["label"] == "blue"
+    assert (await plane.ok("PATCH", "/settings", {"pace": "instant"}))["label"] == "blue"
+    assert (await plane.ok("PATCH", "/settings", {"label": None}))["label"] is None
     assert plane.mock.world.limits.balance == Decimal("0.1")
     assert await plane.ok("GET", "/settings") == changed
     assert await plane.ok("GET", "/settings", key="another") == before
     restored = await plane.ok("PATCH", "/settings", {"limits": {"balance": None, "workers": None}})
-    assert restored == {"pace": "instant", "limits": before["limits"]}
+    assert restored == {"pace": "instant", "limits": before["limits"], "label": None}
     for body in ({"pace": "slow"}, {"limits": {"workers": 1.5}}, {"limits": {"colour": 1}}, {"limits": None}):
         await plane.refused(422, "PATCH", "/settings", body)
     assert await plane.ok("GET", "/settings") == restored

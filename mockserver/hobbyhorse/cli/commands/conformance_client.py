@@ -17,13 +17,13 @@ from hobbyhorse.cli.client_runner import (
     PythonOption,
     ResumeOption,
     SpeedOption,
+    VirtualOption,
     open_runner,
     option_names,
     replay_options,
     warn_of_misplaced_options,
 )
 from hobbyhorse.cli.client_verdicts import show_result, written
-from hobbyhorse.cli.command_mode import VirtualOption
 from hobbyhorse.cli.interruption import stoppable
 from hobbyhorse.cli.options import (
     BaselineOption,

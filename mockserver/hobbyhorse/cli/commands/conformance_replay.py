@@ -18,11 +18,11 @@ from hobbyhorse.cli.client_runner import (
     PythonOption,
     ResumeOption,
     SpeedOption,
+    VirtualOption,
     open_runner,
     option_names,
     warn_of_misplaced_options,
 )
-from hobbyhorse.cli.command_mode import VirtualOption
 from hobbyhorse.cli.interruption import stoppable
 from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, providers_of
 from hobbyhorse.cli.rule_options import AllowNotObservedOption

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import re
+import logging
+import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,27 +19,41 @@ from hobbyhorse.cli.listening import is_loopback, listen
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.clock.clock import ManualClock, RealClock
+from hobbyhorse.contract.folder import ContractError, data_directory
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, misfits
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.control.access import origin_of
+from hobbyhorse.server.control.access import Team, origin_of
+from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
-from hobbyhorse.server.run import serve
+from hobbyhorse.server.reloading.sources import watch_of
+from hobbyhorse.server.reloading.watch import ReloadError, Watch
+from hobbyhorse.server.run import announce, serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
 if TYPE_CHECKING:  # the server does not need traces to start, see _judge
+    from hobbyhorse.server.observing.observed import Observed
     from hobbyhorse.traces.trace import Trace
 
+# The prefix of the variables that set options, see `command_group`.
+ENVIRONMENT = "HOBBYHORSE_SERVE"
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+OBSERVING = "Observing"
+# The values of --log and --log-level; `observing.log` has them too, but is not imported at each start.
+FORMS, LEVELS = ("text", "json"), ("debug", "info", "warning", "error")
 
 # 100,000 worlds took 1.1 GB; a shared server of twelve teams has some hundred keys a day.
 KEEP_WORLDS = 10_000
 # More than a load test makes in an hour; as many take 140 MB.
 KEEP_JOBS = 100_000
+# The limits whose options have other names.
+OPTIONS = {"workers": "--provider-workers"}
+# Two runs never draw the same: as many bytes as a UUID has.
+RUN_BYTES = 16
 # A clock at this speed passes 30 years per second. The bound excludes inf, for which no time can be computed.
 SPEED_BOUND = 1e9
 
@@ -95,6 +111,12 @@ def command(
     strict: Annotated[
         bool, typer.Option(help="Validate every response against the contract.", rich_help_panel=CONTRACTS)
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Read contracts and scenarios again when their files change.", rich_help_panel=CONTRACTS
+        ),
+    ] = False,
     fetch_from: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,6 +151,25 @@ def command(
             metavar="FILE", help="Read the control key from FILE, such as a mounted secret.", rich_help_panel=CONTROL
         ),
     ] = None,
+    control_keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Give each team a control key for its own worlds: JSON, "
+            '{KEY: {"name": "team-a", "prefix": "a-"}}; its API keys begin with the prefix.',
+            rich_help_panel=CONTROL,
+        ),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="HOBBYHORSE_ADMIN_KEY",
+            show_envvar=False,
+            help="Let requests with KEY in X-Mock-Admin-Key list and forget worlds; also HOBBYHORSE_ADMIN_KEY.",
+            rich_help_panel=CONTROL,
+        ),
+    ] = None,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,9 +186,10 @@ def command(
         int | None,
         typer.Option(metavar="N", help="Refuse a key's submissions while N of its jobs run.", rich_help_panel=LIMITS),
     ] = None,
-    workers: Annotated[
+    provider_workers: Annotated[
         int | None, typer.Option(metavar="N", help="Process N jobs of a key concurrently.", rich_help_panel=LIMITS)
     ] = None,
+    workers: Annotated[int | None, typer.Option(hidden=True)] = None,  # the old name of --provider-workers
     rivals: Annotated[
         int, typer.Option(metavar="N", help="Simulate N jobs of other customers in the queue.", rich_help_panel=LIMITS)
     ] = 0,
@@ -173,17 +215,37 @@ def command(
         str | None,
         typer.Option(metavar="USD", help="Refuse a key's submissions beyond this sum.", rich_help_panel=LIMITS),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(FORMS), help="Log to stderr in this form; by default text.", rich_help_panel=OBSERVING
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(LEVELS),
+            help="Log records from this level on; debug: one line for each request. By default info.",
+            rich_help_panel=OBSERVING,
+        ),
+    ] = None,
+    otel: Annotated[
+        bool,
+        typer.Option(
+            "--otel",
+            help="Send a span of each request to OpenTelemetry; needs hobbyhorse[otel].",
+            rich_help_panel=OBSERVING,
+        ),
+    ] = False,
 ) -> None:
-    """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
+    """Serve every provider: one JSON line on stdout when ready, everything else on stderr.
+
+    A variable can set each option, such as HOBBYHORSE_SERVE_PUBLIC_URL for --public-url. In a repeatable one, spaces
+    separate values, and colons separate paths.
+    """
+    observe = _observers(log, log_level, otel)
     # The port is bound after every check, so that a mistake in the options is reported even if the port is in use.
-    if pace not in PACES:
-        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
-    if not 0 < speed < SPEED_BOUND:
-        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
-    if clock not in ("real", "manual"):
-        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
-    if clock == "manual" and speed != 1:
-        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
+    _check_time(pace, clock, speed)
     if public_url is not None and split(public_url) is None:
         raise UsageError(f"--public-url is {public_url!r}; allowed: http:// or https:// and a host")
     if cache is not None and cache.exists() and not cache.is_dir():
@@ -191,16 +253,14 @@ def command(
     if any(not key.strip() for key in api_key or ()):
         raise UsageError("--api-key is blank; allowed: at least one character that is not a space")
     control_key = _control_key(control_key, control_key_file)
-    if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
-        # Without the value: the key is a secret, and messages end up in logs.
-        raise UsageError(
-            "--control-key cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
-        )
+    _check_sendable("--control-key", control_key)
+    _check_sendable("--admin-key", admin_key)
+    teams = _teams(control_keys, control_key)
     _check_origins(allow_origin or ())
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
-        workers=workers,
+        workers=_one_of(provider_workers, workers),
         rivals=rivals,
         balance=_usd(balance),
     )
@@ -223,16 +283,70 @@ def command(
         cache_bytes=cache_size << 20,
         scenarios=tuple(scenarios or ()),
         control_key=control_key,
+        admin_key=admin_key,
+        teams=teams,
         allow_origins=frozenset(origin.lower() for origin in allow_origin or ()),
         loopback=is_loopback(bound),
         limits=limits,
         keep_worlds=keep_worlds,
         keep_jobs=keep_jobs,
+        run=os.urandom(RUN_BYTES).hex(),
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
         judge=_judge,
+        observe=observe,
+        watch=_watch_of(contracts, variant or ()) if watch else None,
     )
-    control_is_off = control_key is None and not options.loopback
-    serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off))
+    control_is_off = control_key is None and not teams and not options.loopback
+    banner = _log_banner if log == "json" else _print_banner
+
+    def ready(url: str) -> None:
+        announce(url)
+        banner(url, loaded, control_is_off)
+
+    serve(Fake(loaded, options), bound, ready)
+
+
+def _observers(form: str | None, level: str | None, spans: bool) -> Callable[[Fake], Observed] | None:
+    """Return the observers that the options name, or None. Raises UsageError."""
+    for option, value, allowed in (("--log", form, FORMS), ("--log-level", level, LEVELS)):
+        if value is not None and value not in allowed:
+            raise UsageError(f"{option} is {value!r}; allowed: {', '.join(allowed)}")
+    if form is None and level is None and not spans:
+        return None
+    from hobbyhorse.server.observing.start import observe  # noqa: PLC0415 - 4 ms at each start, for these options alone
+
+    try:
+        return observe(form, level, spans)
+    except ImportError as error:
+        raise UsageError(f"--otel needs an extra: pip install 'hobbyhorse[otel]' ({error})") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _watch_of(directory: Path | None, variants: Sequence[str]) -> Callable[[Fake], Watch]:
+    """Return a function that watches the contracts of a directory, or the project's, and the scenarios of a server."""
+    # By its name, so that the project's contracts are checked too: whoever watches them changes them.
+    chosen = directory or data_directory("contracts")
+
+    def read() -> list[Contract]:
+        try:
+            return load_contracts(chosen, variants)
+        except (UsageError, ContractError) as error:
+            raise ReloadError(str(error)) from None
+
+    return partial(watch_of, contracts=chosen, read_contracts=read, report=complain)
+
+
+def _check_time(pace: str, clock: str, speed: float) -> None:
+    """Check the options of the panel `Time`. Raises UsageError."""
+    if pace not in PACES:
+        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
+    if not 0 < speed < SPEED_BOUND:
+        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
+    if clock not in ("real", "manual"):
+        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
+    if clock == "manual" and speed != 1:
+        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
@@ -254,6 +368,28 @@ def _control_key(given: str | None, file: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"--control-key-file: {str(file)!r} cannot be read: {reason}") from None
+
+
+def _check_sendable(option: str, key: str | None) -> None:
+    """Check that a header can carry a key. Raises UsageError."""
+    if key is not None and SENDABLE.fullmatch(key) is None:
+        # Without the value: the key is a secret, and messages end up in logs.
+        raise UsageError(
+            f"{option} cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
+        )
+
+
+def _teams(file: Path | None, control_key: str | None) -> Mapping[str, Team]:
+    """Return the teams of a file by control key. Raises UsageError."""
+    if file is None:
+        return {}
+    try:
+        teams = read_teams(file)
+    except TeamsError as error:
+        raise UsageError(f"--control-keys: {str(file)!r} {error}") from None
+    if control_key in teams:
+        raise UsageError("--control-key is also the key of a team; allowed: a key of its own, for all worlds")
+    return teams
 
 
 def _check_origins(origins: Sequence[str]) -> None:
@@ -300,11 +436,18 @@ def _usd(text: str | None) -> Decimal | None:
         raise UsageError(f"--balance is {text!r}; allowed: a sum in USD, such as 2.50") from None
 
 
+def _one_of(new: int | None, old: int | None) -> int | None:
+    """Return the number of provider workers, given by the new or the old name. Raises UsageError."""
+    if new is not None and old is not None:
+        raise UsageError("--workers is the old name of --provider-workers; give one of them")
+    return old if new is None else new
+
+
 def _limits(**values: Any) -> Limits:
     """Return the limits after checking each value. Raises UsageError."""
     for name, (allows, allowed) in RULES.items():
         if not allows(values[name]):
-            option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
+            option, kind = OPTIONS.get(name, f"--{name.replace('_', '-')}"), allowed.removesuffix(", or null")
             raise UsageError(f"{option} is {values[name]}; allowed: {kind}")
     return Limits(**values)
 
@@ -316,6 +459,15 @@ def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contrac
         if all(reasons):
             # Not an error: the other scenarios can be armed.
             complain(f"the scenario {scenario.name!r} applies to no provider: {reasons[0][0]}")
+
+
+def _log_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:
+    fields = {
+        "url": url,
+        "providers": [contract.key for contract in contracts],
+        "control": "off" if control_is_off else "on",
+    }
+    logging.getLogger("hobbyhorse").info("ready", extra={"fields": fields})
 
 
 def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:

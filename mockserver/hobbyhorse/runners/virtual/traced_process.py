@@ -45,9 +45,9 @@ class Idle:
 class TracedProcess:
     """A program under the tracer.
 
-    `unsupported` names the calls that virtual time does not cover, `denied` the calls that the tracer has refused. `cut` is
-    the reason why the run was ended, if it was. `computed` are the nanoseconds that one thread has computed without a
-    pause, and `crept` the part of them with which time has passed.
+    `unsupported` names the calls that virtual time does not cover, `denied` the calls that the tracer has refused.
+    `cut` is the reason why the run was ended, if it was. `computed` are the nanoseconds that one thread has computed
+    without a pause, and `crept` the part of them with which time has passed.
     """
 
     def __init__(

@@ -23,8 +23,9 @@ from starlette.types import Receive, Scope, Send
 from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
 from hobbyhorse.contract.request import Refusal, read_body
 from hobbyhorse.contract.schemas import Schemas, address
-from hobbyhorse.server.control.access import AccessCheck
-from hobbyhorse.server.control.handlers import HANDLERS, ControlContext, ControlError, ControlRequest
+from hobbyhorse.server.control import admin, handlers
+from hobbyhorse.server.control.access import AccessCheck, Forbidden, Team
+from hobbyhorse.server.control.handlers import ControlContext, ControlError, ControlRequest, Handler
 from hobbyhorse.server.request import api_key, first_headers, header
 from hobbyhorse.worlds.journal import next_number
 from hobbyhorse.worlds.world import World
@@ -36,6 +37,10 @@ DOCUMENT = "control.openapi.json"
 MOST_BODY = 1024 * 1024
 SEE = "GET /_mock/openapi.json documents the allowed values"
 JSON_TYPE = "application/json"
+HEALTH_PATH, METRICS_PATH, ADMIN_PATH = "/_mock/health", "/_mock/metrics", "/_mock/worlds"
+# Where scrapers look if they are given only an address.
+USUAL_METRICS_PATH = "/metrics"
+HANDLERS: Mapping[str, Handler] = {**handlers.HANDLERS, **admin.HANDLERS}
 BEARER = ("header", "authorization", "bearer ")
 
 # 15 digits: every integer of that length is exact as a JSON number in any language.
@@ -112,7 +117,9 @@ class ControlPlane:
         """Serve one request that passes the access check."""
         # With an `app` in the scope, Starlette raises for a wrong method; without one it responds in plain text.
         scope = {**scope, "app": self}
-        forbidden = self._access.judge(scope["scheme"], scope["headers"], scope["path"] == "/_mock/health")
+        if scope["path"] == USUAL_METRICS_PATH:
+            scope["path"] = METRICS_PATH
+        forbidden = self._judge(scope)
         if forbidden is not None:
             return await _problem(403, forbidden.code, forbidden.message, forbidden.hint)(scope, receive, send)
         try:
@@ -122,6 +129,16 @@ class ControlPlane:
             message = f"{scope['path'][:200]} does not allow {scope['method'][:40]}"
             response = _problem(error.status_code, "wrong_method", message, f"allowed: {allowed}", error.headers)
             await response(scope, receive, send)
+
+    def _judge(self, scope: Scope) -> Forbidden | None:
+        """Return why a request is refused, or None."""
+        path, scheme, headers = scope["path"], scope["scheme"], scope["headers"]
+        if path == METRICS_PATH:
+            client = scope["client"][0] if scope.get("client") else None
+            return self._access.judge_metrics(scheme, headers, client)
+        if path == ADMIN_PATH or path.startswith(ADMIN_PATH + "/"):
+            return self._access.judge_admin(scheme, headers)
+        return self._access.judge(scheme, headers, path == HEALTH_PATH)
 
     async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = f"{scope['method'][:40]} {scope['path'][:200]} is not an operation of the control plane"
@@ -140,27 +157,33 @@ class ControlPlane:
 
     async def _handle(self, operation: ControlOperation, request: Request) -> Response:
         """Find the world, validate the request, run its handler."""
-        world = self._context.worlds.keyless if operation.open else self._world(request.scope)
+        team = self._access.team(request.scope["headers"])
+        world = self._context.worlds.keyless if operation.open else self._world(request.scope, team)
         query = self._query(operation, request.scope)
         body = await self._body(operation, request)
         if operation.id == "getDocument":
             return Response(self._document, media_type=JSON_TYPE)
-        control_request = ControlRequest(self._context, world, request.scope, request.path_params, query, body)
+        control_request = ControlRequest(self._context, world, request.scope, request.path_params, query, body, team)
         result = await HANDLERS[operation.id](control_request)
+        if isinstance(result, Response):
+            return result
         return Response(orjson.dumps(result), operation.status, media_type=JSON_TYPE)
 
-    def _world(self, scope: Scope) -> World:
+    def _world(self, scope: Scope, team: Team | None) -> World:
         """Return the world of the API key, which the client under test uses too."""
         key = api_key(self._security, first_headers(scope), scope["query_string"])
         if key is None:
             hint = "send the API key that the client uses: Authorization: Bearer KEY; each key has its own world"
             raise ControlError(401, "no_key", "the request names no world", hint)
+        if team is not None and not key.startswith(team.prefix):
+            message = f"the API key is not one of {team.name!r}"
+            raise ControlError(403, "foreign_key", message, f"use an API key that begins with {team.prefix!r}")
         world = self._context.worlds.of(key)
         if world is None:
             raise ControlError(
                 403, "key_refused", "the server does not accept this key", "start it with --api-key KEY to accept it"
             )
-        world.used = next_number()
+        world.used, world.used_at = next_number(), world.clients_now()
         return world
 
     def _query(self, operation: ControlOperation, scope: Scope) -> dict[str, Any]:

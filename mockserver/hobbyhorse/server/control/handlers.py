@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from starlette.responses import Response
 from starlette.types import Scope
 
 from hobbyhorse.contract.forms.nearest import Difference, Nearest, difference, nearest
@@ -19,6 +20,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
+from hobbyhorse.server.control.access import Team
 from hobbyhorse.server.request import header
 from hobbyhorse.server.worker.threads import WorldThreads
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
@@ -68,8 +70,14 @@ class ControlContext:
     callback_dispatcher: Callable[[], CallbackDispatcher]
     origin: Callable[[Scope], str]
     reset: Callable[[World, Collection[str]], None]
-    trace: Callable[[World, Contract, str], Trace]
+    trace: Callable[[World, Contract, str, bool], Trace]
+    forget: Callable[[World], None]
+    scrape: Callable[[str], Awaitable[tuple[bytes, str]]]
+    team_of: Callable[[str], Team | None]
+    """Finds the team of an API key."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    problems: Callable[[], Sequence[str]] = tuple
+    """Returns why contracts or scenarios are older than their files."""
     threads: WorldThreads = field(default_factory=WorldThreads)
 
     def contract(self, key: str | None) -> Contract | None:
@@ -91,6 +99,12 @@ class ControlRequest:
     names: Mapping[str, str]
     query: Mapping[str, Any]
     body: Mapping[str, Any]
+    team: Team | None = None
+
+    def trace(self, world: World, contract: Contract, base: str) -> Trace:
+        """Return the trace between a provider and the client, for a snapshot of the world."""
+        # A request without a key may come from any client, so that one team must not see it.
+        return self.context.trace(world, contract, base, self.team is None)
 
     async def compute(self, work: Callable[[World], Value]) -> Value:
         """Return the value of a computation over a snapshot of the world, which does not block the event loop."""
@@ -112,13 +126,20 @@ Handler = Callable[[ControlRequest], Awaitable[Any]]
 
 
 async def get_health(request: ControlRequest) -> Any:
-    """Report that the server is up."""
-    return {"status": "ok"}
+    """Report that the server is up, and which files it cannot use."""
+    problems = request.context.problems()
+    return {"status": "ok", **({"problems": problems} if problems else {})}
 
 
 async def get_version(request: ControlRequest) -> Any:
     """Report the version."""
     return {"name": "hobbyhorse", "version": version("hobbyhorse")}
+
+
+async def get_metrics(request: ControlRequest) -> Any:
+    """Return the metrics in the format of Prometheus."""
+    content, media_type = await request.context.scrape(header(request.scope["headers"], b"accept") or "")
+    return Response(content, media_type=None, headers={"content-type": media_type})
 
 
 async def reset(request: ControlRequest) -> Any:
@@ -614,7 +635,7 @@ async def get_ledger(request: ControlRequest) -> Any:
 async def get_trace(request: ControlRequest) -> Any:
     """Show the trace between a provider and the client."""
     contract, base = _traced(request)
-    return await request.compute(lambda world: to_json(request.context.trace(world, contract, base)))
+    return await request.compute(lambda world: to_json(request.trace(world, contract, base)))
 
 
 async def get_report(request: ControlRequest) -> Any:
@@ -624,7 +645,7 @@ async def get_report(request: ControlRequest) -> Any:
     if judge is None:
         hint = "start it with `hobbyhorse serve`, or as MockServer(judge=...); GET /_mock/trace shows the trace itself"
         raise ControlError(501, "no_judge", "the server was started without a judge", hint)
-    return await request.compute(lambda world: judge(contract, request.context.trace(world, contract, base)))
+    return await request.compute(lambda world: judge(contract, request.trace(world, contract, base)))
 
 
 def _traced(request: ControlRequest) -> tuple[Contract, str]:
@@ -638,7 +659,8 @@ def _traced(request: ControlRequest) -> tuple[Contract, str]:
 
 async def get_settings(request: ControlRequest) -> Any:
     """Show the settings of the world."""
-    return {"pace": request.world.pace, "limits": request.world.limits.to_json()}
+    world = request.world
+    return {"pace": world.pace, "limits": world.limits.to_json(), "label": world.label}
 
 
 async def patch_settings(request: ControlRequest) -> Any:
@@ -654,12 +676,14 @@ async def patch_settings(request: ControlRequest) -> Any:
             hint = "GET /_mock/openapi.json documents the allowed values"
             raise ControlError(422, "invalid_body", str(error), hint) from None
     request.world.pace = request.body.get("pace", request.world.pace)
+    request.world.label = request.body.get("label", request.world.label)
     return await get_settings(request)
 
 
 HANDLERS: Mapping[str, Handler] = {
     "getHealth": get_health,
     "getVersion": get_version,
+    "getMetrics": get_metrics,
     "reset": reset,
     "getClock": get_clock,
     "putClock": put_clock,
@@ -685,4 +709,4 @@ HANDLERS: Mapping[str, Handler] = {
     "getSettings": get_settings,
     "patchSettings": patch_settings,
 }
-"""By operationId of control.openapi.json, without `getDocument`, which needs no handler."""
+"""By operationId of control.openapi.json, without `getDocument` and the operations on all worlds."""

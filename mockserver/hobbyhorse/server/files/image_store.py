@@ -30,6 +30,7 @@ from hobbyhorse.server.files.image_sources import (
     split,
 )
 from hobbyhorse.server.files.large_bodies import spooled_name
+from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.worker.error import WorkerError
 from hobbyhorse.server.worker.pool import WorkerPool
 from hobbyhorse.server.worker.turns import Turns
@@ -44,6 +45,8 @@ MOST_REDIRECTS = 5
 MOST_FETCHES_OF_KEY = 4
 # Addresses of one host that are tried: two are usual, and they share the time of the fetch.
 MOST_ADDRESSES = 4
+STORED = "stored"
+"""The outcome of an image that is kept; that of any other is the code of its refusal."""
 # All that may stand in a URL; everything else in a redirect is encoded.
 URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%-._~"
 
@@ -51,11 +54,22 @@ URL_CHARACTERS = ":/?#[]@!$&'()*+,;=%-._~"
 class ImageStore:
     """The stored images of one server, by the hash of their bytes."""
 
-    def __init__(self, directory: Path, policy: FetchPolicy, workers: WorkerPool | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        policy: FetchPolicy,
+        workers: WorkerPool | None = None,
+        counters: Counters | None = None,
+    ) -> None:
         self._directory = directory
         self._policy = policy
         self._workers = workers or WorkerPool()
         self._turns = Turns()
+        self._counters = counters or Counters()
+        self.sizes: dict[str, int] = {}
+        """The bytes of each stored image, by its name."""
+        self.waiting = 0
+        """The images that are being fetched or checked, or await their turn."""
 
     async def take(
         self,
@@ -112,6 +126,21 @@ class ImageStore:
         return classify(url, self._policy, origin)
 
     async def _take(self, url: str, order: Order, origin: str, owner: str, file: Path | None) -> str:
+        """Store an image, and count it. Raises PictureError."""
+        self.waiting += 1
+        try:
+            name = await self._taken(url, order, origin, owner, file)
+        except PictureError as error:
+            self._counters.images[(error.code,)] += 1
+            raise
+        finally:
+            self.waiting -= 1
+        self._counters.images[(STORED,)] += 1
+        if name not in self.sizes:
+            self.sizes[name] = (self._directory / name.removeprefix(STORED_PREFIX)).stat().st_size
+        return name
+
+    async def _taken(self, url: str, order: Order, origin: str, owner: str, file: Path | None) -> str:
         source, limits = self._classify(url, origin), order.model.images
         most = limits.most_bytes if limits and limits.most_bytes else MOST_PICTURE_BYTES
         given: str | bytes | Path = url if file is None else file

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TypeVar
 
 from hobbyhorse.contract.request import Order
@@ -32,6 +33,7 @@ from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.files.image_store import ImageStore
 from hobbyhorse.server.files.large_bodies import BODY_SECONDS, ReadBody, read_large_body
 from hobbyhorse.server.files.scratch import ScratchDirectory
+from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.worker.error import WorkerError
 from hobbyhorse.server.worker.pool import WorkerPool
 from hobbyhorse.server.worker.turns import Turns
@@ -51,16 +53,24 @@ MOST_NAMES = 10_000
 class Renderer:
     """Renders the files of jobs on at most one thread per core, and stores the input images until it is closed."""
 
-    def __init__(self, cache: Cache, policy: FetchPolicy, plain: bool = False) -> None:
+    def __init__(
+        self, cache: Cache, policy: FetchPolicy, plain: bool = False, counters: Counters | None = None
+    ) -> None:
         self._image_directory = ScratchDirectory()
+        self._counters = counters or Counters()
         self.workers = WorkerPool()
-        self.image_store = ImageStore(self._image_directory.path, policy, self.workers)
+        self.image_store = ImageStore(self._image_directory.path, policy, self.workers, self._counters)
         self._turns = Turns()
         self._cache, self._plain = cache, plain
         # Threads, not processes: ffmpeg does the work in processes of its own, and worker processes decode pictures.
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
         self._rendering: dict[object, asyncio.Task[Path]] = {}
         self._names: dict[FileKey, str] = {}
+
+    @property
+    def waiting(self) -> int:
+        """The files that are being rendered or await their turn."""
+        return self._turns.users
 
     async def video(self, job: Job, owner: str = "") -> Path:
         """Return the job's MP4, rendering it on first use, in a turn of its owner. Raises VideoError."""
@@ -144,9 +154,14 @@ class Renderer:
     async def _render(self, spec: VideoSpec, name: str, make: Make, owner: str | None) -> Path:
         """Render a file; with an owner, its pictures come from a client, and a worker process decodes them."""
         path = self._cache.path(name)
-        if owner is not None:
-            spec = await self._composed(spec, owner)
-        await self._run(partial(self._make, make, spec, path))
+        began, outcome = perf_counter(), "failed"
+        try:
+            if owner is not None:
+                spec = await self._composed(spec, owner)
+            await self._run(partial(self._make, make, spec, path))
+            outcome = "rendered"
+        finally:
+            self._counters.render(path.suffix.removeprefix("."), outcome, perf_counter() - began)
         await self._run(self._cache.trim)
         return path
 

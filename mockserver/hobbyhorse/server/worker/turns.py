@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,6 +26,14 @@ class Turns:
 
     def __len__(self) -> int:
         return len(self._lanes)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(tuple(self._lanes))
+
+    @property
+    def users(self) -> int:
+        """How many have or await a turn of any name."""
+        return sum(lane.users for lane in self._lanes.values())
 
     def waiting(self, name: Hashable) -> int:
         """Return how many have or await a turn of a name."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from platform import machine, system
-from typing import Annotated
 
-import typer
-
-from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.conformance.client.cases import HAPPY
 from hobbyhorse.conformance.client.diagnosis import Fit, without_video
 from hobbyhorse.contract.values import Contract, Model
@@ -22,18 +18,9 @@ from hobbyhorse.runners.virtual.compiled import Unavailable
 from hobbyhorse.runners.virtual.self_check import checked_tracer
 from hobbyhorse.traces.trace import Trace
 
-VirtualOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--virtual/--real-time",
-        help="Run the command in virtual time (Linux; the default if it works), or in real time.",
-        rich_help_panel="Client",
-        show_default=False,
-    ),
-]
 # A part of the message about a client that starts processes without end.
 TOO_MANY = "it started more than"
-# The machine on which the tracer was tested. On others, virtual time has to be asked for.
+# The machine on which the tracer was tested. On others, virtual time has to be requested.
 TESTED_MACHINE = "x86_64"
 
 
@@ -49,6 +36,8 @@ class CommandOptions:
     parallel: int | None
     virtual: bool | None
     fit: Fit | None
+    complain: Callable[[str], None] = print
+    """Prints a line on stderr."""
 
 
 @contextmanager
@@ -57,9 +46,8 @@ def command_runner(
 ) -> Iterator[tuple[CommandRunner, Fit]]:
     """Start a server for a command; yield its runner, and how the test cases are adapted to it.
 
-    Raises UsageError or CommandError.
+    Raises Unavailable if virtual time was requested and does not work, or CommandError.
     """
-    check_mode(command)
     tracer = _tracer(command)
     if tracer is not None:
         with virtual_runner(providers, command, tracer) as found:
@@ -75,18 +63,12 @@ def command_runner(
         yield runner, runner.fit()
 
 
-def check_mode(command: CommandOptions) -> None:
-    """Raise UsageError if the options contradict each other."""
-    if command.virtual and command.speed is not None:
-        raise UsageError("--speed is for real time; in virtual time, waits take no time at all")
-
-
 def _tracer(command: CommandOptions) -> Path | None:
-    """Return the tracer if the command runs in virtual time. Raises UsageError."""
+    """Return the tracer if the command runs in virtual time. Raises Unavailable."""
     if command.virtual is False or command.speed is not None:
         return None
     if command.virtual is None and machine() != TESTED_MACHINE and system() == "Linux":
-        complain(f"the command runs in real time: virtual time was not tested on {machine()}; try --virtual")
+        command.complain(f"the command runs in real time: virtual time was not tested on {machine()}; try --virtual")
         return None
     try:
         return checked_tracer()
@@ -96,17 +78,17 @@ def _tracer(command: CommandOptions) -> Path | None:
 
 
 def _fall_back(command: CommandOptions, reason: str) -> None:
-    """Say that real time is used. Raises UsageError if virtual time was asked for."""
+    """Report that real time is used. Raises Unavailable if virtual time was requested."""
     if command.virtual:
-        raise UsageError(f"--virtual: {reason}")
-    complain(f"the command runs in real time: {reason}")
+        raise Unavailable(reason)
+    command.complain(f"the command runs in real time: {reason}")
 
 
 @contextmanager
 def virtual_runner(
     providers: Sequence[tuple[Contract, Model]], command: CommandOptions, tracer: Path
 ) -> Iterator[tuple[CommandRunner, Fit] | None]:
-    """Yield the runner in virtual time, or None if the client cannot be judged there. Raises UsageError."""
+    """Yield the runner in virtual time, or None if the client cannot be judged there. Raises Unavailable."""
     (contract, model), *second = providers
     size = command.parallel or len(os.sched_getaffinity(0))
     opened = FakeSession(contract, model, command.seed, fit=command.fit or Fit(), second=second[0] if second else None)

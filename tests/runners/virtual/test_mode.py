@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.cli import command_mode
-from hobbyhorse.cli.command_mode import CommandOptions, command_runner
-from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.usage import complain
 from hobbyhorse.conformance.client.cases import HAPPY
+from hobbyhorse.runners.virtual import mode as modes
 from hobbyhorse.runners.virtual.compiled import Unavailable
+from hobbyhorse.runners.virtual.mode import CommandOptions, command_runner
 from tests.cli.sample_clients import HIAPI
 from tests.conftest import ROOT
-from tests.runners.virtual.conftest import tracer, waits
-
-__all__ = ["tracer", "waits"]
 
 EXAMPLE = [sys.executable, str(ROOT / "examples" / "python" / "hiapi.py")]
-OPTIONS = CommandOptions(EXAMPLE, None, seed=0, limit=60.0, speed=None, parallel=None, virtual=None, fit=None)
+OPTIONS = CommandOptions(
+    EXAMPLE, None, seed=0, limit=60.0, speed=None, parallel=None, virtual=None, fit=None, complain=complain
+)
 PROVIDERS = [(HIAPI, HIAPI.models[0])]
 
 
@@ -49,18 +48,13 @@ def test_real_time_and_a_speed_are_obeyed(options: CommandOptions, capfd: pytest
     assert capfd.readouterr().err == ""
 
 
-def test_a_speed_contradicts_virtual_time() -> None:
-    with pytest.raises(UsageError, match="--speed is for real time"):
-        mode(replace(OPTIONS, speed=2.0, virtual=True))
-
-
 def test_a_machine_without_virtual_time_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command_mode, "checked_tracer", refused)
+    monkeypatch.setattr(modes, "checked_tracer", refused)
     assert not mode(OPTIONS)
     assert capfd.readouterr().err == "hobbyhorse: the command runs in real time: ptrace is refused\n"
-    with pytest.raises(UsageError, match="--virtual: ptrace is refused"):
+    with pytest.raises(Unavailable, match="ptrace is refused"):
         mode(replace(OPTIONS, virtual=True))
 
 
@@ -72,7 +66,7 @@ def test_a_client_with_an_uncovered_call_runs_in_real_time(
     options = replace(OPTIONS, argv=["sh", str(script)])
     assert not mode(options)
     assert capfd.readouterr().err == "hobbyhorse: the command runs in real time: the client uses ptrace\n"
-    with pytest.raises(UsageError, match="--virtual: the client uses ptrace"):
+    with pytest.raises(Unavailable, match="the client uses ptrace"):
         mode(replace(options, virtual=True))
 
 
@@ -93,6 +87,6 @@ def test_a_client_that_never_works_stays_in_virtual_time(tracer: Path, capfd: py
 def test_another_machine_has_to_ask_for_virtual_time(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command_mode, "machine", lambda: "aarch64")
+    monkeypatch.setattr(modes, "machine", lambda: "aarch64")
     assert not mode(OPTIONS)
     assert "virtual time was not tested on aarch64; try --virtual" in capfd.readouterr().err

@@ -1,0 +1,1 @@
+"""Logs and spans of a running server, which cost nothing unless an option asks for them."""

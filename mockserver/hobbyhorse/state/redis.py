@@ -1,0 +1,364 @@
+"""A store in Redis or Valkey, for any number of servers: the state is there, and each server keeps copies by version.
+
+Times are Redis's, so the clocks of the servers need not agree. A change is one script: it compares the versions of what
+it replaces, and puts everything or nothing. It has an id that Redis remembers for a minute: if the reply is lost, the
+same change is sent again, and counts as kept.
+
+A poll costs one trip of two small commands, because most records have not changed since they were last read: the
+versions tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from hobbyhorse.state.records import (
+    FORMAT,
+    KINDS,
+    AttemptRecord,
+    ExchangeRecord,
+    Head,
+    JobRecord,
+    KeyRecord,
+    decode,
+    encode,
+)
+from hobbyhorse.state.redis_connection import (
+    WAIT_SECONDS,
+    Part,
+    RedisConnection,
+    RedisError,
+    RedisRefused,
+    RedisUnavailable,
+    read_address,
+)
+from hobbyhorse.state.redis_owners import RedisOwners
+from hobbyhorse.state.redis_scripts import BEGIN, KEEP, KEPT_LINES, KEPT_NEWS, LOOK, TAKE
+from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, StateError, TakenDue, check_kind
+
+# Heads and jobs that are kept by version: some 2 KB each.
+MOST_CACHED = 20_000
+# Journal lines that nobody waits for are trimmed once in so many of them.
+TRIM_EVERY = 64
+# Seconds for which one read of the news waits in Redis: long, because an entry ends it.
+NEWS_SECONDS = 5.0
+# Bytes of the name of a state, and of a process: no two are ever equal.
+NAME_BYTES = 12
+
+
+class NotOwner(Exception):
+    """Another process owns the world now: nothing was kept, and what is known of it here is no more true."""
+
+
+class RedisStore:
+    """The state of several servers. `now` replaces the time of Redis, in tests."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        now: Callable[[], float] | None = None,
+        wait: float = WAIT_SECONDS,
+        on_lost: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """Prepare a store. `on_lost` is called when the state is gone for good. Raises StateError for a wrong URL."""
+        try:
+            self.address = read_address(url)
+        except ValueError as error:
+            raise StateError(str(error)) from None
+        self._now, self._wait, self._on_lost = now, wait, on_lost
+        self._state: bytes | None = None
+        self._name = os.urandom(NAME_BYTES).hex()
+        self._ids = map(f"{self._name}:{{}}".format, itertools.count())
+        self._noted = itertools.count(1)
+        self._heads: dict[str, Head] = {}
+        self._jobs: dict[tuple[str, str, str], JobRecord] = {}
+        self._redis = self._connection()
+        self.owners: RedisOwners | None = None
+        """The owners of the worlds, if each is served by one process at a time; only the owner can keep changes."""
+        self._news: RedisConnection | None = None
+
+    def _connection(self) -> RedisConnection:
+        return RedisConnection(
+            self.address,
+            wait=self._wait,
+            checks=[("GET", "hh:state")],
+            accept=self._accept,
+            on_refused=lambda error: self._on_lost(str(error)),
+        )
+
+    def _accept(self, replies: Sequence[Any]) -> None:
+        """Refuse a Redis that has lost the state, or has another one now."""
+        if self._state is not None and replies[0] != self._state:
+            raise RedisRefused(f"Redis at {self.address} has lost the state: it came back without it")
+
+    async def open(self) -> int:
+        """Connect, and return the number of this run. Raises StateError."""
+        try:
+            await self._redis.open()
+            await self._redis.call("SETNX", "hh:state", os.urandom(NAME_BYTES).hex())
+            self._state = await self._redis.call("GET", "hh:state")
+            return int(await self._redis.call("INCR", "hh:runs"))
+        except (RedisUnavailable, RedisRefused, RedisError) as error:
+            await self._redis.close()
+            raise StateError(f"the state cannot be used: {error}") from None
+
+    async def risk(self) -> str | None:
+        """Return why a crash of Redis may lose changes that were responded to, or None if it cannot."""
+        try:
+            found = await self._redis.call("CONFIG", "GET", "append*")
+        except RedisError:
+            return "Redis does not tell whether it writes each change to its disk"
+        settings = dict(zip(found[::2], found[1::2], strict=True))
+        if settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") == b"always":
+            return None
+        return "Redis does not write each change to its disk (appendonly yes, appendfsync always)"
+
+    async def join(self, address: str) -> RedisOwners:
+        """Begin to own worlds as a process that others reach at an address."""
+        self.owners = RedisOwners(self._redis, self._name, address)
+        await self.owners.renew()
+        return self.owners
+
+    # ---- facts
+
+    async def meta(self) -> Meta | None:
+        """Return the facts that were set, or None for an empty store. Raises StateError for a newer format."""
+        text = await self._redis.call("GET", "hh:meta")
+        if text is None:
+            return None
+        found: Mapping[str, Any] = orjson.loads(text)
+        if found["format"] > FORMAT:
+            raise StateError(
+                f"the state has format {found['format']}, this program reads up to {FORMAT}: use a newer one"
+            )
+        return Meta(found["seed"], found["contracts"], found["format"])
+
+    async def set_meta(self, meta: Meta) -> None:
+        """Set the facts."""
+        await self._redis.call("SET", "hh:meta", orjson.dumps(meta))
+
+    async def running(self, providers: Sequence[str]) -> Mapping[str, int]:
+        """Return the number of running jobs of each provider."""
+        counts = await asyncio.gather(*(self._redis.call("SCARD", f"hh:open:{one}") for one in providers))
+        return dict(zip(providers, counts, strict=True))
+
+    # ---- worlds
+
+    def _time(self) -> str:
+        return "" if self._now is None else repr(self._now())
+
+    async def look(self, world: str, provider: str | None = None, job: str | None = None) -> Look:
+        """Return a world's head, and a provider's job by id."""
+        head = self._heads.get(world)
+        known = None if provider is None or job is None else self._jobs.get((world, provider, job))
+        if head is not None and (job is None or known is not None):
+            # Each is one future in the same write; Redis replies to both at once.
+            time = self._redis.call("TIME") if self._now is None else None
+            field = "head" if known is None else known.number
+            versions = await self._redis.call("HMGET", f"hh:v:{world}", "head", field)
+            unchanged = known is None or versions[1] == b"%d" % known.version
+            if unchanged and versions[0] == b"%d" % head.version:
+                return Look(await self._real(time), head, known)
+        return await self._look(world, provider or "", job or "")
+
+    async def _real(self, time: asyncio.Future[Any] | None) -> float:
+        if time is None:
+            assert self._now is not None
+            return self._now()
+        seconds, micros = await time
+        return int(seconds) + int(micros) / 1e6
+
+    async def _look(self, world: str, provider: str, job: str) -> Look:
+        """Read a head and a job anew."""
+        name = f"{provider}\0{job}"
+        now, head, found, elsewhere = await self._redis.run(LOOK, (), (self._time(), world, name, provider, job))
+        if max(len(self._heads), len(self._jobs)) >= MOST_CACHED:
+            self._heads.clear()
+            self._jobs.clear()
+        look = Look(
+            float(now),
+            None if head is None else decode(Head, head),
+            None if found is None else decode(JobRecord, found),
+            bool(elsewhere),
+        )
+        if look.head is not None:
+            self._heads[world] = look.head
+        if look.job is not None:
+            self._jobs[world, provider, job] = look.job
+        return look
+
+    async def begin(self, world: str, provider: str, key: str | None = None) -> Begun:
+        """Take the next job number of a world, and claim an idempotency key."""
+        name = "" if key is None else f"{provider}\0{key}"
+        found = await self._redis.run(BEGIN, (), (self._time(), world, name, next(self._ids)))
+        if len(found) == 1 or key is None:
+            return Begun(found[0])
+        used = decode(KeyRecord, found[1]) if found[1] else KeyRecord(provider, key, lease=float(found[2]))
+        return Begun(found[0], used)
+
+    async def keep(self, changes: Changes) -> bool:
+        """Keep changes; return False, and keep nothing, if a version in them is not the successor of the stored one."""
+        compared = _comparisons(changes) if changes.checked else []
+        if compared is None:
+            return False
+        owner = "" if self.owners is None else self.owners.name
+        words: list[Part] = [self._time(), changes.world, next(self._ids), owner, len(compared) // 2, *compared]
+        news = ("XADD", "hh:news", "MAXLEN", "~", KEPT_NEWS, "*", *self._news_of(changes))
+        for command in (*_commands(changes), news):
+            words.append(len(command))
+            words += command
+        found = await self._redis.run(KEEP, (), words)
+        if found < 0:
+            raise NotOwner(changes.world)
+        return bool(found)
+
+    def _news_of(self, changes: Changes) -> tuple[Part, ...]:
+        jobs = ",".join(str(job.number) for job in changes.jobs)
+        return ("w", changes.world, "by", self._name, "jobs", jobs, "erased", ",".join(sorted(changes.erased)))
+
+    def note(self, world: str, exchange: ExchangeRecord) -> None:
+        """Keep the journal line of a request that changed nothing; not waited for."""
+        self._redis.send("ZADD", f"hh:e:{world}", exchange.number, encode(exchange))
+        if not next(self._noted) % TRIM_EVERY:
+            self._redis.send("ZREMRANGEBYRANK", f"hh:e:{world}", 0, -KEPT_LINES - 1)
+
+    async def page(
+        self, world: str, kind: str, *, provider: str | None = None, before: int | None = None, count: int = 100
+    ) -> Page:
+        """Return the newest records of a kind whose number is less than `before`; keys are not numbered, and all."""
+        check_kind(kind)
+        if kind == "key":
+            return Page(await self._keys(world, provider))
+        last = "+inf" if before is None else f"({before}"
+        if kind in ("exchange", "attempt"):
+            key = f"hh:{kind[0]}:{world}"
+            found = await self._redis.call("ZREVRANGEBYSCORE", key, last, "-inf", "LIMIT", 0, count + 1)
+        else:
+            found = await self._numbered(world, kind, provider, (last, count + 1))
+        records = [decode(KINDS[kind], text) for text in reversed(found[:count]) if text is not None]
+        return Page(records, len(found) > count)
+
+    async def _numbered(self, world: str, kind: str, provider: str | None, part: tuple[str, int]) -> Sequence[Any]:
+        """Return jobs or dues, the newest first."""
+        if kind == "due":
+            dues = await self._redis.call("HGETALL", f"hh:d:{world}")
+            most = float("inf") if part[0] == "+inf" else int(part[0][1:])
+            numbers = sorted((int(one) for one in dues[::2] if int(one) < most), reverse=True)[: part[1]]
+            texts = dict(zip(map(int, dues[::2]), dues[1::2], strict=True))
+            return [texts[number] for number in numbers]
+        key = f"hh:n:{world}" if provider is None else f"hh:n:{world}:{provider}"
+        numbers = await self._redis.call("ZREVRANGEBYSCORE", key, part[0], "-inf", "LIMIT", 0, part[1])
+        found: Sequence[Any] = await self._redis.call("HMGET", f"hh:j:{world}", *numbers) if numbers else []
+        return found
+
+    async def _keys(self, world: str, provider: str | None) -> list[KeyRecord]:
+        used, claimed = await asyncio.gather(
+            self._redis.call("HGETALL", f"hh:k:{world}"), self._redis.call("HGETALL", f"hh:c:{world}")
+        )
+        found = {name: decode(KeyRecord, text) for name, text in zip(used[::2], used[1::2], strict=True)}
+        for name, claim in zip(claimed[::2], claimed[1::2], strict=True):
+            whose, _, key = name.decode().partition("\0")
+            found.setdefault(name, KeyRecord(whose, key, lease=float(claim.split()[0])))
+        return [one for _, one in sorted(found.items()) if provider in (None, one.provider)]
+
+    async def worlds(self) -> Sequence[str]:
+        """Return the handles of all worlds, sorted."""
+        return sorted(name.decode() for name in await self._redis.call("SMEMBERS", "hh:worlds"))
+
+    # ---- dues, pictures, news
+
+    async def take(self, count: int) -> Sequence[TakenDue]:
+        """Take dues whose moment has come on the clock of their world, each for `LEASE_SECONDS`."""
+        found, _, _ = await self._redis.run(TAKE, (), (self._time(), count))
+        return [
+            TakenDue(world.decode(), decode(KINDS["due"], text))
+            for world, text in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    async def blob(self, name: str, content: bytes | None = None) -> bytes | None:
+        """Keep a picture under its name if there is content; return the kept one, or None."""
+        if content is not None:
+            await self._redis.call("SET", f"hh:b:{name}", content)
+            return content
+        found: bytes | None = await self._redis.call("GET", f"hh:b:{name}")
+        return found
+
+    async def news(self) -> AsyncIterator[Mapping[str, str]]:
+        """Yield the changes that other processes keep from now on; after a lost connection, from where it was."""
+        # Its reads wait in Redis, and Redis replies to the commands of a connection one after the other.
+        self._news = self._connection()
+        await self._news.open()
+        last = (await self._news.call("XREVRANGE", "hh:news", "+", "-", "COUNT", 1) or [[b"0-0"]])[0][0]
+        wait = int(NEWS_SECONDS * 1000)
+        while True:
+            try:
+                command = ("XREAD", "COUNT", 1000, "BLOCK", wait, "STREAMS", "hh:news", last)
+                found = await self._news.call(*command, seconds=2 * NEWS_SECONDS)
+            except RedisUnavailable:
+                continue
+            for entry, fields in found[0][1] if found else ():
+                last = entry
+                told = {key.decode(): value.decode() for key, value in zip(fields[::2], fields[1::2], strict=True)}
+                if told["by"] != self._name:
+                    yield told
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        for connection in (self._news, self._redis):
+            if connection is not None:
+                await connection.close()
+
+
+def _comparisons(changes: Changes) -> list[Part] | None:
+    """Return the fields and versions that Redis must have, or None if the changes cannot be successors."""
+    found: list[Part] = []
+    if (head := changes.head) is not None:
+        if "head" not in changes.erased:
+            found += ("head", head.version - 1)
+        elif head.version != 1:
+            return None
+    for job in changes.jobs:
+        if not changes.erased & {"head", "job"}:
+            found += (job.number, job.version - 1)
+        elif job.version != 1:
+            return None
+    return found
+
+
+def _commands(changes: Changes) -> list[tuple[Part, ...]]:
+    """Return the commands, of Redis and of the script `KEEP`, that put changes."""
+    world, head = changes.world, changes.head
+    erased = {*changes.erased, *KINDS} if "head" in changes.erased else changes.erased
+    found: list[tuple[Part, ...]] = [("@erase", world, kind) for kind in sorted(erased)]
+    if "head" not in erased or head is not None:
+        found.append(("SADD", "hh:worlds", world))
+    if changes.forgotten:
+        found.append(("@forget", world, *changes.forgotten))
+    if head is not None:
+        clock = ("base", repr(head.base), "at", repr(head.at), "speed", repr(head.speed))
+        found.append(("HSET", f"hh:w:{world}", "head", encode(head), *clock))
+        found.append(("HSET", f"hh:v:{world}", "head", head.version))
+        found.append(("@begun", world, head.begun))
+    for job in changes.jobs:
+        found.append(("@job", world, job.number, job.id, job.provider, job.end, job.version, encode(job)))
+    for key in changes.keys:
+        name = f"{key.provider}\0{key.key}"
+        found.append(("HSET", f"hh:k:{world}", name, encode(key)))
+        found.append(("HDEL", f"hh:c:{world}", name))
+    found += [("HDEL", f"hh:c:{world}", f"{provider}\0{key}") for provider, key in changes.released]
+    found += [("@due", world, due.number, repr(due.moment), encode(due)) for due in changes.dues]
+    found += [("@done", world, number) for number in changes.done]
+    lines: list[ExchangeRecord | AttemptRecord] = [*changes.exchanges, *changes.attempts]
+    for line in lines:
+        kind = "e" if isinstance(line, ExchangeRecord) else "a"
+        found.append(("@line", f"hh:{kind}:{world}", line.number, encode(line)))
+    if head is not None or changes.dues or changes.done or changes.forgotten or erased:
+        found.append(("@plan", world))
+    return found

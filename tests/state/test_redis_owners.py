@@ -1,0 +1,102 @@
+"""The owners of worlds: one at a time, and another one soon after a process is dead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hobbyhorse.state import redis_owners
+from hobbyhorse.state.records import DueRecord, Head
+from hobbyhorse.state.redis import NotOwner, RedisStore
+from hobbyhorse.state.redis_owners import RedisOwners
+from hobbyhorse.state.store import Changes
+from tests.state.redis_server import needs_redis, shared_redis
+
+pytestmark = [pytest.mark.anyio, needs_redis]
+
+WORLD = "0123456789abcdef"
+LEASE = 0.3
+
+
+@pytest.fixture
+async def stores(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[RedisStore]]:
+    """Three processes, as far as Redis can tell, with a short lease that only the test renews."""
+    monkeypatch.setattr(redis_owners, "LEASE_SECONDS", LEASE)
+    url = shared_redis()
+    found = [RedisStore(url) for _ in range(3)]
+    for number, store in enumerate(found):
+        await store.open()
+        await store.join(f"127.0.0.1:{number}")
+    yield found
+    for store in found:
+        await store.close()
+
+
+def owners_of(store: RedisStore) -> RedisOwners:
+    assert store.owners is not None
+    return store.owners
+
+
+async def test_of_several_processes_one_owns_a_world_and_the_others_know_it(stores: list[RedisStore]) -> None:
+    found = await asyncio.gather(*(owners_of(store).find(WORLD) for store in stores for _ in range(5)))
+    assert len({owner.name for owner in found}) == 1
+    own = [store for store in stores if owners_of(store).has(WORLD)]
+    assert len(own) == 1
+    assert [owner.address is None for owner in found].count(True) == 5
+    assert {owner.address for owner in found} - {None} == {f"127.0.0.1:{stores.index(own[0])}"}
+
+
+async def test_only_the_owner_can_keep_changes(stores: list[RedisStore]) -> None:
+    owner, other, _ = stores
+    await owners_of(owner).find(WORLD)
+    assert await owner.keep(Changes(world=WORLD, head=Head()))
+    with pytest.raises(NotOwner):
+        await other.keep(Changes(world=WORLD, head=Head(2)))
+    assert (await other.look(WORLD)).head == Head()
+
+
+async def test_the_world_of_a_dead_process_is_taken_after_its_lease(stores: list[RedisStore]) -> None:
+    dead, heir, third = stores
+    lost: list[str] = []
+    owners_of(dead).on_lost = lost.append
+    await owners_of(dead).find(WORLD)
+    for store in (heir, third):
+        await owners_of(store).renew()
+        assert (await owners_of(store).find(WORLD)).address == "127.0.0.1:0"
+    await asyncio.sleep(LEASE * 1.2)
+    assert not owners_of(dead).has(WORLD), "its own lease ends first"
+    await owners_of(heir).renew()
+    assert (await owners_of(heir).find(WORLD)).address is None
+    assert (await owners_of(third).find(WORLD)).address == "127.0.0.1:1"
+    # It only slept, and learns that its world is gone.
+    with pytest.raises(NotOwner):
+        await dead.keep(Changes(world=WORLD, head=Head()))
+    assert (await owners_of(dead).find(WORLD)).address == "127.0.0.1:1"
+    assert lost == [WORLD]
+
+
+async def test_a_process_that_slept_keeps_what_nobody_took(stores: list[RedisStore]) -> None:
+    owner = owners_of(stores[0])
+    await owner.find(WORLD)
+    await asyncio.sleep(LEASE * 1.2)
+    assert not owner.has(WORLD)
+    await owner.renew()
+    assert owner.has(WORLD)
+
+
+async def test_a_process_that_leaves_is_replaced_at_once(stores: list[RedisStore]) -> None:
+    leaving, heir, _ = stores
+    await owners_of(leaving).find(WORLD)
+    await owners_of(leaving).leave()
+    assert (await owners_of(heir).find(WORLD)).address is None
+
+
+async def test_worlds_with_dues_and_without_an_owner_are_found(stores: list[RedisStore]) -> None:
+    dead, heir, _ = stores
+    await owners_of(dead).find(WORLD)
+    await dead.keep(Changes(world=WORLD, head=Head(speed=1.0), dues=[DueRecord(1, 5.0, "callback", "job-0")]))
+    assert list(await owners_of(heir).orphans()) == []
+    await owners_of(dead).leave()
+    assert list(await owners_of(heir).orphans()) == [WORLD]
