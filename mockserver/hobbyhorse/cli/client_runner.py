@@ -34,6 +34,7 @@ from hobbyhorse.runners.command import CommandError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
 from hobbyhorse.runners.virtual.compiled import Unavailable
 from hobbyhorse.runners.virtual.mode import CommandOptions, command_runner
+from hobbyhorse.server.front.certificates import CertificateError
 
 CLIENT = "Client"
 # A client needs seconds for a job that takes one; the provider's clock runs as fast as the client's.
@@ -95,6 +96,16 @@ ParallelOption = Annotated[
 ]
 
 
+TlsOption = Annotated[
+    bool,
+    typer.Option(
+        "--tls",
+        help="Run the command with variables that lead the provider's own https:// host to the server.",
+        rich_help_panel=CLIENT,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
     """The client as the user names it, and the options that all its runs share."""
@@ -107,6 +118,7 @@ class ClientOptions:
     limit: float
     parallel: int | None
     contracts: Path | None
+    tls: bool = False
     fit: Fit | None = None
     """How the test cases are adapted to the client; None to find it out with a run or two."""
     virtual: bool | None = None
@@ -158,6 +170,7 @@ def replay_options(client: ClientOptions) -> tuple[str, ...]:
     given = [("--limit", client.limit, DEFAULT_LIMIT), ("--speed", client.speed, None)]
     words += [word for name, value, default in given if value != default for word in (name, f"{value:g}")]
     words += [] if client.virtual is None else ["--virtual" if client.virtual else "--real-time"]
+    words += ["--tls"] if client.tls else []
     words += ["--resume-command", client.resume_command] if client.resume_command is not None else []
     return (*words, "--", *(client.command or ()))
 
@@ -170,21 +183,16 @@ def open_runner(
 
     `second` is the provider that the client falls back to, with its model.
     """
-    if client.parallel is not None and client.parallel < 1:
-        raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
-    if client.python is not None and client.virtual is not None:
-        raise UsageError("--virtual and --real-time are for commands; a Python callable runs in virtual time")
-    if (client.python is None) == (not client.command):
-        raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    if second is not None and client.resume_command is not None:
-        raise UsageError("--resume-command needs one provider: a client that falls back is not killed and restarted")
+    _check(client, falls_back=second is not None)
     providers = [(contract, model)] if second is None else [(contract, model), second]
+    if client.tls:
+        _check_tls(client, providers)
     try:
         for one in providers:
             order_for(*one)
     except LookupError as error:
         raise UsageError(str(error)) from None
-    try:
+    with _usage_errors():
         if client.python is not None:
             given = client.fit or Fit()
             named = None if second is None else (second[0].key, second[1].id)
@@ -197,17 +205,48 @@ def open_runner(
         else:
             with command_runner(providers, _options(client)) as (commands, fit):
                 yield _for_command(client, commands, fit, falls_back=second is not None)
+
+
+def _check(client: ClientOptions, *, falls_back: bool) -> None:
+    """Raise UsageError if options contradict each other."""
+    if client.parallel is not None and client.parallel < 1:
+        raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
+    if client.python is not None and client.virtual is not None:
+        raise UsageError("--virtual and --real-time are for commands; a Python callable runs in virtual time")
+    if (client.python is None) == (not client.command):
+        raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
+    if falls_back and client.resume_command is not None:
+        raise UsageError("--resume-command needs one provider: a client that falls back is not killed and restarted")
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn the errors of a client that cannot be run into UsageError."""
+    try:
+        yield
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
     except Unavailable as error:
         raise UsageError(f"--virtual: {error}") from None
+    except CertificateError as error:
+        raise UsageError(f"--tls: {error}") from None
 
 
 def _options(client: ClientOptions) -> CommandOptions:
     command, resume = _commands(client)
     return CommandOptions(
-        command, resume, client.seed, client.limit, client.speed, client.parallel, client.virtual, client.fit, complain
+        command,
+        resume,
+        client.seed,
+        client.limit,
+        client.speed,
+        client.parallel,
+        # A certificate is valid from today on, and the date of virtual time is another one.
+        False if client.tls else client.virtual,
+        client.fit,
+        complain,
+        client.tls,
     )
 
 
@@ -225,6 +264,15 @@ def _for_command(client: ClientOptions, commands: CommandRunner, fit: Fit, *, fa
     return ClientRunner(
         commands, kinds, name, notes=about(fit), fit=fit, virtual=virtual, late_notes=commands.late_notes
     )
+
+
+def _check_tls(client: ClientOptions, providers: Sequence[tuple[Contract, Model]]) -> None:
+    """Check whether a client can be tested at the providers' own hosts. Raises UsageError."""
+    if client.python is not None:
+        raise UsageError("--tls needs a command: the variables of a proxy are for another process")
+    for contract, _ in providers:
+        if not contract.hosts:
+            raise UsageError(f"--tls: the contract of {contract.key} names no host; add `servers` to its openapi.json")
 
 
 def about(fit: Fit) -> tuple[str, ...]:
@@ -268,6 +316,8 @@ def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:
     for name, words in (("the client", command), ("--resume-command", resume)):
         if words is not None and (not words or shutil.which(words[0]) is None):
             raise UsageError(f"{name}: {_why_not_executable(words[0] if words else '')}")
+    if client.virtual and client.tls:
+        raise UsageError("--tls is for real time: a certificate is not valid at the date of virtual time")
     if client.virtual and client.speed is not None:
         raise UsageError("--speed is for real time; in virtual time, waits take no time at all")
     for name, value in (("--speed", client.speed), ("--limit", client.limit)):

@@ -242,10 +242,13 @@ class Contract:
         """Whether another contract was built from equal documents."""
         return self == other and self.schemas.equals(other.schemas)
 
-    def environment(self, url: str, key: str, secret: str) -> dict[str, str]:
-        """Return the environment variables that point clients at the server at `url`, with an API key and a secret."""
+    def environment(self, url: str, key: str, secret: str, base: str | None = None) -> dict[str, str]:
+        """Return the environment variables that point clients at the server at `url`, with an API key and a secret.
+
+        `base` is the provider's base URL if it is not below `url`.
+        """
         name = "".join(letter if letter.isalnum() else "_" for letter in self.key.upper())
-        values = {"url": f"{url.rstrip('/')}/{self.key}", "key": key, "secret": secret}
+        values = {"url": base or f"{url.rstrip('/')}/{self.key}", "key": key, "secret": secret}
         variables = {f"{name}_BASE_URL": values["url"], f"{name}_API_KEY": key}
         for client in self.clients:
             variables |= {variable: text.format(**values) for variable, text in client.environment.items()}

@@ -26,6 +26,7 @@ from hobbyhorse.conformance.client.cases import (
     HAPPY,
     KILLED,
     LONG,
+    MEMBERS,
     MOVED,
     ONCE,
     PAIR_KINDS,
@@ -37,6 +38,7 @@ from hobbyhorse.conformance.client.cases import (
     Case,
 )
 from hobbyhorse.conformance.client.diagnosis import Fit
+from hobbyhorse.conformance.client.order_cases import fullest_and_least
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.conformance.client.search import STUCK_JOB
@@ -123,11 +125,14 @@ class FakeSession:
     pace: str = "realistic"
     fit: Fit = field(default_factory=Fit)
     second: tuple[Contract, Model] | None = None
+    tls: bool = False
+    """Whether clients use the providers' own https:// hosts, and reach the server through its forward proxy."""
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
     # belongs to a run only if no other run could have sent it.
     _open: dict[str, bool] = field(default_factory=dict)
+    _fullest_and_least: tuple[dict[str, Any], ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -141,6 +146,7 @@ class FakeSession:
             elsewhere=True,
             closed=True,
             plain_videos=True,
+            tls=self.tls,
         )
 
     def __enter__(self) -> FakeSession:
@@ -188,11 +194,20 @@ class FakeSession:
         contract, model = self.providers[place]
         if case.order is not None:
             return order_as(contract, model, case.order, self.fit.role)
+        if case.kind == MEMBERS:
+            return order_as(contract, model, self._member(number), self.fit.role)
         words = 1 if case.kind in (EQUAL, PICTURES) else number
         picture = 1 if case.kind in (EQUAL, PROMPTS) else number
         long = case.kind == LONG
         role = "submit" if place else self.fit.role
         return order_for(contract, model, role=role, mark=f"run {words}", long=long, picture=picture)
+
+    def _member(self, number: int) -> dict[str, Any]:
+        """Return the order of a run in a case about members."""
+        # Made once: trying which members an order may have takes as long as some runs in virtual time.
+        if not self._fullest_and_least:
+            self._fullest_and_least = fullest_and_least(self.contract, self.model)
+        return self._fullest_and_least[min(number, 2) - 1]
 
     def targets(self, world: MockWorld, case: Case, number: int = 1) -> tuple[Target, ...]:
         """Return where a client sends its order in a run, and how: a target for each provider."""
@@ -200,7 +215,7 @@ class FakeSession:
         return tuple(
             Target(
                 contract.key,
-                world.url(contract.key),
+                self.base(world, contract),
                 keys.get(contract.key, world.api_key),
                 self.request(case, number, place),
                 model.id,
@@ -208,6 +223,10 @@ class FakeSession:
             )
             for place, (contract, model) in enumerate(self.providers)
         )
+
+    def base(self, world: MockWorld, contract: Contract) -> str:
+        """Return the base URL of a provider, as the client uses it."""
+        return f"https://{contract.hosts[0]}" if self.tls else world.url(contract.key)
 
     def trace(self, world: MockWorld, case: Case, runs: Iterable[Run], watched: float = 0.0) -> Trace:
         """Return the trace of a case's runs, at least up to the time `watched`, and delete the world."""
@@ -228,7 +247,7 @@ class FakeSession:
         ]
         trace, runs = replace(found[0], runs=tuple(runs)), tuple(runs)
         if self.second is not None:
-            base = world.url(self.second[0].key)
+            base = self.base(world, self.second[0])
             # The n-th run of each kind with two providers has the n-th order.
             at_second = (replace(run, base=base, request=self.request(case, n, 1)) for n, run in enumerate(runs, 1))
             trace = paired(trace, replace(found[1], runs=tuple(at_second)))
@@ -524,6 +543,7 @@ class CommandRunner:
             self.session.speed,
             zone,
             targets if len(targets) > 1 else (),
+            self.session.server.variables,
         )
         launch = self._launch(world)
         begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder, launch=launch)

@@ -30,7 +30,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
@@ -103,6 +103,8 @@ class ClientTask:
     speed: float = 1.0
     zone: str | None = None
     targets: tuple[Target, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """More environment variables of a command."""
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -152,7 +154,7 @@ def environment(task: ClientTask, folder: Path) -> dict[str, str]:
             f"HOBBYHORSE_CALLBACK_URL_{suffix}": target.callback_url,
             f"HOBBYHORSE_CALLBACK_SECRET_{suffix}": target.callback_secret,
         }
-    return {name: value for name, value in variables.items() if value is not None}
+    return {name: value for name, value in variables.items() if value is not None} | dict(task.variables)
 
 
 def output_of(folder: Path) -> Path:

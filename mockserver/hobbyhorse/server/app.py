@@ -10,6 +10,7 @@ Modules that only some requests need are imported on first use: `serve` prints i
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,11 +29,12 @@ from hobbyhorse.server.control.access import AccessCheck, Team
 from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.front.forwarded import PUBLIC, Network, TrustedProxies
 from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
-from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
+from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, load
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
@@ -41,9 +43,12 @@ from hobbyhorse.worlds.world import World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
+    from hobbyhorse.server.control.app import ControlPlane
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.ui.app import Page
     from hobbyhorse.traces.trace import Trace
 
+PAGE_MODULE = "hobbyhorse.server.ui.app"
 SERVER_PATHS = ("/media/", "/fixtures/", "/_mock/")
 # The addresses of the host name "localhost".
 LOCALHOST = ("127.0.0.1", "::1")
@@ -57,6 +62,11 @@ class Options:
     seed: int = 0
     api_keys: frozenset[str] = frozenset()
     public_url: str | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    authority: bytes | None = None
+    """The certificate of the server's own authority, if it serves HTTPS with one."""
+    connect_port: int | None = None
+    """The port of the forward proxy."""
     strict: bool = False
     callback_secret: str | None = DEFAULT_SECRET
     fetch_from: frozenset[str] = frozenset()
@@ -119,7 +129,9 @@ class Fake:
         self._dispatcher: CallbackDispatcher | None = None
         self._renderer: Renderer | None = None
         self._server_routes: ASGIApp | None = None
-        self._control: ASGIApp | None = None
+        self._control: ControlPlane | None = None
+        self._page: Page | None = None
+        self._trusted = TrustedProxies(self.options.trusted_proxies) if self.options.trusted_proxies else None
         self._other_origins: dict[tuple[str, int], str] = {}
         self._catalogue: Catalogue | None = None
         self._services = Services(
@@ -218,17 +230,34 @@ class Fake:
         self._files = FileRequests(self._services, self.server_routes)
         # Both know the contracts, and are created by the next request.
         self._server_routes = self._control = None
+        self.end_streams()
+        self._page = None
 
     def server_routes(self) -> ASGIApp:
         """Return the application for paths that belong to no provider, creating it on first use."""
         if self._server_routes is None:
             from hobbyhorse.server.server_routes import ServerRoutes  # noqa: PLC0415 - delays readiness by 13 ms (Starlette)
 
-            routes = ServerRoutes(self._providers, self.worlds, self.renderer, self._services.origin, self.control)
-            self._server_routes = routes.application()
+            self._server_routes = ServerRoutes(
+                self._providers, self.worlds, self.renderer, self._services.origin, self.control, self.page
+            ).application()
         return self._server_routes
 
-    def control(self) -> ASGIApp:
+    async def page(self) -> Page:
+        """Return the page for browsers, creating it on first use."""
+        control = self.control()
+        # In a thread, because its templates need 50 ms of imports.
+        await load(PAGE_MODULE)
+        if self._page is None:
+            self._page = sys.modules[PAGE_MODULE].Page(control.context, self.access, self.renderer)
+        return self._page
+
+    def end_streams(self) -> None:
+        """End the live views of the page, which would hold up the stop of the server."""
+        if self._page is not None:
+            self._page.stopping.set()
+
+    def control(self) -> ControlPlane:
         """Return the control plane, creating it on first use."""
         if self._control is None:
             from hobbyhorse.server.control.app import ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 29 ms
@@ -243,6 +272,8 @@ class Fake:
                 reset=self.reset,
                 trace=self.trace,
                 judge=options.judge,
+                authority=options.authority,
+                connect_port=options.connect_port,
                 problems=self._watch.problems if self._watch is not None else list,
                 forget=self.forget,
                 scrape=self.metrics.scrape,
@@ -312,6 +343,7 @@ class Fake:
         """End every wait, close every connection, remove the rendered files. The fake can be served again."""
         self.worlds.close()
         self.metrics.close()
+        self.end_streams()
         # Detached before the first await: a request during the close must not use a closed part.
         dispatcher, self._dispatcher = self._dispatcher, None
         renderer, self._renderer = self._renderer, None
@@ -327,6 +359,8 @@ class Fake:
         # The socket address decides, not the Host header: a client that lies about the host is still seen there.
         if self._other_origins and (kind := self._other_origins.get(tuple(scope["server"] or ()))):
             return await self._files.serve_other_origin(kind, scope, receive, send)
+        if self._trusted is not None:
+            self._trusted.read(scope)
         path = scope["path"]
         # The control plane is for programs: no page of another origin may use it.
         if self._services.origins.allowed and not path.startswith("/_mock"):
@@ -346,8 +380,9 @@ class Fake:
         return await self.server_routes()(scope, receive, send)
 
     def _named_by_host(self, scope: Scope) -> Provider | None:
-        """Return the provider that the Host header names, or None."""
-        host = header(scope["headers"], b"host") or ""
+        """Return the provider that the Host header names, or the host that a trusted proxy names, or None."""
+        public = scope.get(PUBLIC)
+        host = (public.host if public is not None else None) or header(scope["headers"], b"host") or ""
         # A contract may name its host with the port or without it.
         return self._hosts.get(host) or self._hosts.get(host.rpartition(":")[0])
 

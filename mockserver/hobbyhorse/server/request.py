@@ -22,6 +22,7 @@ from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.files.large_bodies import MOST_INLINE_BYTES, too_many
+from hobbyhorse.server.front.forwarded import PUBLIC
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.server.worker.error import WorkerError
@@ -330,11 +331,14 @@ def first_headers(scope: Scope) -> dict[bytes, bytes]:
 
 def requested_origin(scope: Scope, host: bytes | None = None) -> str:
     """Return the origin that the client used; `host` is the value of its Host header if that is known already."""
-    named = host.decode("latin-1") if host is not None else header(scope["headers"], b"host")
+    public = scope.get(PUBLIC)
+    named = public.host if public is not None else None
+    if named is None:
+        named = host.decode("latin-1") if host is not None else header(scope["headers"], b"host")
     if not named:
         name, port = scope.get("server") or ("localhost", None)
         named = f"{name}:{port}" if port else str(name)
-    return f"{scope['scheme']}://{named}"
+    return f"{scope['scheme']}://{named}{public.prefix if public is not None else ''}"
 
 
 def api_key(security: Iterable[tuple[str, str, str]], headers: Mapping[bytes, bytes], query: bytes) -> str | None:

@@ -19,9 +19,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -30,6 +31,10 @@ from hobbyhorse.contract.validators import validators
 from hobbyhorse.server.app import Fake
 from hobbyhorse.server.files.scratch import sweep
 from hobbyhorse.server.transport import IDLE_SECONDS, OpenProtocol
+
+if TYPE_CHECKING:  # made only for a server with TLS
+    from hobbyhorse.server.front.gate import Front
+    from hobbyhorse.server.front.protocols import FrontProtocol
 
 # Beyond any orderly stop, which takes a tenth of a second; then the daemon thread is left to the end of the process.
 STOP_SECONDS = 5.0
@@ -41,20 +46,37 @@ PRIVATE = "127.0.0.2"
 IDLE_SECONDS_IN_TESTS = 3_600
 # Enough for a response that is being written; a request that waits for a clock never ends by itself.
 STOP_GRACE_SECONDS = 0.03
+# Longer than a front waits for the end of TLS on its idle connections.
+TLS_GRACE_SECONDS = 0.1
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that calls back when it accepts connections."""
+    """A uvicorn server that calls back when it accepts connections; those of a `front` too."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        front: Front | None = None,
+        end_streams: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._front = front
+        # Responses that would last as long as their clients hold up the stop.
+        self._end_streams = end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections, then call back."""
         await super().startup(sockets)
         if self.started:
+            if self._front is not None:
+                self.servers.append(self._front.open(self._protocol))  # type: ignore[arg-type]
             self._ready()
+
+    def _protocol(self, kind: Callable[..., FrontProtocol], **options: Any) -> FrontProtocol:
+        """Make a protocol for a connection of the gate, as uvicorn does for the others."""
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state, **options)
 
 
 def bind(host: str, port: int, shared: bool = False) -> socket.socket:
@@ -76,10 +98,10 @@ def bind(host: str, port: int, shared: bool = False) -> socket.socket:
     return found
 
 
-def address(bound: socket.socket) -> str:
+def address(bound: socket.socket, scheme: str = "http") -> str:
     """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +144,16 @@ def _bind_localhost() -> tuple[socket.socket, ...]:
             found.close()
 
 
-def announce(url: str, pids: Sequence[int] = ()) -> None:
-    """Print the line on stdout that tells other programs that the server is ready, and the processes that serve."""
-    print(json.dumps({"url": url, "pid": os.getpid(), **({"pids": [*pids]} if pids else {})}), flush=True)
+def announce(url: str, pids: Sequence[int] = (), more: Mapping[str, Any] | None = None) -> None:
+    """Print the line on stdout that tells other programs that the server is ready, and the processes that serve.
+
+    `more` are members for the line.
+    """
+    line = {"url": url, "pid": os.getpid(), "ui": f"{url}/_mock/ui", **({"pids": [*pids]} if pids else {})}
+    print(json.dumps({**line, **(more or {})}), flush=True)
 
 
-def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None]) -> None:
+def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None], front: Front | None = None) -> None:
     """Serve until SIGINT or SIGTERM. When ready, call `ready_at` with the URL, on the event loop."""
     url = address(bound)
 
@@ -141,7 +167,7 @@ def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None]) -> 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    server = _ServeServer(_config(fake.application()), ready)
+    server = _ServeServer(_config(fake.application()), ready, front, fake.end_streams)
     server.run(sockets=[bound])
     sys.stdout.flush()
 
@@ -157,6 +183,7 @@ class _ServeServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in order, and after `STOP_SECONDS` in any case."""
+        self._end_streams()
         # A thread that encodes a video or resolves a name cannot be stopped, and Python waits for it.
         last = threading.Timer(STOP_SECONDS - STOP_MARGIN_SECONDS, _end)
         last.daemon = True
@@ -176,8 +203,14 @@ def _end() -> None:
 class _QuickServer(_Server):
     """A server for tests: its stop waits neither for the next tick nor for idle connections."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config, ready)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        front: Front | None = None,
+        end_streams: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config, ready, front, end_streams)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -196,6 +229,7 @@ class _QuickServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close idle connections, give open requests a moment, cancel the rest, then end the lifespan."""
+        self._end_streams()
         # The sockets stay open: their owner is ServerThread, which closes them when the thread has ended.
         for server in self.servers:
             server.close()
@@ -209,19 +243,30 @@ class _QuickServer(_Server):
         # A cancelled request still sends its refusal or aborts its connection.
         if open_requests:
             await asyncio.wait(open_requests, timeout=STOP_GRACE_SECONDS)
+        if self._front is not None and self.server_state.connections:
+            await asyncio.sleep(TLS_GRACE_SECONDS)
         await self.lifespan.shutdown()
 
 
 class ServerThread:
-    """A server in its own thread, started by the constructor; it also accepts on `more` bound sockets."""
+    """A server in its own thread, started by the constructor; it also accepts on `more` bound sockets, and a front."""
 
     def __init__(
-        self, fake: ASGIApp, host: str = "127.0.0.1", port: int = 0, more: Sequence[socket.socket] = ()
+        self,
+        fake: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        more: Sequence[socket.socket] = (),
+        front: Front | None = None,
     ) -> None:
         self._bound = bind(host, port)
         self._sockets = [self._bound, *more]
+        self._front = front
         self._started = threading.Event()
-        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS_IN_TESTS), self._ready)
+        end_streams = fake.end_streams if isinstance(fake, Fake) else lambda: None
+        config = _config(fake, keep_alive=IDLE_SECONDS_IN_TESTS)
+        self._server = _QuickServer(config, self._ready, front, end_streams)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": self._sockets}
@@ -252,7 +297,7 @@ class ServerThread:
         self._close()
 
     def _close(self) -> None:
-        for one in self._sockets:
+        for one in (*self._sockets, *(self._front.sockets if self._front is not None else ())):
             one.close()
 
 
@@ -267,9 +312,9 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
 
 
 def _config(fake: ASGIApp, keep_alive: int = IDLE_SECONDS) -> uvicorn.Config:
-    # With `proxy_headers`, links name the public scheme behind a proxy on this machine. Without `server_header`, a
-    # response has only the headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes,
-    # which does not know NO_COLOR.
+    # Without `proxy_headers`, because `front.forwarded` reads them. Without `server_header`, a response has only the
+    # headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes, which does not know
+    # NO_COLOR.
     return uvicorn.Config(
         fake,
         http=OpenProtocol,
@@ -278,7 +323,7 @@ def _config(fake: ASGIApp, keep_alive: int = IDLE_SECONDS) -> uvicorn.Config:
         access_log=False,
         lifespan="on",
         server_header=False,
-        proxy_headers=True,
+        proxy_headers=False,
         timeout_graceful_shutdown=1,
         timeout_keep_alive=keep_alive,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, find, read_scenario
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.run import ServerThread, bind_elsewhere
+from hobbyhorse.server.files.scratch import ScratchDirectory
+from hobbyhorse.server.front.opening import Front, certificates_for, make_front
+from hobbyhorse.server.front.variables import proxy_variables
+from hobbyhorse.server.run import ServerThread, bind, bind_elsewhere
 from hobbyhorse.testing.complaints import complaints_about
 from hobbyhorse.testing.live import LiveExchange, armed_record, attempt_record, exchange_record, job_record
 from hobbyhorse.testing.records import ArmedScenario, CallbackAttempt, Exchange, Job
@@ -48,7 +52,9 @@ class MockServer:
     "manual"; a manual clock stands until a world's clock is advanced. With `elsewhere` it also serves at `origins`:
     `media` has the files, and scenarios point clients to `foreign`, `port` and `private`. `judge` returns the verdicts
     on a client from its trace. With `closed`, only keys that `world` was given together with a seed are accepted.
-    With `plain_videos`, orders that differ in prompt, seed or watermark have videos that look alike.
+    With `plain_videos`, orders that differ in prompt, seed or watermark have videos that look alike. With `tls`, it
+    also serves HTTPS and a forward proxy, and `origins` are https:// URLs; `variables` lead clients with fixed hosts
+    here.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class MockServer:
         closed: bool = False,
         plain_videos: bool = False,
         judge: Callable[[Contract, Trace], dict[str, Any]] | None = None,
+        tls: bool = False,
     ) -> None:
         if clock not in ("real", "manual"):
             raise ValueError(f"'clock' is {clock!r}; allowed: 'real', 'manual'")
@@ -90,7 +97,9 @@ class MockServer:
         )
         self._tracker = RequestTracker(self._fake)
         self._thread: ServerThread | None = None
-        self._elsewhere = elsewhere
+        self._elsewhere, self._tls = elsewhere, tls
+        self._front: Front | None = None
+        self._scratch: ScratchDirectory | None = None
         self._numbers = itertools.count(1)
         self.origins: dict[str, str] = {}
         """The additional origins: `media`, `foreign`, `port`, and `private` if the system has the address."""
@@ -110,17 +119,39 @@ class MockServer:
         # Starting twice is allowed: `MockServer().start()` may also be used as a context manager.
         if self._thread is None:
             bound = bind_elsewhere() if self._elsewhere else {}
-            self.origins = {kind: one.url for kind, one in bound.items()}
-            self._fake.add_origins(self.origins)
             more = tuple(found for one in bound.values() for found in one.sockets)
-            self._thread = ServerThread(self._tracker, more=more)
+            scheme = "http"
+            if self._tls:
+                self._front, more, scheme = self._open_front(more), (), "https"
+            self.origins = {kind: one.url.replace("http", scheme, 1) for kind, one in bound.items()}
+            self._fake.add_origins(self.origins)
+            self._thread = ServerThread(self._tracker, more=more, front=self._front)
         return self
+
+    def _open_front(self, origins: Sequence[socket.socket]) -> Front:
+        """Bind the ports for HTTPS and for the forward proxy. Raises CertificateError."""
+        self._scratch = ScratchDirectory()
+        contracts, tls = self._fake.contracts, bind("127.0.0.1", 0)
+        certificates = certificates_for(contracts, tls, self._scratch.path)
+        proxy = bind("127.0.0.1", 0)
+        return make_front(contracts, certificates, plain=(), tls=[tls, *origins], proxy=proxy)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that lead clients with fixed hosts to a started server with `tls`."""
+        if self._front is None:
+            return {}
+        addresses = self._front.addresses
+        return proxy_variables(addresses["connect_proxy"] or "", addresses["ca"])
 
     def stop(self) -> None:
         """Stop serving and remove every file except the cache."""
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.stop()
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            scratch.cleanup()
 
     def world(self, api_key: str | None = None, seed: int | None = None) -> MockWorld:
         """Return the world of a key, or a new world with a new key.

@@ -21,6 +21,8 @@ from hobbyhorse.cli.main import app
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.control.access import Team
+from hobbyhorse.server.front.authority import own_certificates
+from hobbyhorse.server.front.gate import Front
 from hobbyhorse.server.reloading.watch import ReloadError
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.limits import Limits
@@ -28,11 +30,20 @@ from tests.conftest import CONTRACTS, ROOT, Run
 
 
 @dataclass(frozen=True)
+class Given:
+    """The parts of the server that `serve` would have run."""
+
+    options: Options
+    front: Front | None
+
+
+@dataclass(frozen=True)
 class Served:
-    """The options of the server that `serve` would have run, and its output on stderr."""
+    """The options of the server that `serve` would have run, its output on stderr, and its front."""
 
     options: Options
     err: str
+    front: Front | None
 
 
 @pytest.fixture
@@ -40,17 +51,19 @@ def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
     """Run `serve` without its server."""
 
     def served(*arguments: object) -> Served:
-        found: list[Options] = []
+        found: list[Given] = []
 
-        def serve(fake: Fake, bound: socket.socket, ready: Callable[[str], None]) -> None:
+        def serve(fake: Fake, bound: socket.socket, ready: Callable[[str], None], front: Front | None = None) -> None:
             with bound:
                 ready("http://127.0.0.1:1")
-            found.append(fake.options)
+            for one in front.sockets if front is not None else ():
+                one.close()
+            found.append(Given(fake.options, front))
 
         monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)
         done = run("serve", "--port", 0, *arguments)
         assert (done.status, len(done.out.splitlines())) == (0, 1)
-        return Served(found[0], done.err)
+        return Served(found[0].options, done.err, found[0].front)
 
     return served
 
@@ -313,7 +326,7 @@ def test_the_server_judges_a_client_when_asked_to(served: Callable[..., Served])
 
 def test_the_options_are_in_panels(run: Run) -> None:
     told = run("serve", "--help").out
-    panels = ["Network", "Time", "Contracts", "Media", "Control", "Limits", "Observing"]
+    panels = ["Network", "TLS", "Time", "Contracts", "Media", "Control", "Limits", "Observing"]
     assert [line.split()[1] for line in told.splitlines() if line.startswith("╭")] == ["Options", *panels]
     assert told.index("Network") < told.index("--port") < told.index("Time") < told.index("--pace")
 
@@ -350,3 +363,71 @@ def test_an_invalid_value_is_one_line_without_secrets_and_exit_status_2(
     (line,) = done.err.splitlines()
     assert words in line
     assert "secret" not in line
+
+
+# ---- TLS and reverse proxies
+
+
+def test_without_tls_there_is_no_front_and_nobody_is_trusted(served: Callable[..., Served]) -> None:
+    found = served()
+    assert (found.front, found.options.authority, found.options.connect_port) == (None, None, None)
+    assert found.options.trusted_proxies == ()
+    assert "HTTPS" not in found.err
+
+
+def test_with_tls_the_banner_and_the_options_have_its_addresses(served: Callable[..., Served]) -> None:
+    found = served("--tls", "--tls-port", 0, "--connect-port", 0, "--tls-name", "mock")
+    assert found.front is not None
+    addresses = found.front.addresses
+    assert f"HTTPS is at {addresses['tls_url']}" in found.err
+    assert addresses["connect_proxy"] == f"http://127.0.0.1:{found.options.connect_port}"
+    assert found.options.authority is not None
+    assert found.options.authority.startswith(b"-----BEGIN CERTIFICATE-----")
+    assert found.front.destinations.find("mock", int(str(addresses["tls_url"]).rpartition(":")[2]))
+
+
+def test_a_certificate_that_was_given_needs_no_authority(served: Callable[..., Served], tmp_path: Path) -> None:
+    pem = own_certificates(tmp_path, ["localhost"]).chain
+    found = served("--tls-cert", pem, "--tls-key", pem, "--tls-port", 0, "--connect-port", 0)
+    assert found.front is not None
+    assert (found.front.addresses["ca"], found.options.authority) == (None, None)
+    assert found.options.connect_port
+
+
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [
+        (["--trusted-proxies", "10.0.0.1"], ["10.0.0.1/32"]),
+        (
+            ["--trusted-proxies", "10.0.0.0/8, fd00::/8", "--trusted-proxies", "::1"],
+            ["10.0.0.0/8", "fd00::/8", "::1/128"],
+        ),
+    ],
+)
+def test_trusted_proxies_are_addresses_and_ranges(
+    given: list[str], networks: list[str], served: Callable[..., Served]
+) -> None:
+    assert [str(one) for one in served(*given).options.trusted_proxies] == networks
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--tls-port", "0"], "--tls-port needs --tls"),
+        (["--connect-port", "0"], "--connect-port needs --tls"),
+        (["--tls-name", "mock"], "--tls-name needs --tls"),
+        (["--tls-cert", "a.pem"], "--tls-cert and --tls-key need each other"),
+        (["--tls-key", "a.pem"], "--tls-cert and --tls-key need each other"),
+        (["--tls-cert", "a.pem", "--tls-key", "a.pem"], "--tls-cert: 'a.pem' cannot be read: No such file"),
+        (["--tls", "--tls-port", "{taken}"], "--tls-port 0 picks a free port"),
+        (["--tls", "--tls-port", "0", "--connect-port", "{taken}"], "--connect-port 0 picks a free port"),
+        (["--tls", "--tls-name", "no name"], "--tls: the certificates in "),
+        (["--trusted-proxies", "proxy.example"], "--trusted-proxies: 'proxy.example' does not appear to be"),
+    ],
+)
+def test_a_mistake_about_tls_or_proxies_is_one_line(given: list[str], said: str, run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--port", 0, *(one.format(taken=port) for one in given))
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert said in done.err

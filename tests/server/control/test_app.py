@@ -16,7 +16,7 @@ from openapi_spec_validator import validate
 
 from hobbyhorse.contract.generate import values
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.server.control.app import HANDLERS, MOST_BODY, ControlPlane
+from hobbyhorse.server.control.app import HANDLERS, MOST_BODY, OPEN_PATHS, ControlPlane
 from tests.conftest import CONTRACTS, ROOT
 from tests.server.control.plane import (
     ADMIN,
@@ -58,11 +58,11 @@ async def test_every_route_stands_in_the_document_and_the_other_way_round() -> N
 
 async def test_health_version_and_document_need_no_key() -> None:
     plane = Plane(api_keys=frozenset({"another"}))
-    paths = {"/_mock/health", "/_mock/version", "/_mock/openapi.json", "/_mock/metrics"}
+    paths = {"/_mock/health", "/_mock/version", "/_mock/openapi.json", "/_mock/metrics", "/_mock/ca.pem"}
     assert {path for _, path in OPEN} == paths
     assert (await plane.request("GET", "/metrics", key=None)).status == 200
     for method, path in OPEN:
-        if path == "/_mock/metrics":
+        if path in ("/_mock/metrics", "/_mock/ca.pem"):
             continue
         await plane.ok(method, concrete(path), key=None)
     assert await plane.ok("GET", "/health", key=None) == {"status": "ok"}
@@ -85,10 +85,10 @@ async def test_a_page_of_another_origin_gets_403_from_every_route(method: str, p
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route not in ADMIN])
-async def test_the_control_key_is_required_on_every_route_but_health(method: str, path: str) -> None:
+async def test_the_control_key_is_required_on_every_route_but_health_and_the_authority(method: str, path: str) -> None:
     plane = Plane(control_key="the key", loopback=False)
     right = {"x-mock-control-key": "the key"}
-    health = path == "/_mock/health"
+    health = path in OPEN_PATHS
     for headers in ({}, {"x-mock-control-key": "another"}):
         reply = await plane.request(method, concrete(path), headers=headers, host="mock.internal")
         assert (reply.status == 403) is not health

@@ -17,6 +17,7 @@ from hobbyhorse.cli.client_runner import (
     PythonOption,
     ResumeOption,
     SpeedOption,
+    TlsOption,
     VirtualOption,
     open_runner,
     option_names,
@@ -66,6 +67,7 @@ def command(
     limit: LimitOption = DEFAULT_LIMIT,
     speed: SpeedOption = None,
     virtual: VirtualOption = None,
+    tls: TlsOption = False,
     profile: Annotated[
         str,
         typer.Option(metavar="ci|full", help="The number of runs, unless --runs is given.", rich_help_panel=SEARCH),
@@ -111,7 +113,9 @@ def command(
     (contract, chosen), second = providers_of(load_contracts(contracts), provider, model)
     most_runs = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
     virtual_runs = runs if runs is not None else PROFILE_RUNS[profile][2]
-    client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts, virtual=virtual)
+    client = ClientOptions(
+        command, python, resume_command, seed, speed, limit, parallel, contracts, tls, virtual=virtual
+    )
     providers = [(contract, chosen)] if second is None else [(contract, chosen), second]
     plan = Plan(most_runs, seed, tuple(rule or ()), shard=_shard(shard))
     with stoppable():

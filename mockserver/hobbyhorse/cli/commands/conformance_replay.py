@@ -18,6 +18,7 @@ from hobbyhorse.cli.client_runner import (
     PythonOption,
     ResumeOption,
     SpeedOption,
+    TlsOption,
     VirtualOption,
     open_runner,
     option_names,
@@ -58,6 +59,7 @@ def command(
     limit: LimitOption = DEFAULT_LIMIT,
     speed: SpeedOption = None,
     virtual: VirtualOption = None,
+    tls: TlsOption = False,
     allow_not_observed: AllowNotObservedOption = False,
 ) -> None:
     """Run a client against the scenario of a finding: still-broken, fixed, flaky or not-reached.
@@ -80,7 +82,9 @@ def command(
     if found.case.kind in (KILLED, MOVED) and resume_command is None:
         raise UsageError(f"{finding}: the client was killed and started again; give --resume-command, and a command")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
-    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.fit, virtual)
+    client = ClientOptions(
+        command, python, resume_command, found.seed, speed, limit, 1, contracts, tls, found.fit, virtual
+    )
     replayed = _Replayed(rule)
     try:
         read = [contract] if second is None else [contract, second[0]]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hobbyhorse.cli.listening import is_loopback, listen
+from hobbyhorse.cli.listening import TlsOptions, is_loopback, listen, open_front, read_authority, read_proxies
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
-from hobbyhorse.cli.usage import UsageError, complain
+from hobbyhorse.cli.usage import UsageError, complain, inform
 from hobbyhorse.clock.clock import ManualClock, RealClock
 from hobbyhorse.contract.folder import ContractError, data_directory
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
@@ -34,7 +34,8 @@ from hobbyhorse.server.run import announce, serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
-if TYPE_CHECKING:  # the server does not need traces to start, see _judge
+if TYPE_CHECKING:  # the server does not need traces to start, see _judge, nor TLS, see open_front
+    from hobbyhorse.server.front.gate import Front
     from hobbyhorse.server.observing.observed import Observed
     from hobbyhorse.traces.trace import Trace
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # the server does not need traces to start, see _judge
 ENVIRONMENT = "HOBBYHORSE_SERVE"
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+TLS = "TLS and fixed hosts"
 OBSERVING = "Observing"
 # The values of --log and --log-level; `observing.log` has them too, but is not imported at each start.
 FORMS, LEVELS = ("text", "json"), ("debug", "info", "warning", "error")
@@ -72,6 +74,15 @@ def command(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    trusted_proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS[,ADDRESS]",
+            help="Follow X-Forwarded-Proto, -Host, -Prefix and Forwarded from reverse proxies at ADDRESS, such as "
+            "10.0.0.0/8 (repeatable).",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY", help="Accept only this key (repeatable); by default any.", rich_help_panel=NETWORK),
@@ -80,6 +91,52 @@ def command(
         str,
         typer.Option(metavar="SECRET", help="Sign callbacks with SECRET; empty: unsigned.", rich_help_panel=NETWORK),
     ] = DEFAULT_SECRET,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            help="Also serve HTTPS, with a certificate authority of this server's own, and a forward proxy for clients "
+            "with fixed hosts.",
+            rich_help_panel=TLS,
+        ),
+    ] = False,
+    tls_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="The port for HTTPS; 0 picks a free one. By default 8443.",
+            rich_help_panel=TLS,
+        ),
+    ] = None,
+    connect_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="The port of the forward proxy; 0 picks a free one. By default 8888.",
+            rich_help_panel=TLS,
+        ),
+    ] = None,
+    tls_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which clients reach this server, for its certificate (repeatable).",
+            rich_help_panel=TLS,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Serve HTTPS with the certificate, and its chain, in FILE.", rich_help_panel=TLS
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key of --tls-cert, in PEM format.", rich_help_panel=TLS)
+    ] = None,
     pace: Annotated[
         str,
         typer.Option(
@@ -264,17 +321,23 @@ def command(
         rivals=rivals,
         balance=_usd(balance),
     )
+    proxies = read_proxies(trusted_proxies or ())
+    secure = TlsOptions.read(tls, tls_port, connect_port, names=tls_name, cert=tls_cert, key=tls_key)
     loaded = load_contracts(contracts, variant or ())
     if scenarios:
         # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
     cache = _writable_cache(cache)
     bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
+    front = None if secure is None else open_front(loaded, bound, secure, public_url)
     options = Options(
         pace=pace,
         seed=seed,
         api_keys=frozenset(api_key or ()),
         public_url=public_url,
+        trusted_proxies=proxies,
+        authority=read_authority(front),
+        connect_port=None if front is None or front.proxy is None else front.proxy.getsockname()[1],
         strict=strict,
         callback_secret=callback_secret or None,  # an option cannot be None once it has a default
         # Host names are case-insensitive; the server compares them in lower case.
@@ -300,10 +363,10 @@ def command(
     banner = _log_banner if log == "json" else _print_banner
 
     def ready(url: str) -> None:
-        announce(url)
-        banner(url, loaded, control_is_off)
+        announce(url, more=front.addresses if front is not None else {})
+        banner(url, loaded, control_is_off, front)
 
-    serve(Fake(loaded, options), bound, ready)
+    serve(Fake(loaded, options), bound, ready, front)
 
 
 def _observers(form: str | None, level: str | None, spans: bool) -> Callable[[Fake], Observed] | None:
@@ -334,7 +397,7 @@ def _watch_of(directory: Path | None, variants: Sequence[str]) -> Callable[[Fake
         except (UsageError, ContractError) as error:
             raise ReloadError(str(error)) from None
 
-    return partial(watch_of, contracts=chosen, read_contracts=read, report=complain)
+    return partial(watch_of, contracts=chosen, read_contracts=read, report=inform, complain=complain)
 
 
 def _check_time(pace: str, clock: str, speed: float) -> None:
@@ -461,20 +524,27 @@ def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contrac
             complain(f"the scenario {scenario.name!r} applies to no provider: {reasons[0][0]}")
 
 
-def _log_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:
+def _log_banner(url: str, contracts: Sequence[Contract], control_is_off: bool, front: Front | None) -> None:
     fields = {
         "url": url,
+        **(front.addresses if front is not None else {}),
         "providers": [contract.key for contract in contracts],
         "control": "off" if control_is_off else "on",
     }
     logging.getLogger("hobbyhorse").info("ready", extra={"fields": fields})
 
 
-def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:
+def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool, front: Front | None) -> None:
     lines = [f"hobbyhorse is ready at {url}", ""]
     for contract in contracts:
         real = f"https://{contract.hosts[0]}" if contract.hosts else contract.name
         lines.append(f"  {url}/{contract.key:12} stands for {real}")
+    if front is not None:
+        lines += [
+            "",
+            f"HTTPS is at {front.addresses['tls_url']}. Clients with fixed hosts use the proxy "
+            f"{front.addresses['connect_proxy']}; `hobbyhorse env PROVIDER --url {url} --tls` prints their variables.",
+        ]
     if control_is_off:
         lines += [
             "",

@@ -38,6 +38,8 @@ class CommandOptions:
     fit: Fit | None
     complain: Callable[[str], None] = print
     """Prints a line on stderr."""
+    tls: bool = False
+    """Whether the client is run at the providers' own hosts, with TLS, in real time."""
 
 
 @contextmanager
@@ -57,7 +59,8 @@ def command_runner(
     (contract, model), *second = providers
     # In real time, the stages have to be short.
     speed = command.speed or 1.0
-    opened = FakeSession(contract, model, command.seed, "real", speed, "fast", second=second[0] if second else None)
+    other = second[0] if second else None
+    opened = FakeSession(contract, model, command.seed, "real", speed, "fast", second=other, tls=command.tls)
     with opened as session:
         runner = CommandRunner(session, command.argv, command.resume, command.limit, command.parallel or PARALLEL)
         yield runner, runner.fit()

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
 from hobbyhorse.contract.request import Refusal, read_body
 from hobbyhorse.contract.schemas import Schemas, address
-from hobbyhorse.server.control import admin, handlers
+from hobbyhorse.server.control import admin, authority, handlers
 from hobbyhorse.server.control.access import AccessCheck, Forbidden, Team
 from hobbyhorse.server.control.handlers import ControlContext, ControlError, ControlRequest, Handler
 from hobbyhorse.server.request import api_key, first_headers, header
@@ -37,10 +37,12 @@ DOCUMENT = "control.openapi.json"
 MOST_BODY = 1024 * 1024
 SEE = "GET /_mock/openapi.json documents the allowed values"
 JSON_TYPE = "application/json"
-HEALTH_PATH, METRICS_PATH, ADMIN_PATH = "/_mock/health", "/_mock/metrics", "/_mock/worlds"
+METRICS_PATH, ADMIN_PATH = "/_mock/metrics", "/_mock/worlds"
+# Open to everybody who can reach the server: neither tells of a world.
+OPEN_PATHS = ("/_mock/health", "/_mock/ca.pem")
 # Where scrapers look if they are given only an address.
 USUAL_METRICS_PATH = "/metrics"
-HANDLERS: Mapping[str, Handler] = {**handlers.HANDLERS, **admin.HANDLERS}
+HANDLERS: Mapping[str, Handler] = {**handlers.HANDLERS, **admin.HANDLERS, **authority.HANDLERS}
 BEARER = ("header", "authorization", "bearer ")
 
 # 15 digits: every integer of that length is exact as a JSON number in any language.
@@ -97,7 +99,7 @@ class ControlPlane:
     """The control plane as an ASGI application, for paths that begin with `/_mock`."""
 
     def __init__(self, context: ControlContext, access: AccessCheck) -> None:
-        self._context = context
+        self.context = self._context = context
         self._access = access
         document = read_document()
         self._document = orjson.dumps(document)
@@ -138,7 +140,7 @@ class ControlPlane:
             return self._access.judge_metrics(scheme, headers, client)
         if path == ADMIN_PATH or path.startswith(ADMIN_PATH + "/"):
             return self._access.judge_admin(scheme, headers)
-        return self._access.judge(scheme, headers, path == HEALTH_PATH)
+        return self._access.judge(scheme, headers, path in OPEN_PATHS)
 
     async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = f"{scope['method'][:40]} {scope['path'][:200]} is not an operation of the control plane"
