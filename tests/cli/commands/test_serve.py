@@ -326,7 +326,7 @@ def test_the_server_judges_a_client_when_asked_to(served: Callable[..., Served])
 
 def test_the_options_are_in_panels(run: Run) -> None:
     told = run("serve", "--help").out
-    panels = ["Network", "TLS", "Time", "Contracts", "Media", "Control", "Limits", "Observing"]
+    panels = ["Network", "TLS", "Time", "Contracts", "Media", "State", "Control", "Limits", "Observing"]
     assert [line.split()[1] for line in told.splitlines() if line.startswith("╭")] == ["Options", *panels]
     assert told.index("Network") < told.index("--port") < told.index("Time") < told.index("--pace")
 
