@@ -220,8 +220,8 @@ async def advance(store: Store, world: str, told: Told, number: int) -> None:
     if stage == len(STAGES) - 1:
         return
     last = stage + 1 == len(STAGES) - 1
-    end = {"end": "done", "kind": "success"} if last else {}
-    moved = replace(job, version=job.version + 1, values={"stage": stage + 1}, **end)
+    end, kind = ("done", "success") if last else ("", "")
+    moved = replace(job, version=job.version + 1, values={"stage": stage + 1}, end=end, kind=kind)
     if await store.keep(Changes(world=world, jobs=[moved])):
         told.moved[number, stage + 1] += 1
 

@@ -141,6 +141,10 @@ class RedisStore:
         """Set the facts."""
         await self._redis.call("SET", "hh:meta", orjson.dumps(meta))
 
+    def write_meta(self, meta: Meta) -> None:
+        """Set the facts; not waited for."""
+        self._redis.send("SET", "hh:meta", orjson.dumps(meta))
+
     async def running(self, providers: Sequence[str]) -> Mapping[str, int]:
         """Return the number of running jobs of each provider."""
         counts = await asyncio.gather(*(self._redis.call("SCARD", f"hh:open:{one}") for one in providers))

@@ -24,7 +24,7 @@ from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, Head
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisRefused, RedisUnavailable
-from hobbyhorse.state.store import Changes, NotKept
+from hobbyhorse.state.store import Changes, Meta, NotKept
 
 # Jobs that are fetched at once: some 600 KB, which Redis and the parser handle in a few milliseconds.
 JOBS_AT_ONCE = 1_000
@@ -40,6 +40,7 @@ class RedisLog:
         self.on_failure: Callable[[str], None] = lambda reason: None
         self.on_broken: Callable[[str], None] = lambda world: None
         """Called with each world whose change was not kept."""
+        self.found: Meta | None = None
         self.put_last = self.kept = 0
         self._positions: dict[str, int] = {}
         self._waiters: dict[int, list[asyncio.Future[None]]] = defaultdict(list)
@@ -47,6 +48,16 @@ class RedisLog:
         self._copies = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._copies.executescript(tables.SCHEMA)
         self._lock = threading.Lock()
+
+    async def connect(self) -> None:
+        """Reach Redis. Raises StateError."""
+        await self.store.open()
+        self.found = await self.store.meta()
+
+    def write_meta(self, meta: Meta) -> None:
+        """Set the facts soon."""
+        self.found = meta
+        self.store.write_meta(meta)
 
     async def load(self, world: str) -> Head | None:
         """Fetch the records of a world that this process has just begun to own; return its head, None if it is new."""

@@ -156,13 +156,17 @@ class Store(Protocol):
 class WorldLog(Protocol):
     """A store as a live server uses it, which is the only writer of its worlds and has them in memory.
 
-    A change has a number. `put_last` is the number of the last one, `kept` that of the last one in the store.
-    `on_failure` is called with the reason why nothing can be written any more.
+    `found` are the facts. A change has a number: `put_last` is that of the last one, `kept` that of the last one in the
+    store. `on_failure` is called with the reason why nothing can be written any more.
     """
 
+    found: Meta | None
     put_last: int
     kept: int
     on_failure: Callable[[str], None]
+
+    def write_meta(self, meta: Meta) -> None:
+        """Set the facts soon."""
 
     def put(self, changes: Changes) -> int:
         """Keep changes of the only writer soon; return their number."""

@@ -15,19 +15,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
 from hobbyhorse.server.files.image_checks import FETCHING, resume_fetch
-from hobbyhorse.server.kept.reading import WorldReader
+from hobbyhorse.server.kept.reading import WorldReader, digest
 from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
 from hobbyhorse.state.sqlite import NOTE_SECONDS
-from hobbyhorse.state.store import Changes, WorldLog
+from hobbyhorse.state.store import Changes, Meta, WorldLog
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.kept_jobs import job_record, key_record
 from hobbyhorse.worlds.kept_worlds import head_of, line_of
@@ -83,6 +83,13 @@ class Keeper:
     def router(self, worlds: Worlds, services: Services, forget: Callable[[World], None]) -> WorldRouter | None:
         """Return what sends requests to the process that serves their world; None if that is always this one."""
         return None
+
+    def serve(self, contracts: Sequence[Contract]) -> None:
+        """Read the worlds that are opened from now on with other contracts."""
+        self._reader = replace(self._reader, contracts=contracts)
+        found = self._store.found or Meta()
+        digests = {contract.key: digest(contract) for contract in contracts}
+        self._store.write_meta(replace(found, contracts={**found.contracts, **digests}))
 
     # What `Worlds` needs.
 
@@ -169,7 +176,8 @@ class Keeper:
         worlds, self._urgent = self._urgent, {}
         try:
             for world in worlds.values():
-                self._write(world)
+                self._write(world, wake=False)
+            self._store.write_now()
         except Exception as error:
             # Nothing may be sent that is not kept.
             if done is not None:
@@ -186,7 +194,7 @@ class Keeper:
         page = self._store.read(lambda db: tables.page(db, world.handle, "attempt", count=KEPT_LINES))
         return map(_read_attempt, page.records)
 
-    def _write(self, world: World) -> None:
+    def _write(self, world: World, *, wake: bool = True) -> None:
         """Put what a world has noted into the store, as one change."""
         unkept, now = world.unkept, world.clock.now()
         if unkept is None:
@@ -218,7 +226,7 @@ class Keeper:
             checked=False,
         )
         unkept.clear()
-        unkept.last = self._store.put(changes)
+        unkept.last = self._store.put(changes, wake=wake)
 
     def _write_changed(self) -> None:
         """Write what no response has waited for."""

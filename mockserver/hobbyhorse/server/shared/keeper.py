@@ -61,7 +61,7 @@ class SharedKeeper(Keeper):
     async def connect(self) -> None:
         """Reach Redis, and begin to own worlds. Raises StateError."""
         store = self._log.store
-        await store.open()
+        await self._log.connect()
         await self._set_time()
         # A socket on all addresses is reached at the one by which this machine reaches Redis.
         host = store.own_host if self._peer_host in ("0.0.0.0", "::") else self._peer_host

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.files.cache import user_directory
-from hobbyhorse.server.kept.opening import digest
+from hobbyhorse.server.kept.reading import digest
 from hobbyhorse.server.run import Shared, bind, serve
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.keeper import SharedKeeper

@@ -1,7 +1,7 @@
 """The page as an ASGI application, for paths that begin with `/_mock/ui`.
 
 It is for people, so it differs from the control plane in one way only: a browser cannot send a control key with every
-request, so it logs in once (`sessions`). The records, their redaction and the actions are those of the control plane.
+request, so it logs in once (`sessions`). The records, their redaction and the actions come from the control plane.
 
 The page is closed to other pages: the headers forbid frames, scripts and styles that are not the page's own files, and
 requests of another origin are refused before anything else. URLs and contents have handles of worlds, never keys.
@@ -71,6 +71,7 @@ class Page:
         self._router = Router(
             [
                 Route(ROOT, self._seen(self._worlds)),
+                Route(f"{ROOT}/", self._home),
                 Route(f"{ROOT}/login", self._login, methods=["GET", "POST"]),
                 Route(f"{ROOT}/logout", self._logout, methods=["POST"]),
                 Route(f"{ROOT}/assets/{{name}}", self._asset),
@@ -110,11 +111,11 @@ class Page:
             await self._router(scope, receive, send_guarded)
         except HTTPException as error:
             hint = "the address is wrong, or the page was left behind by an update"
-            response = _problem(error.status_code, "there is no such page", hint)
+            response = _problem(error.status_code, "this page does not exist", hint)
             await response(scope, receive, send_guarded)
 
     def _seen(self, endpoint: Callable[[Request, Viewer], Awaitable[Response]]) -> Endpoint:
-        """Return an endpoint that only somebody who may see worlds reaches."""
+        """Return an endpoint that needs a login, if the server needs one."""
 
         async def checked(request: Request) -> Response:
             viewer = self._sessions.viewer(request.scope)
@@ -131,9 +132,9 @@ class Page:
         """Return an endpoint for a world that its viewer may see."""
 
         async def looked(request: Request, viewer: Viewer) -> Response:
-            world = self._context.worlds.by_handle(request.path_params["handle"])
-            if world is None or world not in views.every_world(self._control(request), viewer):
-                message, hint = "there is no such world", "it was forgotten, or the server has started anew"
+            world = views.find_world(self._control(request), viewer, request.path_params["handle"])
+            if world is None:
+                message, hint = "this world does not exist", "it was forgotten, or the server has started anew"
                 raise ControlError(404, "unknown_world", message, hint)
             control = self._control(request, world, viewer)
             return await endpoint(request, Look(control, dict(request.query_params), viewer))
@@ -160,6 +161,9 @@ class Page:
 
     async def _logout(self, request: Request) -> Response:
         return RedirectResponse(f"{ROOT}/login", 303, {"set-cookie": self._sessions.logout(request.scope)})
+
+    async def _home(self, request: Request) -> Response:
+        return RedirectResponse(ROOT, 303)
 
     async def _asset(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -213,19 +217,20 @@ class Page:
         if section == "callbacks":
             return _world_html("callbacks.html", look, section, views.callbacks(look))
         if section == "scenarios":
-            return _world_html("scenarios.html", look, section, views.scenarios(look, self._known(look.request)))
+            return _world_html("scenarios.html", look, section, views.scenarios(look, await self._known(look.request)))
         if section == "ledger":
             return _world_html("ledger.html", look, section, views.ledger(look))
         raise HTTPException(404)
 
-    def _known(self, request: ControlRequest) -> list[dict[str, Any]]:
-        """Return the catalogue, which is read again only if it is another one."""
+    async def _known(self, request: ControlRequest) -> list[dict[str, Any]]:
+        """Return the catalogue, which is matched with the contracts again only if it is another one."""
         try:
             found = self._context.catalogue()
         except ScenarioError as error:
             raise ControlError(422, error.code, error.message, error.hint) from None
         if self._catalogue[0] is not found:
-            self._catalogue = found, views.catalogue(request, found)
+            # In a thread, because this takes 50 ms.
+            self._catalogue = found, await asyncio.to_thread(views.catalogue, request, found)
         return self._catalogue[1]
 
     async def _events(self, request: Request, look: Look) -> Response:
@@ -233,7 +238,7 @@ class Page:
 
         def read() -> Any:
             # A world that was forgotten has another object when its key is used again.
-            world = self._context.worlds.by_handle(handle)
+            world = views.find_world(look.request, look.viewer, handle)
             return None if world is None else state_of(world, dispatcher, look.query.get("job"))
 
         return self._stream(read)
@@ -288,7 +293,12 @@ class Page:
     async def _act(self, look: Look, operation: str, body: Mapping[str, Any], **names: str) -> None:
         """Do an operation of the control plane in a world. Raises ControlError."""
         one = look.request
-        await HANDLERS[operation](ControlRequest(one.context, one.world, one.scope, names, {}, body, one.team))
+        try:
+            await HANDLERS[operation](ControlRequest(one.context, one.world, one.scope, names, {}, body, one.team))
+        finally:
+            # As after a request to the control plane: also a refused one may have changed something.
+            one.world.changed()
+            await one.context.kept(one.world)
 
 
 def _number(name: str, text: str, most: float) -> float:
