@@ -114,7 +114,10 @@ class RedisLog:
         with self._lock:
             return query(self._copies)
 
-    def put(self, changes: Changes) -> int:
+    def write_now(self) -> None:
+        """Do nothing: what was put leaves in this turn of the event loop."""
+
+    def put(self, changes: Changes, *, wake: bool = True) -> int:
         """Keep changes of a loaded world soon; return their number."""
         self.put_last += 1
         number, world = self.put_last, changes.world

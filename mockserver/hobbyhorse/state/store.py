@@ -156,20 +156,26 @@ class Store(Protocol):
 class WorldLog(Protocol):
     """A store as a live server uses it, which is the only writer of its worlds and has them in memory.
 
-    `found` are the facts. A change has a number: `put_last` is that of the last one, `kept` that of the last one in the
-    store. `on_failure` is called with the reason why nothing can be written any more.
+    A change has a number: `put_last` is that of the last one, `kept` that of the last one in the store. `on_failure` is
+    called with the reason why nothing can be written any more.
     """
 
-    found: Meta | None
     put_last: int
     kept: int
     on_failure: Callable[[str], None]
 
+    @property
+    def found(self) -> Meta | None:
+        """The facts that were set."""
+
     def write_meta(self, meta: Meta) -> None:
         """Set the facts soon."""
 
-    def put(self, changes: Changes) -> int:
-        """Keep changes of the only writer soon; return their number."""
+    def put(self, changes: Changes, *, wake: bool = True) -> int:
+        """Keep changes of the only writer soon; return their number. Without `wake`, `write_now` has to follow."""
+
+    def write_now(self) -> None:
+        """Write what waits."""
 
     async def until_kept(self, number: int) -> None:
         """Wait until the change with a number is kept. Raises NotKept if it never will."""

@@ -24,6 +24,7 @@ from hobbyhorse.server.control.access import Team
 from hobbyhorse.server.front.authority import own_certificates
 from hobbyhorse.server.front.gate import Front
 from hobbyhorse.server.reloading.watch import ReloadError
+from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.limits import Limits
 from tests.conftest import CONTRACTS, ROOT, Run
@@ -446,6 +447,7 @@ def test_a_state_is_opened_and_a_wrong_one_refused_in_one_line(
     done = run("serve", "--port", 0, "--state", tmp_path)
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith(f"hobbyhorse: --state: another server uses {str(tmp_path)!r}: process ")
+    assert isinstance(keeper._store, SqliteStore)
     keeper._store.stop()
     done = run("serve", "--port", 0, "--state", tmp_path)
     assert (done.status, done.out) == (2, "")
