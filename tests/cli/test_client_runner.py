@@ -41,6 +41,7 @@ COMMAND = replace(NONE, command=["true"])
         (NONE, "name one client: a command after --, or --python FILE:FUNCTION"),
         (replace(CALLABLE, command=["true"]), "name one client: "),
         (replace(CALLABLE, parallel=0), "--parallel is 0; allowed: 1 or more"),
+        (replace(CALLABLE, tls=True), "--tls needs a command"),
         (replace(CALLABLE, resume_command="true"), "--resume-command needs a command"),
         (replace(CALLABLE, python="nowhere.py:generate"), "nowhere.py"),
         (replace(COMMAND, command=["no-such-command"]), "the client: command not found: 'no-such-command'"),
@@ -98,6 +99,7 @@ def test_only_a_command_that_can_be_resumed_is_killed() -> None:
             ("--contracts", "mine", "--python", "a.py:f"),
         ),
         (replace(NONE, command=["node", "c.mjs"]), ("--", "node", "c.mjs")),
+        (replace(NONE, command=["node", "c.mjs"], tls=True), ("--tls", "--", "node", "c.mjs")),
         (
             replace(NONE, command=["x"], resume_command="x --resume", limit=60.0, speed=2.5),
             ("--limit", "60", "--speed", "2.5", "--resume-command", "x --resume", "--", "x"),
