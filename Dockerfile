@@ -5,7 +5,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY mockserver mockserver
 COPY contracts contracts
 COPY fixtures fixtures
-ARG EXTRAS=otel
+ARG EXTRAS=otel,redis,tls
 # A virtual environment is one folder to copy, so that neither pip's cache nor the sources get into the image.
 RUN python -m venv /opt/hobbyhorse \
     && /opt/hobbyhorse/bin/pip install --no-cache-dir --disable-pip-version-check ".[${EXTRAS}]"

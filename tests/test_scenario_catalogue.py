@@ -607,7 +607,8 @@ def _ticketed(session: Session, role: str, move: Move) -> None:
 
 
 def _foreign(session: Session, role: str, move: Move) -> None:
-    _moved(session, role, move, lambda old, new: new == old.replace(session.server.url, "http://foreign.invalid"))
+    elsewhere = {"foreign_links": "http://foreign.invalid", "port_links": "http://127.0.0.1:9"}[move.kind]
+    _moved(session, role, move, lambda old, new: new == old.replace(session.server.url, elsewhere))
 
 
 def _redirected(session: Session, role: str, move: Move) -> None:
@@ -688,6 +689,7 @@ OPERATION_CHECKS: Mapping[str, Check] = {
     "reordered": _turned_round,
     "opaque_links": _ticketed,
     "foreign_links": _foreign,
+    "port_links": _foreign,
     "private_links": _private,
     "redirect": _redirected,
     "redirect_port": _redirected,

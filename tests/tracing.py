@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 
@@ -61,6 +62,9 @@ class Teller:
             if found is not None:
                 text = found.template.write(lambda name: values.get(name, MISSING))
                 said |= {"status": found.status, "answer": text, "answer_headers": JSON, "situation": found.name}
+                # A situation with a condition is the response to a request that meets it.
+                asked = {place.name: str(value).lower() for place, value in found.when if place.part == "query"}
+                said["url"] += f"?{urlencode(asked)}" if asked else ""
         said |= {"headers": (("authorization", "Bearer [key]"),), "job": job, "answered": self.now + 0.001} | how
         said.setdefault("size", len(said.get("answer", b"")))
         self.exchanges.append(Exchange(arrived=self.now, role=role, **said))

@@ -6,6 +6,11 @@ bash "$here/install.sh"
 folder=$RUNNER_TEMP/hobbyhorse
 hobbyhorse=$folder/venv/bin/hobbyhorse
 
+# The next line of GITHUB_ENV would be another variable.
+if [ "${INPUT_KEY:-}" != "$(printf '%s' "${INPUT_KEY:-}" | tr -d '\r\n')" ]; then
+  echo "::error::hobbyhorse: the input 'key' has a line break"
+  exit 1
+fi
 if [ -e "$folder/pid" ] && kill -0 "$(cat "$folder/pid")" 2>/dev/null; then
   echo "::error::the server of an earlier step is still running; stop it with \`stop: true\`"
   exit 1
@@ -13,7 +18,7 @@ fi
 # The options are words; without -f, the shell would replace a * by file names.
 set -f
 # shellcheck disable=SC2086
-nohup "$hobbyhorse" serve --port "${INPUT_PORT:-0}" ${INPUT_OPTIONS:-} >"$folder/ready.json" 2>"$folder/server.log" &
+nohup "$hobbyhorse" serve --port "${INPUT_PORT:-0}" ${INPUT_OPTIONS:-} </dev/null >"$folder/ready.json" 2>"$folder/server.log" &
 pid=$!
 echo "$pid" >"$folder/pid"
 
@@ -27,11 +32,14 @@ if ! url=$("$folder/venv/bin/python" -c 'import json, sys; print(json.loads(sys.
   echo "::error::the server did not start: $(tail -n 1 "$folder/server.log")"
   exit 1
 fi
+settings=
+if [ -n "${INPUT_PROVIDER:-}" ]; then
+  settings=$("$hobbyhorse" env "$INPUT_PROVIDER" --url "$url" --key "${INPUT_KEY:-test}")
+fi
 echo "url=$url" >>"$GITHUB_OUTPUT"
 echo "HOBBYHORSE_URL=$url" >>"$GITHUB_ENV"
-if [ -n "${INPUT_PROVIDER:-}" ]; then
-  # Evaluated by a shell of its own, because the values are quoted; a later step gets them as they are.
-  settings=$("$hobbyhorse" env "$INPUT_PROVIDER" --url "$url" --key "${INPUT_KEY:-test}")
+if [ -n "$settings" ]; then
+  # Evaluated here, because the values are quoted; a later step gets them as they are.
   names=$(printf '%s\n' "$settings" | sed -n 's/^export \([A-Z0-9_]*\)=.*/\1/p')
   eval "$settings"
   for name in $names; do

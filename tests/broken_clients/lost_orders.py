@@ -61,6 +61,17 @@ LOST_ORDERS: tuple[Change, ...] = (
     ),
     (
         "SEC-05",
+        "runcomfy",
+        "links in a response are followed with the key if only their host is the provider's",
+        (
+            (
+                "    return (there.scheme, there.host, there.port) == (home.scheme, home.host, home.port)\n",
+                "    return there.host == home.host\n",
+            ),
+        ),
+    ),
+    (
+        "SEC-05",
         "hiapi",
         "redirects to another port of the host are followed with the key",
         (

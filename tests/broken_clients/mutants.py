@@ -669,6 +669,25 @@ CALLBACKS = (
     ),
     Mutant(
         "CBK-08",
+        HIAPI_CALLBACKS,
+        "a failure in any genuine callback is taken for that of the own job",
+        (
+            (
+                '            if believed and (job := Answer(200, body).text("taskId")):\n',
+                '            if believed and Answer(200, body).text("status") == "fail":\n'
+                '                heard.add("failed")\n'
+                '            if believed and (job := Answer(200, body).text("taskId")):\n',
+            ),
+            (
+                "    while pause(answer, interval, deadline, lambda: job in heard):\n",
+                "    while pause(answer, interval, deadline, lambda: job in heard):\n"
+                '        if "failed" in heard:\n'
+                '            raise Failed(job, "a callback says so")\n',
+            ),
+        ),
+    ),
+    Mutant(
+        "CBK-08",
         SERVICE,
         "a callback for an unknown job starts work",
         (

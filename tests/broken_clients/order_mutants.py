@@ -41,6 +41,13 @@ ORDERS: tuple[tuple[Any, ...], ...] = (
         ((GIVEN, prompt('text.encode("latin-1", "replace").decode("latin-1")')),),
     ),
     (
+        "SCH-02",
+        VTRIX,
+        "a prompt is cut at its limit of characters in bytes",
+        ((GIVEN, prompt('text.encode()[:5000].decode(errors="ignore")')),),
+    ),
+    ("SCH-02", HIAPI, "a prompt is cut at 1,500 characters", ((GIVEN, prompt("text[:1500]")),)),
+    (
         "ORD-03",
         RUNFLOW,
         "only the input is sent, and not the metadata",
@@ -74,6 +81,27 @@ ORDERS: tuple[tuple[Any, ...], ...] = (
         VTRIX,
         "the body is encoded as Latin-1",
         ((GIVEN, '"request": json.loads(json.dumps(request, ensure_ascii=False).encode("latin-1"))'),),
+    ),
+    (
+        "ORD-07",
+        RUNFLOW,
+        "the input is merged into that of all orders",
+        (
+            ("TRIES = 5", "INPUT = {}\nTRIES = 5"),
+            (
+                '"request": body, "job": None',
+                '"request": {**body, "input": INPUT.update(body["input"]) or dict(INPUT)}, "job": None',
+            ),
+        ),
+    ),
+    (
+        "ORD-07",
+        VTRIX,
+        "the order is merged into a template that all orders share",
+        (
+            ("TRIES = 5", "ORDER = {}\nTRIES = 5"),
+            (GIVEN, '"request": ORDER.update(request) or dict(ORDER)'),
+        ),
     ),
     (
         "ORD-06",

@@ -154,6 +154,19 @@ VARIATIONS: tuple[tuple[str, str, str, Changes], ...] = (
         ),
     ),
     (
+        "VAR-17",
+        "vtrix",
+        "a full progress is taken for the end",
+        (
+            (
+                STAGE,
+                STAGE
+                + '        if stage and stage != "completed" and b\'"progress":1\' in answer.body.replace(b" ", b""):\n'
+                + '            raise Failed(job, "it is done, but has no video")\n',
+            ),
+        ),
+    ),
+    (
         "VAR-18",
         "vtrix",
         "the code of an error is expected to be a text",

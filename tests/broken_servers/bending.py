@@ -37,7 +37,8 @@ KEY, OTHER = "key-of-the-first-account", "key-of-the-other-account"
 SPEED = 20.0
 # Longer than any suite here takes on a busy machine; only a deadlock reaches it.
 PATIENCE = 120.0
-BUDGET = Decimal(20)
+# More than every probe of any contract costs together.
+BUDGET = Decimal(40)
 RELAY = "/relay/"
 HOP = frozenset({"content-length", "transfer-encoding", "connection", "host"})
 

@@ -18,6 +18,7 @@ from hobbyhorse.contract.values import Contract
 from . import conduct, films
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
 from .query_mutants import QUERIES
+from .response_mutants import RESPONSES
 from .value_mutants import VALUES
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
@@ -449,6 +450,30 @@ def once_only(contract: Contract) -> Bend:
     return Bend(response=response)
 
 
+def cancels_all(contract: Contract) -> Bend:
+    """Cancel every job with the first one."""
+    over: list[bool] = []
+
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "cancel" and response.ok:
+            over.append(True)
+        if request.role == "status" and response.ok and over:
+            body = {name: value for name, value in response.json.items() if name != "queue_position"}
+            return response.with_json(body | {"status": "cancelled"})
+        return response
+
+    return Bend(response=response)
+
+
+def denies_the_cancellation(contract: Contract) -> Bend:
+    def response(request: Request, response: Response) -> Response:
+        if request.role != "cancel" or not response.ok:
+            return response
+        return response.with_json(response.json | {"status": "in_progress", "outcome": "not_cancellable"})
+
+    return Bend(response=response)
+
+
 def succeeds_anyway(contract: Contract) -> Bend:
     gone: set[str | None] = set()
 
@@ -510,6 +535,11 @@ def seconds_late(message: Message) -> Message:
     )
 
 
+def an_hour_early(message: Message) -> Message:
+    stamp = str(int(message.headers["x-hiapi-timestamp"]) - 3600)
+    return signed(Message(message.headers | {"x-hiapi-timestamp": stamp}, b""), message.json)
+
+
 def twice(contract: Contract) -> Bend:
     async def callback(message: Message, post: Post) -> int:
         status = await post(message)
@@ -532,6 +562,56 @@ def names_another_task(contract: Contract) -> Bend:
 
     async def callback(message: Message, post: Post) -> int:
         return await post(signed(message, put("/taskId", first[0])(message.json)))
+
+    return Bend(response=response, callback=callback)
+
+
+def renames_retries(contract: Contract) -> Bend:
+    """Give every retry another task id."""
+    seen: Counter[str] = Counter()
+
+    async def callback(message: Message, post: Post) -> int:
+        job = message.json["taskId"]
+        seen[job] += 1
+        if seen[job] == 1:
+            return await post(message)
+        return await post(signed(message, put("/taskId", f"{job[:-4]}{seen[job]:04d}")(message.json)))
+
+    return Bend(callback=callback)
+
+
+def drops_the_query(contract: Contract) -> Bend:
+    def request(request: Request) -> Request:
+        url = resolve(request.json, ("callback", "url")) if request.role == "submit" else None
+        bare = url.partition("?")[0].partition("%3F")[0] if isinstance(url, str) else url
+        return request.with_json(replaced(request.json, ("callback", "url"), bare)) if isinstance(url, str) else request
+
+    return Bend(request=request)
+
+
+def gives_up_after(status: int) -> Callable[[Contract], Bend]:
+    """Return a bend that takes a refusal with a status for a delivery."""
+
+    async def callback(message: Message, post: Post) -> int:
+        found = await post(message)
+        return 200 if found == status else found
+
+    return lambda contract: Bend(callback=callback)
+
+
+def silent_about_failures(contract: Contract) -> Bend:
+    """Let the task of the second callback fail, and send no callback for it."""
+    order: list[str] = []
+
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and response.ok:
+            order.append(response.json["data"]["taskId"])
+        if request.role == "status" and ended(response) and request.job == order[1]:
+            return response.with_json(failed(response.json))
+        return response
+
+    async def callback(message: Message, post: Post) -> int:
+        return 200 if message.json["taskId"] == order[1] else await post(message)
 
     return Bend(response=response, callback=callback)
 
@@ -836,6 +916,18 @@ MUTANTS: tuple[Mutant, ...] = (
         ("job", "cancel:finished"),
     ),
     Mutant(
+        "CNL-05",
+        RUNCOMFY,
+        "a cancelled job is reported as not cancellable",
+        denies_the_cancellation,
+        CANCEL,
+        contract=waiting,
+        pace="realistic",
+    ),
+    Mutant(
+        "CNL-06", RUNCOMFY, "all jobs are cancelled together", cancels_all, CANCEL, contract=waiting, pace="realistic"
+    ),
+    Mutant(
         "NTF-01",
         HIAPI,
         "a callback has no status",
@@ -851,7 +943,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("NTF-02", HIAPI, "callbacks are not signed", callbacks(unsigned), CALLBACK),
     Mutant("NTF-02", HIAPI, "the signed bytes differ from the sent bytes", callbacks(signs_other_bytes), CALLBACK),
-    Mutant("NTF-02", HIAPI, "the timestamp is in milliseconds", callbacks(seconds_late), CALLBACK, lesson=True),
+    Mutant("NTF-02", HIAPI, "the timestamp is in milliseconds", callbacks(seconds_late), CALLBACK),
+    Mutant("NTF-02", HIAPI, "the timestamp is an hour old", callbacks(an_hour_early), CALLBACK),
     Mutant(
         "NTF-03",
         HIAPI,
@@ -869,6 +962,11 @@ MUTANTS: tuple[Mutant, ...] = (
         CALLBACK,
     ),
     Mutant("NTF-03", HIAPI, "a callback is about another task", names_another_task, ("job", *CALLBACK)),
+    Mutant("NTF-03", HIAPI, "a retry has a new task id", renames_retries, CALLBACK),
+    Mutant("NTF-03", HIAPI, "the query of the callback URL is dropped", drops_the_query, CALLBACK),
+    Mutant("NTF-04", HIAPI, "a callback that got a 400 is not repeated", gives_up_after(400), CALLBACK),
+    Mutant("NTF-04", HIAPI, "a callback that got a redirect is not repeated", gives_up_after(302), CALLBACK),
+    Mutant("NTF-04", HIAPI, "a failed task has no callback", silent_about_failures, CALLBACK),
     Mutant("NTF-04", HIAPI, "callbacks are not retried", gives_up, CALLBACK),
     Mutant("NTF-04", HIAPI, "no callback at all", sends_no_callback, CALLBACK),
     Mutant("NTF-05", HIAPI, "an acknowledged callback is repeated", twice, CALLBACK),
@@ -1082,5 +1180,5 @@ MUTANTS: tuple[Mutant, ...] = (
         good("list", conduct.listed_as("queued")),
         ("job", "machine", "identity:list", "identity:pages"),
     ),
-    *(Mutant(*one) for one in (*QUERIES, *VALUES)),
+    *(Mutant(*one) for one in (*QUERIES, *VALUES, *RESPONSES)),
 )

@@ -16,6 +16,7 @@ from hobbyhorse.conformance.client.cases import (
     FOLDER,
     KILLED,
     LONG,
+    MEMBERS,
     MOVED,
     ONCE,
     PICTURES,
@@ -71,7 +72,7 @@ KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
 def test_a_callable_runs_in_virtual_time() -> None:
     with open_runner(HIAPI, HIAPI.models[0], CALLABLE, runs=1) as runner:
         (trace,) = runner.play([Case()])
-    assert (runner.name, runner.kinds) == (KEEPS[1], (*KINDS, *CLOCK_KINDS))
+    assert (runner.name, runner.kinds) == (KEEPS[1], (*KINDS, MEMBERS, *CLOCK_KINDS))
     assert [run.outcome.kind for run in trace.runs if run.outcome] == ["success"]
 
 

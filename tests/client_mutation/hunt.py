@@ -117,6 +117,9 @@ def suite(name: str, provider: str, runs: int, ignored: Collection[str] | None) 
     }
     if said:
         return {"result": FOUND, "rules": list(said), "said": said, "runs": search.runs}
+    if search.errors:
+        # A search that an error of its own has stopped says nothing about the client.
+        return {"result": UNTESTABLE, "why": f"internal error: {search.errors[0].message[:300]}"}
     digests = hashlib.sha256("".join(recorder.digests).encode()).hexdigest()[:16]
     return {"result": SURVIVED, "digest": digests, "runs": search.runs}
 

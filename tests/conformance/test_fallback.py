@@ -33,6 +33,17 @@ def test_a_client_is_led_to_its_second_provider_by_a_failed_job_or_a_certain_ref
         assert situations[move["move"]].status not in (408, 409, 425, 429)
 
 
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500])
+def test_a_refusal_for_now_leads_to_no_second_provider(contract: Contract, status: int) -> None:
+    submit = contract.operations["submit"]
+    name, refusal = next((name, one) for name, one in submit.situations.items() if one.status == 400)
+    situations = {**submit.situations, name: replace(refusal, status=status)}
+    changed = replace(contract, operations={**contract.operations, "submit": replace(submit, situations=situations)})
+    moves = [move["move"] for case in turns(changed) for move in case.scenario.get("moves", {}).get("submit", ())]
+    assert moves
+    assert name not in moves
+
+
 def test_the_faults_of_the_second_provider_come_in_a_case_in_which_the_client_turns_to_it(contract: Contract) -> None:
     found = second_cases(TURN, contract, ["submit", "status"], ["status"])
     assert found

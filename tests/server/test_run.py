@@ -109,7 +109,8 @@ def find_video(client: ContractClient, job: str) -> str:
 def test_it_prints_one_json_line_when_it_is_ready_and_its_banner_on_stderr() -> None:
     with served() as server:
         ready = json.loads(server.line)
-        assert set(ready) == {"url", "pid"}
+        assert set(ready) == {"url", "pid", "ui"}
+        assert ready["ui"] == f"{ready['url']}/_mock/ui"
         assert ready["pid"] == server.process.pid
         response = httpx.get(server.url, trust_env=False)
         assert response.json()["providers"] == {contract.key: f"{server.url}/{contract.key}" for contract in CONTRACTS}

@@ -326,10 +326,11 @@ async def test_a_retry_after_date_is_on_the_clock_that_the_client_reads(virtual:
 
 @pytest.mark.anyio
 async def test_link_faults_point_to_the_origins_of_the_options(contract: Contract) -> None:
-    elsewhere = {"foreign": "http://127.0.0.2:81", "private": "http://127.0.0.3:82"}
+    elsewhere = {"foreign": "http://127.0.0.2:81", "port": "http://127.0.0.1:83", "private": "http://127.0.0.3:82"}
     mock = Mock([contract], pace="fast", elsewhere=elsewhere)
     for role, operation in contract.operations.items():
-        for move, names in (("foreign_links", JOB_URLS), ("private_links", FILE_URLS)):
+        moved = (("foreign_links", JOB_URLS), ("port_links", JOB_URLS), ("private_links", FILE_URLS))
+        for move, names in moved:
             scenario = read_scenario({"moves": {role: [{"move": move}]}})
             if role in SUBMISSIONS or misfits(scenario, contract):
                 continue

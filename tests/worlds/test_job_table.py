@@ -73,6 +73,11 @@ async def test_ledger_and_tallies_equal_a_count_of_every_job(
             assert world.totals() == Totals(found.billable, found.duplicates, found.usd)
             running = [job for job in world.jobs.values() if not job.stage(now).terminal]
             assert [job.id for job in world.jobs.running.values()] == [job.id for job in running]
+            again = [
+                job.number for job, one in zip(world.jobs.values(), found.entries, strict=True) if one.duplicate_of
+            ]
+            assert world.jobs.duplicates(99) == again[::-1]
+            assert world.jobs.duplicates(1) == again[-1:]
             by_stage = Counter((job.contract.key, job.stage(now).name) for job in world.jobs.values())
             assert {key: count for key, count in world.jobs.stages.items() if count} == by_stage
             assert world.jobs.committed == found.usd + sum((job.cost for job in running), Decimal(0))
@@ -134,6 +139,16 @@ def test_a_change_of_a_packed_job_is_kept(contract: Contract, monkeypatch: pytes
     for job in jobs:
         world.jobs[job.id].collected = True
     assert [job.collected for job in world.jobs.values()] == [True, True, True]
+
+
+def test_an_end_that_was_planned_twice_hides_no_later_one(contract: Contract) -> None:
+    world = world_of()
+    first, second = (world.submit(contract, order_of(contract)) for _ in range(2))
+    early, late = sorted((first, second), key=lambda job: job.finished)
+    world.jobs.plan(early)
+    world.clock.step(late.finished)
+    world.jobs.settle(world.clock.now())
+    assert world.jobs.totals().usd == first.cost + second.cost
 
 
 def test_the_index_forgets_the_jobs_of_emptied_tables_little_by_little(contract: Contract) -> None:

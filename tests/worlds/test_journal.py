@@ -119,3 +119,17 @@ def test_the_bodies_of_a_journal_have_a_bound_in_bytes() -> None:
         noted.body = b"x" * 120
         journal.add(noted)
     assert len(journal) == 2, "a cleared journal has its whole bound"
+
+
+def test_the_newest_exchanges_come_in_pages_newest_first() -> None:
+    journal = Journal(most=5)
+    for number in range(8):
+        journal.add(entry(f"/{number}"))
+    found, more = journal.newest(2)
+    assert ([(position, one.path) for position, one in found], more) == ([(7, "/7"), (6, "/6")], True)
+    found, more = journal.newest(3, before=6)
+    assert ([position for position, _ in found], more) == ([5, 4, 3], False)
+    found, more = journal.newest(1, wanted=lambda one: one.path in ("/4", "/5"))
+    assert ([position for position, _ in found], more) == ([5], True)
+    assert [one.path for one in journal.of(lambda one: one.path != "/6", 2)] == ["/5", "/7"]
+    assert len(journal.of(lambda one: False, 2)) == 0

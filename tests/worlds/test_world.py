@@ -44,6 +44,15 @@ def test_a_job_ends_as_the_next_ending_says_and_well_without_one(contract: Contr
 
 
 @waiting
+def test_rivals_alone_are_ahead_of_a_job(contract: Contract) -> None:
+    job = world_of(limits=Limits(rivals=3)).submit(contract, order_of(contract))
+    assert job.ahead is not None
+    places = {job.ahead(job.created + seconds) for seconds in range(60)}
+    assert len(places) > 1
+    assert max(places) <= 3
+
+
+@waiting
 def test_a_job_behind_a_busy_worker_keeps_its_beginning_and_moves_the_rest_by_the_same_delay(
     contract: Contract,
 ) -> None:

@@ -23,12 +23,21 @@ class UsageError(Exception):
 
 
 def complain(message: str) -> None:
-    """Print a message on stderr, in one line: of the log, if it is open."""
+    """Print a warning on stderr, in one line: of the log, if it is open."""
+    _print(message, "WARNING")
+
+
+def inform(message: str) -> None:
+    """Print a message that is not a warning, as `complain` does."""
+    _print(message, "INFO")
+
+
+def _print(message: str, level: str) -> None:
     line = " ".join(message.split())
     # Most commands have no log, and the health check does not even import the module.
     logging = sys.modules.get("logging")
     if logging is not None and (logger := logging.getLogger("hobbyhorse")).handlers:
-        logger.warning(line)
+        logger.log(logging.getLevelName(level), line)
     else:
         # Flushed, because the proxy reports findings while it runs, and stderr may be a file or a pipe.
         print(f"hobbyhorse: {line}", file=sys.stderr, flush=True)

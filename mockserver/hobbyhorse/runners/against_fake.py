@@ -26,6 +26,7 @@ from hobbyhorse.conformance.client.cases import (
     HAPPY,
     KILLED,
     LONG,
+    MEMBERS,
     MOVED,
     ONCE,
     PAIR_KINDS,
@@ -37,6 +38,7 @@ from hobbyhorse.conformance.client.cases import (
     Case,
 )
 from hobbyhorse.conformance.client.diagnosis import Fit
+from hobbyhorse.conformance.client.order_cases import fullest_and_least
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.conformance.client.search import STUCK_JOB
@@ -130,6 +132,7 @@ class FakeSession:
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
     # belongs to a run only if no other run could have sent it.
     _open: dict[str, bool] = field(default_factory=dict)
+    _fullest_and_least: tuple[dict[str, Any], ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -191,11 +194,20 @@ class FakeSession:
         contract, model = self.providers[place]
         if case.order is not None:
             return order_as(contract, model, case.order, self.fit.role)
+        if case.kind == MEMBERS:
+            return order_as(contract, model, self._member(number), self.fit.role)
         words = 1 if case.kind in (EQUAL, PICTURES) else number
         picture = 1 if case.kind in (EQUAL, PROMPTS) else number
         long = case.kind == LONG
         role = "submit" if place else self.fit.role
         return order_for(contract, model, role=role, mark=f"run {words}", long=long, picture=picture)
+
+    def _member(self, number: int) -> dict[str, Any]:
+        """Return the order of a run in a case about members."""
+        # Made once: trying which members an order may have takes as long as some runs in virtual time.
+        if not self._fullest_and_least:
+            self._fullest_and_least = fullest_and_least(self.contract, self.model)
+        return self._fullest_and_least[min(number, 2) - 1]
 
     def targets(self, world: MockWorld, case: Case, number: int = 1) -> tuple[Target, ...]:
         """Return where a client sends its order in a run, and how: a target for each provider."""

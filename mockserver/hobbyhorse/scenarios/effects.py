@@ -199,13 +199,14 @@ class FalseFirst:
     """Deliver a false callback, then the true one.
 
     The false one is signed with `secret` (None: the right one), or not at all, `older` seconds ago. With `stranger`, it
-    is the callback of a job that was never submitted.
+    is the callback of a job that was never submitted, and with `failure` also, it reports that this job failed.
     """
 
     secret: str | None = None
     signed: bool = True
     older: float = 0.0
     stranger: bool = False
+    failure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

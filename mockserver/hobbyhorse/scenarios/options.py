@@ -187,11 +187,18 @@ EMPTY = Option(
     tried=("null", "text", "object", "zero", "list", "false"),
     default="null",
 )
+REPORT = Option(
+    "report",
+    "What the other callback reports: the same as the job's own, or a failure.",
+    one_of("same", "failure"),
+    tried=("same", "failure"),
+    default="same",
+)
 PROGRESS = Option(
     "progress",
-    "The progress: it goes back, or is null.",
-    one_of("back", "null"),
-    tried=("back", "null"),
+    "The progress: it goes back, is null, or is full before the end.",
+    one_of("back", "null", "full"),
+    tried=("back", "null", "full"),
     default="back",
 )
 SHAPE = Option(

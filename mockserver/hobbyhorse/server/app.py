@@ -10,6 +10,7 @@ Modules that only some requests need are imported on first use: `serve` prints i
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
-from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
+from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, load
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
@@ -42,9 +43,12 @@ from hobbyhorse.worlds.world import World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
+    from hobbyhorse.server.control.app import ControlPlane
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.ui.app import Page
     from hobbyhorse.traces.trace import Trace
 
+PAGE_MODULE = "hobbyhorse.server.ui.app"
 SERVER_PATHS = ("/media/", "/fixtures/", "/_mock/")
 # The addresses of the host name "localhost".
 LOCALHOST = ("127.0.0.1", "::1")
@@ -125,7 +129,8 @@ class Fake:
         self._dispatcher: CallbackDispatcher | None = None
         self._renderer: Renderer | None = None
         self._server_routes: ASGIApp | None = None
-        self._control: ASGIApp | None = None
+        self._control: ControlPlane | None = None
+        self._page: Page | None = None
         self._trusted = TrustedProxies(self.options.trusted_proxies) if self.options.trusted_proxies else None
         self._other_origins: dict[tuple[str, int], str] = {}
         self._catalogue: Catalogue | None = None
@@ -225,17 +230,34 @@ class Fake:
         self._files = FileRequests(self._services, self.server_routes)
         # Both know the contracts, and are created by the next request.
         self._server_routes = self._control = None
+        self.end_streams()
+        self._page = None
 
     def server_routes(self) -> ASGIApp:
         """Return the application for paths that belong to no provider, creating it on first use."""
         if self._server_routes is None:
             from hobbyhorse.server.server_routes import ServerRoutes  # noqa: PLC0415 - delays readiness by 13 ms (Starlette)
 
-            routes = ServerRoutes(self._providers, self.worlds, self.renderer, self._services.origin, self.control)
-            self._server_routes = routes.application()
+            self._server_routes = ServerRoutes(
+                self._providers, self.worlds, self.renderer, self._services.origin, self.control, self.page
+            ).application()
         return self._server_routes
 
-    def control(self) -> ASGIApp:
+    async def page(self) -> Page:
+        """Return the page for browsers, creating it on first use."""
+        control = self.control()
+        # In a thread, because its templates need 50 ms of imports.
+        await load(PAGE_MODULE)
+        if self._page is None:
+            self._page = sys.modules[PAGE_MODULE].Page(control.context, self.access, self.renderer)
+        return self._page
+
+    def end_streams(self) -> None:
+        """End the live views of the page, which would hold up the stop of the server."""
+        if self._page is not None:
+            self._page.stopping.set()
+
+    def control(self) -> ControlPlane:
         """Return the control plane, creating it on first use."""
         if self._control is None:
             from hobbyhorse.server.control.app import ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 29 ms
@@ -321,6 +343,7 @@ class Fake:
         """End every wait, close every connection, remove the rendered files. The fake can be served again."""
         self.worlds.close()
         self.metrics.close()
+        self.end_streams()
         # Detached before the first await: a request during the close must not use a closed part.
         dispatcher, self._dispatcher = self._dispatcher, None
         renderer, self._renderer = self._renderer, None

@@ -251,7 +251,8 @@ class CallbackDispatcher:
 
     async def _deliver_now(self, delivery: QueuedCallback, number: int, **how: Any) -> None:
         callbacks, now = delivery.job.contract.callbacks, delivery.world.clock.now()
-        stage = delivery.job.stage(now)
+        # A false callback may report another stage than that of the job.
+        stage = (how.get("instead") or delivery).job.stage(now)
         messages = callbacks.situations.values() if callbacks else ()
         situation = next((situation for situation in messages if stage.name in situation.stages), None)
         # Some providers send no callback for some ends, such as a cancellation.
@@ -348,12 +349,12 @@ class CallbackDispatcher:
 
     async def _deliver_false(self, delivery: QueuedCallback, effect: FalseFirst, name: str) -> None:
         """Deliver a callback on which the receiver must not act."""
-        instead = self._stranger(delivery) if effect.stranger else None
+        instead = self._stranger(delivery, effect.failure) if effect.stranger else None
         signing = {"secret": effect.secret, "signed": effect.signed, "older": effect.older}
         await self._deliver(delivery, 1, **signing, note=name, kind=name, instead=instead)
 
-    def _stranger(self, delivery: QueuedCallback) -> QueuedCallback:
-        """Return the callback of a job that does not exist, otherwise the same."""
+    def _stranger(self, delivery: QueuedCallback, failure: bool) -> QueuedCallback:
+        """Return the callback of a job that does not exist, and perhaps has failed, otherwise the same."""
         job, world = delivery.job, delivery.world
         # The scenario's generator: a fault must not change the ids of the jobs that follow.
         random = job.active_scenario.random if job.active_scenario is not None else world.random
@@ -361,6 +362,9 @@ class CallbackDispatcher:
         unknown = replace(
             job, id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created), active_scenario=None
         )
+        failed = contract.graph.ending("failure") if failure else None
+        if failed is not None:
+            unknown = replace(unknown, timeline=(*job.timeline[:-1], (job.finished, failed.name)))
         message_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         return replace(delivery, job=unknown, message_id=message_id)
 

@@ -53,10 +53,18 @@ TLS_GRACE_SECONDS = 0.1
 class _Server(uvicorn.Server):
     """A uvicorn server that calls back when it accepts connections; those of a `front` too."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], front: Front | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        front: Front | None = None,
+        end_streams: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(config)
         self._ready = ready
         self._front = front
+        # Responses that would last as long as their clients hold up the stop.
+        self._end_streams = end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections, then call back."""
@@ -141,8 +149,8 @@ def announce(url: str, pids: Sequence[int] = (), more: Mapping[str, Any] | None 
 
     `more` are members for the line.
     """
-    line = {"url": url, "pid": os.getpid(), **({"pids": [*pids]} if pids else {}), **(more or {})}
-    print(json.dumps(line), flush=True)
+    line = {"url": url, "pid": os.getpid(), "ui": f"{url}/_mock/ui", **({"pids": [*pids]} if pids else {})}
+    print(json.dumps({**line, **(more or {})}), flush=True)
 
 
 def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None], front: Front | None = None) -> None:
@@ -159,7 +167,7 @@ def serve(fake: Fake, bound: socket.socket, ready_at: Callable[[str], None], fro
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    server = _ServeServer(_config(fake.application()), ready, front)
+    server = _ServeServer(_config(fake.application()), ready, front, fake.end_streams)
     server.run(sockets=[bound])
     sys.stdout.flush()
 
@@ -175,6 +183,7 @@ class _ServeServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in order, and after `STOP_SECONDS` in any case."""
+        self._end_streams()
         # A thread that encodes a video or resolves a name cannot be stopped, and Python waits for it.
         last = threading.Timer(STOP_SECONDS - STOP_MARGIN_SECONDS, _end)
         last.daemon = True
@@ -194,8 +203,14 @@ def _end() -> None:
 class _QuickServer(_Server):
     """A server for tests: its stop waits neither for the next tick nor for idle connections."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], front: Front | None = None) -> None:
-        super().__init__(config, ready, front)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        front: Front | None = None,
+        end_streams: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(config, ready, front, end_streams)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -214,6 +229,7 @@ class _QuickServer(_Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close idle connections, give open requests a moment, cancel the rest, then end the lifespan."""
+        self._end_streams()
         # The sockets stay open: their owner is ServerThread, which closes them when the thread has ended.
         for server in self.servers:
             server.close()
@@ -248,7 +264,9 @@ class ServerThread:
         self._sockets = [self._bound, *more]
         self._front = front
         self._started = threading.Event()
-        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS_IN_TESTS), self._ready, front)
+        end_streams = fake.end_streams if isinstance(fake, Fake) else lambda: None
+        config = _config(fake, keep_alive=IDLE_SECONDS_IN_TESTS)
+        self._server = _QuickServer(config, self._ready, front, end_streams)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": self._sockets}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class ServerRoutes:
     renderer: Callable[[], Renderer]
     origin: Callable[[Scope], str]
     control: Callable[[], ASGIApp]
+    page: Callable[[], Awaitable[ASGIApp]]
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -43,6 +44,8 @@ class ServerRoutes:
                 Route("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
                 Route("/metrics", _OnFirstUse(self.control)),
                 Route("/_mock", _OnFirstUse(self.control)),
+                Route("/_mock/ui", _Loaded(self.page)),
+                Route("/_mock/ui/{rest:path}", _Loaded(self.page)),
                 Route("/_mock/{rest:path}", _OnFirstUse(self.control)),
             ],
             exception_handlers={404: self._unknown_path, 405: self._unknown_path},
@@ -95,3 +98,14 @@ class _OnFirstUse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.make()(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An ASGI application whose modules are loaded by its first request, in a thread."""
+
+    find: Callable[[], Awaitable[ASGIApp]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        application = await self.find()
+        await application(scope, receive, send)

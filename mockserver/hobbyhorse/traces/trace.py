@@ -48,7 +48,8 @@ class Delivery:
     """One attempt to deliver a callback, and the receiver's response.
 
     `kind` is `genuine`, or the reason why a receiver must not act on it: `forged`, `stale`, `unsigned`, `unknown_job`.
-    `note` is the applied fault. `status` is None without a response within the deadline; `error` is then the reason.
+    `note` is the applied fault, or a remark of the receiver. `status` is None without a response within the deadline;
+    `error` is then the reason.
     """
 
     sent: float

@@ -18,7 +18,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from copy import copy
 from decimal import Decimal
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nlargest
 from itertools import islice
 from typing import overload
 
@@ -334,6 +334,13 @@ class JobTable(Mapping[str, Job]):
             None if first is None or first == number else self._id(first),
         )
 
+    def duplicates(self, most: int) -> list[int]:
+        """Return the numbers of the newest jobs that repeat an earlier billable order, newest first."""
+        if not self._duplicates:
+            return []
+        repeated = (one for one in self._orders.values() if isinstance(one, Repeats) and one.count > 1)
+        return nlargest(most, (number for one in repeated for number in one.after_first(self._lost)))
+
     def _first(self, job: Job) -> int:
         """Return the number of the first job of an order that is not lost."""
         found = self._orders[_hash(job.contract.key, job.order)]
@@ -363,6 +370,10 @@ class Repeats:
     def first(self) -> int:
         """The first job that is not lost."""
         return self._numbers[0]
+
+    def after_first(self, lost: set[int]) -> Iterator[int]:
+        """Yield the jobs after the first, without the lost ones."""
+        return (number for number in islice(self._numbers, 1, None) if number not in lost)
 
     def add(self, number: int) -> None:
         """Add a later job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, NamedTuple
@@ -225,6 +225,31 @@ class Journal:
     def __iter__(self) -> Iterator[Exchange]:
         # A copy: a deque must not change during iteration, and requests keep arriving.
         return (entry.exchange() for entry in tuple(self._entries))
+
+    def newest(
+        self, most: int, before: int | None = None, wanted: Callable[[Entry], bool] = lambda entry: True
+    ) -> tuple[list[tuple[int, Entry]], bool]:
+        """Return the newest entries that match, newest first, and whether there are older ones.
+
+        Each is after its position since the journal began; only positions less than `before` count.
+        """
+        found: list[tuple[int, Entry]] = []
+        position = self.total
+        for entry in reversed(tuple(self._entries)):
+            position -= 1
+            if (before is None or position < before) and wanted(entry):
+                if len(found) == most:
+                    return found, True
+                found.append((position, entry))
+        return found, False
+
+    def of(self, wanted: Callable[[Entry], bool], most: int) -> Journal:
+        """Return a journal of the newest entries that match."""
+        found, _ = self.newest(most, wanted=wanted)
+        made = Journal(max(most, 1), self._most_bytes)
+        for _, entry in reversed(found):
+            made.add(entry)
+        return made
 
     def clear(self) -> None:
         """Drop every exchange and restart the count."""

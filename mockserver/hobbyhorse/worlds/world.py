@@ -291,7 +291,7 @@ class World:
         # The jobs of all providers share one world; to a provider, the job of another one is unknown.
         job = self.jobs.get(job_id)
         # By key, because the contract may have been read again since the submission.
-        return job if job is not None and job.contract.key == contract.key else None
+        return job if job is not None and (job.contract is contract or job.contract.key == contract.key) else None
 
 
 def _start_of(job: Job) -> int:

@@ -68,6 +68,17 @@ def test_one_planned_order_has_only_the_members_that_are_needed() -> None:
         assert resolve(least[0], place(contract, model, "resolution")) is MISSING
 
 
+def test_the_longest_prompts_that_the_provider_reads_whole_are_among_the_planned_orders() -> None:
+    for contract, model in MODELS:
+        texts = [resolve(one, place(contract, model, "prompt")) for one in telling_orders(contract, model)]
+        limit = model.prompt_limit
+        characters, weight = (limit.characters, limit.chinese_weight) if limit else (2_000, 1)
+        assert characters - 1 <= max(len(text) for text in texts if text.isascii()) <= characters, model.id
+        chinese = max((text for text in texts if not text.isascii()), key=len)
+        assert len(chinese) == characters // weight, model.id
+        assert len(chinese.encode()) > characters, model.id
+
+
 @contracts_that(lambda contract: "metadata" in contract.operations["submit"].bindings)
 def test_notes_of_the_caller_are_nested_and_repeated(contract: Contract) -> None:
     (noted,) = [body for body in telling_orders(contract, contract.models[0]) if "metadata" in body]

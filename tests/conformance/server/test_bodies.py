@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from hobbyhorse.conformance.server.bodies import bounds, negatives, price_of
+from hobbyhorse.conformance.server.bodies import PREMIUM, _is_between, bounds, negatives, price_of, shared_bounds
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.negate import Mutation, Pair, breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, replaced, resolve
 from hobbyhorse.contract.generate import TEXT, values
 from hobbyhorse.contract.request import ValidRequest, cut_prompt, prompt_weight
@@ -486,3 +488,28 @@ def test_a_body_whose_price_cannot_be_read_costs_the_worst(contract: Contract, m
     assert session.price == model.cost(min(model.price, key=lambda tier: model.price[tier]), resolve(order, place))
     for wrong in (None, "3", 3.5, True, 0, -1, 10**9, [3]):
         assert price_of(contract, model, submit, order, replaced(order, place, wrong)) == worst(contract)
+
+
+# ---- several bounds in one order
+
+
+@models
+def test_every_bound_is_in_one_order_and_values_between_bounds_come_last(contract: Contract, model: Model) -> None:
+    submit, order = contract.operations["submit"], order_for(contract, model, mark="x")
+    shared = shared_bounds(contract, model, submit, order)
+    every = [one.label for one in bounds(contract, model, submit, order)]
+    assert sorted(one.label for each in shared for one in each.alone) == sorted(every)
+    between = [any(_is_between(contract, model, submit, one) for one in each.alone) for each in shared]
+    assert between == sorted(between)
+    for each in shared:
+        alone = sum((one.price for one in each.alone), Decimal(0))
+        assert each.body.price <= PREMIUM * alone
+        assert isinstance(try_order(contract, submit, model.id, each.body.value), ValidRequest)
+
+
+def test_the_ends_of_a_long_enum_and_some_values_between_are_tried_first() -> None:
+    contract = next(one for one in CONTRACTS if one.key == "runcomfy")
+    model, submit = contract.models[0], contract.operations["submit"]
+    found = list(bounds(contract, model, submit, order_for(contract, model, mark="x")))
+    late = {one.value["duration"] for one in found if _is_between(contract, model, submit, one)}
+    assert late == {4, 6, 7, 9, 11, 12, 14}

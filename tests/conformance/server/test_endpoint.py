@@ -172,3 +172,12 @@ def test_without_a_server_the_status_is_0(http: httpx.Client) -> None:
     with little(always(200)) as server:
         pass
     assert endpoint_at(server, http).call("status", probe="job", path={"job": "j"}).status == 0
+
+
+def test_a_link_replaces_the_path_of_an_operation(http: httpx.Client) -> None:
+    with little(always(200)) as server:
+        link = f"{server.url}/somewhere/else"
+        step = endpoint_at(server, http).call("status", probe="link:status_url", path={"job": "j-1"}, link=link)
+        (said,) = server.said
+    assert said.path.endswith("/somewhere/else")
+    assert (step.role, step.job) == ("status", "j-1")

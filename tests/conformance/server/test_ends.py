@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+from unittest.mock import patch
 
-from hobbyhorse.conformance.server.ends import PROBE, read_to_the_ends, unread
+from hobbyhorse.conformance.server.ends import CLOSE_POLLS, PROBE, _closely, read_to_the_ends, unread
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from tests.conftest import contracts_that
 from tests.server_mutation.mutant import Source
 from tests.server_mutation.serving import Served, on_server
@@ -69,3 +73,40 @@ def test_one_job_is_cancelled_in_each_stage_in_which_that_has_no_effect(contract
     firm = [stage for stage in adapted.graph if not stage.terminal and not stage.cancellable]
     assert len(tried) == len(firm)
     assert not [step for step in tried if "cancelled" in step.kinds]
+
+
+def test_a_fast_job_is_polled_often_enough_to_see_each_stage(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        session.finished()
+        session.submit_order("bound:x", session.marked("1"))
+        took = session.paid_seconds
+        assert took is not None
+        read_to_the_ends(session)
+        polls = [one for one in session.endpoint.exchanges if one.probe == PROBE and one.role == "status"]
+        seen = {
+            stage for step in AnnotatedTrace(adapted, session.trace()).of("status") for stage in step.reading.stages
+        }
+    gaps = [then.arrived - first.arrived for first, then in pairwise(polls)]
+    assert min(gaps) < min(adapted.polling.least_interval, 3 * took / CLOSE_POLLS)
+    assert set(adapted.graph.path(adapted.graph.initial)) <= seen
+
+
+def test_an_endpoint_that_refuses_many_polls_is_polled_as_documented(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        session.finished()
+        job = session.submit_order("bound:x", session.marked("1")).job_told
+        assert job is not None
+        call = type(session.endpoint).call
+        waits: list[float] = []
+
+        def limited(endpoint: Any, role: str, **more: Any) -> Step:
+            step = call(endpoint, role, **more)
+            waits.append(step.arrived)
+            return replace(step, exchange=replace(step.exchange, status=429)) if len(waits) == 1 else step
+
+        with patch.object(type(session.endpoint), "call", limited):
+            step = _closely(session, job)
+    assert step.status == 200
+    assert waits[1] - waits[0] >= adapted.polling.least_interval * 0.9

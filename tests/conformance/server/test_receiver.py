@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from hobbyhorse.conformance.server.receiver import CALLBACK_PATH, MOST_CALLBACK_BYTES, Receiver
+from hobbyhorse.conformance.server.receiver import CALLBACK_PATH, ELSEWHERE, MOST_CALLBACK_BYTES, Receiver
 from hobbyhorse.conformance.server.session import callback_job_reader
 from hobbyhorse.contract.forms.expressions import replaced
 from tests.conftest import CONTRACTS
@@ -81,3 +81,23 @@ def test_callbacks_are_numbered_by_their_job_and_an_unreadable_one_has_none() ->
     assert answers == [500, 200, 200]
     assert [(one.job, one.number) for one in deliveries] == [("job-1", 1), ("job-1", 2), ("job-1", 3), (None, 1)]
     assert [one.acknowledged for one in deliveries] == [False, True, True, True]
+
+
+def test_each_order_has_a_url_and_a_refusal_of_its_own(http_client: httpx.Client) -> None:
+    with Receiver(lambda headers, body: body.decode()) as receiver:
+        urls = [receiver.url_of(str(number), status) for number, status in enumerate((500, 302))]
+        statuses = [http_client.post(url, content=b"a").status_code for url in (*urls, *urls)]
+        receiver.name("0", "job-0")
+        deliveries = receiver.deliveries
+    assert statuses == [500, 302, 200, 200]
+    # A callback belongs to the job of its URL, if that is known, and to the job in its body otherwise.
+    assert [(one.job, one.number) for one in deliveries] == [("job-0", 1), ("a", 1), ("job-0", 2), ("a", 2)]
+    assert not any(one.note for one in deliveries)
+
+
+def test_a_callback_without_the_query_of_its_url_is_noted(http_client: httpx.Client) -> None:
+    with Receiver(lambda headers, body: "a") as receiver, Receiver(public_url="https://public.example/x") as public:
+        receiver.url_of("0", 500)
+        http_client.post(receiver.url, content=b"a")
+        assert [one.note for one in receiver.deliveries] == [ELSEWHERE]
+        assert public.url_of("0", 500) == "https://public.example/x"

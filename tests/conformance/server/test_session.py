@@ -30,9 +30,11 @@ from hobbyhorse.conformance.server.session import (
 )
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, resolve
 from hobbyhorse.contract.values import Contract, Model
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Exchange
 from tests.conformance.server.test_suite import KEY, MODELS, OTHER, Time, models, never_called, session_on
 from tests.conftest import contracts_that
+from tests.tracing import Teller
 
 BUDGET = Decimal(5)
 
@@ -389,3 +391,21 @@ def test_only_a_model_with_pictures_has_an_order_with_one_that_cannot_be_had(
     monkeypatch.setattr(Session, "marked", lambda session, mark: dict(body))
     with pytest.raises(Skipped, match="takes no picture"):
         session.unobtainable()
+
+
+def test_only_a_url_on_the_same_host_port_and_scheme_is_the_endpoints_own(contract: Contract) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called))
+    assert session.is_own("http://endpoint.test/v1/x")
+    for url in ("https://endpoint.test/v1/x", "http://endpoint.test:81/", "http://other.test/v1/x", "/v1/x", ""):
+        assert not session.is_own(url)
+
+
+def test_the_time_of_the_paid_job_is_known_after_its_end(contract: Contract) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called))
+    assert session.paid_seconds is None
+    told = Teller(contract).submit().wait(5).status("accepted")
+    accepted, end = AnnotatedTrace(contract, told.trace()).steps
+    session._paid = PaidJob("job", accepted)
+    assert session.paid_seconds is None
+    session._paid = PaidJob("job", accepted, end)
+    assert session.paid_seconds == pytest.approx(5, abs=0.1)

@@ -20,6 +20,7 @@ from tests.scenarios.json_values import leaves
 URLS: dict[str, Callable[[str, str], object]] = {
     "opaque_links": lambda old, new: re.fullmatch(re.escape(old) + r"[?&]ticket=[0-9a-f]{16}", new),
     "foreign_links": lambda old, new: new == "http://foreign.invalid/" + old.split("/", 3)[3],
+    "port_links": lambda old, new: new == "http://127.0.0.1:9/" + old.split("/", 3)[3],
     "odd_links": lambda old, new: new == f"{old}{'&' if '?' in old else '?'}mark=a%2Bb%3Dc%26d%25e%23f%20g",
     "encoded_links": lambda old, new: new == f"{old}{'&' if '?' in old else '?'}place=a%2Fb%3Ac",
     "private_links": lambda old, new: new == "http://169.254.169.254/latest/meta-data",
@@ -53,9 +54,10 @@ def test_path_and_query_move_to_another_origin_byte_for_byte(old: str, new: str)
 
 
 def test_urls_are_moved_to_the_configured_origins() -> None:
-    origins = {"foreign": "http://other:2/", "private": "http://10.0.0.1"}
+    origins = {"foreign": "http://other:2/", "port": "http://here:3", "private": "http://10.0.0.1"}
     for role, name, start in (
         ("status", "foreign_links", "http://other:2/"),
+        ("status", "port_links", "http://here:3/"),
         ("status", "private_links", "http://10.0.0.1/latest/meta-data"),
     ):
         moved = []

@@ -147,3 +147,28 @@ def test_an_origin_has_a_scheme_a_name_and_a_port() -> None:
     assert origin_of("https://mock.example/path") is None
     assert origin_of("https://mock.example/path", whole=False) == ("https", "mock.example", "443")
     assert origin_of("null") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "client", "admitted"),
+    [
+        ({}, "127.0.0.1", True),
+        ({}, "::1", True),
+        ({}, None, True),
+        ({}, "10.0.0.9", False),
+        ({"x_forwarded_for": "127.0.0.1"}, "127.0.0.1", False),
+        ({"forwarded": "for=127.0.0.1"}, "127.0.0.1", False),
+        ({"authorization": "bEARER  secret", "x_forwarded_for": "1.2.3.4"}, "127.0.0.1", True),
+        ({"authorization": "Bearer admin"}, "10.0.0.9", True),
+        ({"x_mock_control_key": "secret"}, "10.0.0.9", True),
+        ({"authorization": "Basic secret"}, "10.0.0.9", False),
+        ({"authorization": "Bearer secre"}, "10.0.0.9", False),
+    ],
+)
+def test_the_metrics_are_open_to_this_machine_or_with_a_key(
+    headers: dict[str, str], client: str | None, admitted: bool
+) -> None:
+    guard = AccessCheck("secret", admin_key="admin")
+    given = {"host": "localhost", **headers}
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()]
+    assert (guard.judge_metrics("http", raw, client) is None) is admitted

@@ -106,5 +106,20 @@ async def test_values_exceptions_and_cancellations_pass_through() -> None:
         await Steps(fail(), held, REQUEST)
 
 
+async def test_work_that_is_given_up_is_closed() -> None:
+    log: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            log.append("closed")
+
+    waiting = _awaited(Steps(work(), HeldLoop(lambda *hold: None), REQUEST))
+    waiting.send(None)
+    waiting.close()
+    assert log == ["closed"]
+
+
 async def _awaited(steps: Steps) -> None:
     await steps

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hobbyhorse.cli.usage import complain
+from hobbyhorse.cli.usage import complain, inform
 from hobbyhorse.server.observing.log import one_log as one_log
 from hobbyhorse.server.observing.log import open_log
 
@@ -43,6 +43,14 @@ def test_a_record_is_one_line_of_text_whatever_its_values_are() -> None:
     assert " INFO request " in line
     assert r'path="/a\r\nINFO forged" ms=1.5 quoted="a\"b"' in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_message_of_several_lines_is_one_line(form: str) -> None:
+    stream = io.StringIO()
+    open_log(form, "info", stream).info("two\nlines")
+    (line,) = stream.getvalue().splitlines()
+    assert "lines" in line
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
@@ -96,5 +104,7 @@ def test_a_complaint_is_a_record_of_an_open_log(capsys: pytest.CaptureFixture[st
     stream = io.StringIO()
     open_log("json", "info", stream)
     complain("of the\nlog")
-    assert json.loads(stream.getvalue())["message"] == "of the log"
+    inform("of no\nproblem")
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(one["level"], one["message"]) for one in found] == [("warning", "of the log"), ("info", "of no problem")]
     assert capsys.readouterr().err == ""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.observing.observed import MOST_PATH, Observed, ObservedRequest
+from hobbyhorse.server.run import ServerThread
 from tests.server.observing.running import BODY, KEY, TASKS, running
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +36,8 @@ class Recorder:
 
 async def test_an_observer_learns_the_operation_the_job_the_situation_and_the_scenario() -> None:
     recorder = Recorder()
-    async with running(Observed(Fake(), [recorder.setup])) as client:
+    fake = Fake()
+    async with running(Observed(fake, [recorder.setup])) as client:
         accepted = await client.post(TASKS, json=BODY)
         job = accepted.json()["data"]["taskId"]
         scenario = {"moves": {"status": [{"move": "html_page"}]}}
@@ -46,6 +49,7 @@ async def test_an_observer_learns_the_operation_the_job_the_situation_and_the_sc
     assert dict(submitted.facts()) == {
         "provider": "hiapi",
         "operation": "submit",
+        "world": next(iter(fake.worlds)).handle,
         "situation": "accepted",
         "job": job,
         "fault": None,
@@ -121,3 +125,22 @@ def test_the_options_name_the_application() -> None:
     assert made == [fake]
     plain = Fake()
     assert plain.application() is plain
+
+
+def test_a_response_that_a_variation_writes_itself_has_its_status() -> None:
+    recorder = Recorder()
+    server = ServerThread(Observed(Fake(), [recorder.setup]))
+    try:
+        with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {KEY}"}) as client:
+            for move in ({"move": "header_case", "names": "upper"}, {"move": "reset_peer"}):
+                scenario = {"moves": {"submit": [move]}}
+                client.post("/_mock/scenarios/arm", json={"scenario": scenario}).raise_for_status()
+                with suppress(httpx.TransportError):
+                    client.post(TASKS, json=BODY).raise_for_status()
+    finally:
+        server.stop()
+    found = [request for request in recorder.requests if request.path == TASKS]
+    assert [(dict(request.facts())["fault"], request.status) for request in found] == [
+        ("header_case", 200),
+        ("reset_peer", None),
+    ]

@@ -48,6 +48,7 @@ async def test_a_request_is_one_line_at_debug_with_the_id_of_its_response() -> N
         await client.get(f"{TASKS}/{KEY}")
     first, second, last = lines(stream)
     assert first.pop("ms") > 0
+    assert first.pop("world") == second["world"]
     first.pop("time")
     assert first == {
         "level": "debug",

@@ -41,6 +41,7 @@ async def test_a_request_is_a_span_of_the_trace_of_its_client() -> None:
     attributes = dict(span.attributes or {})
     assert len(str(attributes.pop("hobbyhorse.request_id"))) == 16
     assert str(attributes.pop("hobbyhorse.job")).startswith("tk-hiapi-")
+    assert attributes.pop("hobbyhorse.world")
     assert attributes == {
         "http.request.method": "POST",
         "url.path": TASKS,

@@ -36,7 +36,13 @@ class Watched:
             source.begin()
 
     def _watch(self, fake: Fake) -> Watch:
-        self.watch = watch_of(fake, self.contracts, self._read, self.lines.append)
+        self.watch = watch_of(
+            fake,
+            contracts=self.contracts,
+            read_contracts=self._read,
+            report=self.lines.append,
+            complain=self.lines.append,
+        )
         return self.watch
 
     def _read(self) -> list[Contract]:

@@ -23,6 +23,7 @@ class Folder:
     path: Path
     adopted: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     before_read: Callable[[], None] = lambda: None
 
     def write(self, text: str) -> None:
@@ -52,7 +53,7 @@ def folder(tmp_path: Path) -> Folder:
 def watched(folder: Folder) -> Watch:
     source = Source("things", [folder.path], folder.read, folder.adopted.append)
     source.begin()
-    return Watch([source], folder.lines.append)
+    return Watch([source], folder.lines.append, folder.problems.append)
 
 
 async def look(watch: Watch, times: int = 2) -> None:
@@ -109,13 +110,14 @@ async def test_broken_contents_keep_the_old_ones_and_are_one_line(folder: Folder
     await look(watch, 5)
     assert folder.adopted == []
     assert watch.problems() == ["things: a.json: cannot be used: bad one"]
-    assert folder.lines == [
+    assert folder.problems == [
         "the things have changed and cannot be used; the old ones stay: a.json: cannot be used: bad one"
     ]
     folder.write("good again")
     await look(watch)
     assert folder.adopted == ["good again"]
     assert watch.problems() == []
+    assert folder.lines == ["the things were read again"]
 
 
 async def test_an_error_of_ours_does_not_end_the_watch(folder: Folder) -> None:
@@ -141,7 +143,7 @@ async def test_contents_that_are_refused_keep_the_old_ones(folder: Folder) -> No
 
     source = Source("things", [folder.path], folder.read, refuse)
     source.begin()
-    watch = Watch([source], folder.lines.append)
+    watch = Watch([source], folder.lines.append, folder.problems.append)
     folder.write("second")
     await look(watch)
     assert watch.problems() == ["things: second is refused"]
@@ -162,7 +164,7 @@ async def test_the_watch_runs_until_it_is_cancelled(folder: Folder, monkeypatch:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
     adopted = asyncio.Event()
     source = Source("things", [folder.path], folder.read, lambda text: adopted.set())
-    task = asyncio.create_task(Watch([source], folder.lines.append).run())
+    task = asyncio.create_task(Watch([source], folder.lines.append, folder.problems.append).run())
     await asyncio.sleep(0.05)
     folder.write("second")
     await asyncio.wait_for(adopted.wait(), 10)

@@ -17,7 +17,7 @@ import typer
 
 from hobbyhorse.cli.listening import TlsOptions, is_loopback, listen, open_front, read_authority, read_proxies
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
-from hobbyhorse.cli.usage import UsageError, complain
+from hobbyhorse.cli.usage import UsageError, complain, inform
 from hobbyhorse.clock.clock import ManualClock, RealClock
 from hobbyhorse.contract.folder import ContractError, data_directory
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
@@ -397,7 +397,7 @@ def _watch_of(directory: Path | None, variants: Sequence[str]) -> Callable[[Fake
         except (UsageError, ContractError) as error:
             raise ReloadError(str(error)) from None
 
-    return partial(watch_of, contracts=chosen, read_contracts=read, report=complain)
+    return partial(watch_of, contracts=chosen, read_contracts=read, report=inform, complain=complain)
 
 
 def _check_time(pace: str, clock: str, speed: float) -> None:

@@ -11,10 +11,11 @@ from hobbyhorse.traces.trace import Trace
 
 ONCE, TWICE, TOGETHER, CROWD = "once", "twice", "together", "crowd"
 LONG, RECOVERY, KILLED, MOVED = "long", "recovery", "killed", "moved"
-EQUAL, PROMPTS, PICTURES, FOLDER = "equal", "prompts", "pictures", "folder"
-# The client runs twice with orders that are equal, or differ only in the prompt, or only in the picture; `folder`: with
-# two orders in one folder, in which the second run finds the files of the first.
-PAIR_KINDS = (EQUAL, PROMPTS, PICTURES, FOLDER)
+EQUAL, PROMPTS, PICTURES, MEMBERS, FOLDER = "equal", "prompts", "pictures", "members", "folder"
+# The client runs twice with orders that are equal, or differ only in the prompt, or only in the picture; `members`:
+# with an order that has every parameter, then with one that has only what it needs; `folder`: with two orders in one
+# folder, in which the second run finds the files of the first.
+PAIR_KINDS = (EQUAL, PROMPTS, PICTURES, MEMBERS, FOLDER)
 AHEAD, BEHIND = "ahead", "behind"
 # The client runs once, and its wall clock is set an hour ahead for a while, or back for good.
 CLOCK_KINDS = (AHEAD, BEHIND)
@@ -26,9 +27,10 @@ CASE_KINDS = (ONCE, TWICE, *PAIR_KINDS, TOGETHER, CROWD, LONG, *CLOCK_KINDS, REC
 # The kinds in which runs overlap, so that a request without a body may belong to any of them.
 CONCURRENT_KINDS = (TOGETHER, CROWD)
 # The kinds in which a callable runs, in virtual time, and those in which a command runs: only virtual time can set a
-# client's clock, and only a command has a folder. A command can also be killed, if another one resumes it.
+# client's clock, only a callable keeps in memory what an earlier order had, and only a command has a folder. A command
+# can also be killed, if another one resumes it.
 USUAL_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
-CALLABLE_KINDS = (*USUAL_KINDS, *CLOCK_KINDS)
+CALLABLE_KINDS = (*USUAL_KINDS, MEMBERS, *CLOCK_KINDS)
 COMMAND_KINDS = (*USUAL_KINDS, FOLDER)
 RESUMED_KINDS = (*COMMAND_KINDS, KILLED, MOVED)
 # The kinds in which a client of two providers runs: one order after the other, so that each request has one run.

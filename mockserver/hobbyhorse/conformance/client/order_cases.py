@@ -20,7 +20,7 @@ from hypothesis.errors import Unsatisfiable
 from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.scenario_space import REFUSES_SAFELY, fits
 from hobbyhorse.conformance.drawn_orders import TELLING_PROMPTS, is_valid, orders
-from hobbyhorse.contract.example_orders import PROMPT_WORDS, order_for
+from hobbyhorse.contract.example_orders import LONG_PROMPT_CHARACTERS, PROMPT_WORDS, order_for
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, replaced, resolve
 from hobbyhorse.contract.generate import UnusableSchema
 from hobbyhorse.contract.values import Contract, Model, Operation
@@ -30,6 +30,7 @@ from hobbyhorse.scenarios.registry import name_used_for
 QUOTED = "\n".join((*TELLING_PROMPTS[1:3], "C:\\new\\horses"))
 FOREIGN = " ".join(TELLING_PROMPTS[3:7])
 TEMPLATES = " ".join(TELLING_PROMPTS[7:9])
+CHINESE = "駿馬在雪地上奔跑"
 # Members that a converter, a serialiser or a merge of defaults would change. The integer is the largest that every JSON
 # reader has exactly (RFC 8259, section 6).
 NOTES: Mapping[str, Any] = {
@@ -121,11 +122,23 @@ def telling_orders(contract: Contract, model: Model) -> Iterator[dict[str, Any]]
         _noted(contract, model, _with(contract, model, plain, high | _prompt(contract, model, FOREIGN))),
         _least(contract, model, plain),
         *(_with(contract, model, plain, _prompt(contract, model, text)) for text in (TEMPLATES, *TELLING_PROMPTS[9:])),
+        *(_with(contract, model, plain, _prompt(contract, model, text)) for text in _longest_prompts(model)),
     ):
         text = json.dumps(body)
         if text not in seen:
             seen.add(text)
             yield body
+
+
+def fullest_and_least(contract: Contract, model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return an order that has every parameter that it may have, and one that has only what it needs.
+
+    Raises LookupError if the contract has no example.
+    """
+    plain = order_for(contract, model)
+    high = {place: high for place, (_, high) in _members(contract, model)}
+    full = _noted(contract, model, _with(contract, model, plain, high | _prompt(contract, model, FOREIGN)))
+    return full, _least(contract, model, plain)
 
 
 def simpler_orders(contract: Contract, order: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
@@ -166,6 +179,15 @@ def _place(operation: Operation, model: Model, name: str) -> Pointer:
 def _prompt(contract: Contract, model: Model, text: str) -> dict[Pointer, Any]:
     place = _place(contract.operations["submit"], model, "prompt")
     return {place: text} if place else {}
+
+
+def _longest_prompts(model: Model) -> Iterator[str]:
+    """Yield the longest prompt in ASCII and in Chinese: a client may count bytes, or cut at a limit of its own."""
+    limit = model.prompt_limit
+    characters = limit.characters if limit else LONG_PROMPT_CHARACTERS
+    chinese = characters // limit.chinese_weight if limit else characters
+    yield ((PROMPT_WORDS + ", ") * (characters // len(PROMPT_WORDS) + 1))[:characters].strip()
+    yield (CHINESE * (chinese // len(CHINESE) + 1))[:chinese]
 
 
 def _members(contract: Contract, model: Model) -> Iterator[tuple[Pointer, tuple[Any, Any]]]:

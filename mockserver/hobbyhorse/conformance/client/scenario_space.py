@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, TIMELINE, Fault, Option
-from hobbyhorse.scenarios.options import ACCEPTED, SITUATION, STAGE, STATUS, VALUE
+from hobbyhorse.scenarios.options import ACCEPTED, REPORT, SITUATION, STAGE, STATUS, VALUE
 from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 
@@ -90,6 +90,8 @@ def _telling_options(fault: Fault, operation: Operation | None) -> Iterator[dict
         yield {ACCEPTED.name: True}
     if fault.has(STATUS.name):
         yield from ({STATUS.name: status} for status in GATEWAYS)
+    if fault.has(REPORT.name):
+        yield {REPORT.name: "failure"}
     if fault.has(SITUATION.name) and (refusal := final_refusal(operation)) is not None:
         yield {SITUATION.name: refusal}
 

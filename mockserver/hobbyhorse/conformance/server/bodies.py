@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -24,6 +24,10 @@ from hobbyhorse.contract.request import Refusal, ValidRequest
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Model, Operation
 
+# An order at two bounds also tests their combination, which is worth half as much as the two orders alone.
+PREMIUM = Decimal("1.5")
+# Each value of a long enum is a paid job, and such an enum is a range: its ends and some between come first.
+FIRST_CHOICES = 6
 # Each item may be an image that the provider fetches; a longer list takes too much time.
 MOST_ITEMS = 20
 ABSENT = "absent"
@@ -176,10 +180,23 @@ class SharedOrder:
 
 
 def shared_bounds(contract: Contract, model: Model, operation: Operation, order: Any) -> list[SharedOrder]:
-    """Return orders that are together at every documented bound, cheapest first.
+    """Return orders that are together at every documented bound, cheapest first; the values between bounds are last.
 
-    An order takes a further bound if that costs no more than an order of its own.
+    An order takes a further bound if that costs little more than an order of its own.
     """
+    every = list(bounds(contract, model, operation, order))
+    between = [one for one in every if _is_between(contract, model, operation, one)]
+    at_bounds = [one for one in every if one not in between]
+    return [
+        *_shared(contract, model, operation, order, at_bounds),
+        *_shared(contract, model, operation, order, between),
+    ]
+
+
+def _shared(
+    contract: Contract, model: Model, operation: Operation, order: Any, bodies: Iterable[Body]
+) -> list[SharedOrder]:
+    """Return orders that are together at the bounds of all bodies, cheapest first."""
 
     def joined(shared: SharedOrder, one: Body) -> SharedOrder | None:
         pointer = parse_pointer(_place(one))
@@ -195,9 +212,9 @@ def shared_bounds(contract: Contract, model: Model, operation: Operation, order:
 
     found: list[SharedOrder] = []
     # The expensive bounds first: a cheap one then joins an order that has to be paid anyway.
-    for one in sorted(bounds(contract, model, operation, order), key=lambda body: body.price, reverse=True):
+    for one in sorted(bodies, key=lambda body: body.price, reverse=True):
         ways = [(number, way) for number, shared in enumerate(found) if (way := joined(shared, one)) is not None]
-        worth = [(n, way) for n, way in ways if way.body.price <= found[n].body.price + one.price]
+        worth = [(n, way) for n, way in ways if way.body.price <= PREMIUM * (found[n].body.price + one.price)]
         if worth:
             number, way = min(worth, key=lambda pair: (pair[1].body.price - found[pair[0]].body.price, pair[0]))
             found[number] = way
@@ -230,6 +247,20 @@ def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) ->
         yield from _edges(schemas, schema.get("items"), file, value[0], (*at, "0"))
     else:
         yield from _scalar_edges(schema, value, at)
+
+
+def _is_between(contract: Contract, model: Model, operation: Operation, body: Body) -> bool:
+    """Whether a body has a value of a long enum that is neither one of its ends nor evenly spread between them."""
+    at = parse_pointer(_place(body))[len(operation.model_parameters.pointer) :]
+    schema, file = contract.schemas.deref(*_root(contract, model))
+    for name in at:
+        inner = schema.get("items") if name.isdecimal() else schema.get("properties", {}).get(name)
+        schema, file = contract.schemas.deref(inner, file)
+    choices = schema.get("enum", []) if isinstance(schema, dict) else []
+    last = len(choices) - 1
+    first = {choices[round(number * last / (FIRST_CHOICES - 1))] for number in range(FIRST_CHOICES) if last > 0}
+    value = resolve(body.value, parse_pointer(_place(body)))
+    return last >= FIRST_CHOICES and value in choices and value not in first
 
 
 def _list_edges(schema: dict[str, Any], value: list[Any], at: Pointer) -> Iterator[tuple[Pointer, str, Any]]:

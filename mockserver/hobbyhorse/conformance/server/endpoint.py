@@ -77,14 +77,16 @@ class Endpoint:
         body: Any = MISSING,
         content: bytes | None = None,
         key: str | None = ANY,
+        link: str | None = None,
     ) -> Step:
         """Call an operation, paying `price` in advance; `path` gives its parameters by bound name (`job`, `model`).
 
-        `key` is another API key, or None to send none. A certain refusal of a submission refunds its price.
-        Raises NotAffordable before anything is sent, and OutOfTime.
+        `link` is a URL of the operation that a response named. `key` is another API key, or None to send none. A
+        certain refusal of a submission refunds its price. Raises NotAffordable before anything is sent, and OutOfTime.
         """
         operation = self.contract.operations[role]
-        url = self.base_url.rstrip("/") + filled(operation, path or {}) + (f"?{urlencode(query)}" if query else "")
+        url = link or self.base_url.rstrip("/") + filled(operation, path or {})
+        url += f"?{urlencode(query)}" if query else ""
         sent = credentials(self.contract, self.api_key if key is ANY else key) | dict(headers or {})
         data = orjson.dumps(body) if body is not MISSING else content or b""
         if body is not MISSING:

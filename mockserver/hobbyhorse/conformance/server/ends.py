@@ -11,6 +11,12 @@ from hobbyhorse.traces.orders import order_of
 from hobbyhorse.traces.trace import Trace
 
 PROBE = "ends"
+# Polls of one job of a fast endpoint, so that no stage is missed between two of them.
+CLOSE_POLLS = 30
+# A closer look than this finds no stage that a client could act on.
+LEAST_PAUSE = 0.02
+# The status of an endpoint that limits the rate of requests (RFC 6585, section 4).
+TOO_MANY_REQUESTS = 429
 # The probes whose orders differ from the first one in the size or the length of the video.
 OTHER_ORDERS = ("bound:", "bounds:")
 
@@ -44,7 +50,7 @@ def _fetch(session: Session, done: PaidJob) -> None:
 def look_in_each_stage(session: Session, job: str) -> None:
     """Read the result of a job in each stage before its end, and cancel it where that has no effect. Raises Skipped."""
     graph, operations, seen = session.contract.graph, session.contract.operations, set[frozenset[str]]()
-    while not (step := session.poll(job, PROBE)).terminal and step.reading.stages:
+    while not (step := _closely(session, job)).terminal and step.reading.stages:
         stages = [graph[name] for name in step.reading.stages if not graph[name].terminal]
         if step.reading.stages in seen or not stages:
             # The next stage is still to come.
@@ -57,6 +63,18 @@ def look_in_each_stage(session: Session, job: str) -> None:
         # A stage that cannot be told from a cancellable one may have either response.
         if "cancel" in operations and not any(stage.cancellable for stage in stages):
             session.poll(job, f"{PROBE}:cancel", "cancel", wait=False)
+
+
+def _closely(session: Session, job: str) -> Step:
+    """Poll a job; more often than documented if the first job was so fast that whole stages would be missed."""
+    documented, took = session.contract.polling.least_interval, session.paid_seconds
+    pause = documented if took is None else max(took / CLOSE_POLLS, LEAST_PAUSE)
+    if pause >= documented:
+        return session.poll(job, PROBE)
+    session.pause(pause)
+    step = session.poll(job, PROBE, wait=False)
+    # An endpoint may refuse more polls than documented.
+    return session.poll(job, PROBE) if step.status == TOO_MANY_REQUESTS else step
 
 
 def unread(session: Session) -> list[Step]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
 from typing import Any
+from urllib.parse import unquote
 
 from hobbyhorse.conformance.rule import Breach, Check, Evidence, Observed
-from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer, parse_pointer, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract, Operation, Situation, find_situation
@@ -75,6 +76,23 @@ def schema_of(contract: Contract, operation: Operation, status: int) -> str | No
     return None
 
 
+def member_schema(contract: Contract, schema: str, pointer: Pointer) -> str | None:
+    """Return the address of the schema of a place in a value, or None if the schema does not describe the place."""
+    at = _resolved(contract, schema)
+    for name in pointer:
+        at = _resolved(contract, f"{at}/items" if name.isdecimal() else at + format_pointer(("properties", name)))
+        if contract.schemas.at(at) is MISSING:
+            return None
+    return at
+
+
+def _resolved(contract: Contract, at: str) -> str:
+    """Follow the references of a schema within its file."""
+    while isinstance(schema := contract.schemas.at(at), dict) and str(schema.get("$ref", "")).startswith("#"):
+        at = at.partition("#")[0] + unquote(schema["$ref"])
+    return at
+
+
 def documented(contract: Contract, operation: Operation, status: int) -> bool:
     """Whether the contract allows an operation to respond with a status."""
     responses = contract.schemas.at(responses_of(operation))
@@ -132,22 +150,20 @@ def refused_as(trace: AnnotatedTrace, step: Step, name: str, also: Iterable[str]
     right = next(
         (one for one in found if not differing_constants(contract, operation, one, step)), (*alike, found[0])[0]
     )
+    breaches = []
     if right.status != step.status:
         home = home_of(contract, operation, right.name)
         message = f"{label(step)}: {probe} is refused with {step.status}; documented: {right.status} ({right.name})"
-        return [
-            Breach(
-                message, statuses(contract, operation, found), step.status, replaced_status(contract, home, step.status)
-            )
-        ]
-    _, place = differing_constants(contract, operation, right, step)[0]
-    received, wanted = (
-        place.get(message_of((), step.value)),
-        contract.schemas.at(right.example_at + body_pointer(place)),
-    )
-    message = f"{label(step)}: {probe} is refused as {received!r}; documented: {wanted!r} ({right.name})"
-    places = (right.example_at + body_pointer(place), home_of(contract, operation, right.name))
-    return [Breach(message, places, received)]
+        patch = replaced_status(contract, home, step.status)
+        breaches.append(Breach(message, statuses(contract, operation, found), step.status, patch))
+    # The code may be documented although the status is assumed, and the other way round: each is judged alone.
+    for _, place in differing_constants(contract, operation, right, step)[:1]:
+        received = place.get(message_of((), step.value))
+        at = right.example_at + body_pointer(place)
+        wanted = contract.schemas.at(at)
+        message = f"{label(step)}: {probe} is refused as {received!r}; documented: {wanted!r} ({right.name})"
+        breaches.append(Breach(message, (at, home_of(contract, operation, right.name)), received))
+    return breaches
 
 
 def statuses(contract: Contract, operation: Operation, situations: Iterable[Situation]) -> tuple[str, ...]:

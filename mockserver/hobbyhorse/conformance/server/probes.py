@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -15,7 +16,9 @@ from hobbyhorse.conformance.server.ends import PROBE as ENDS
 from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.queries import ask
+from hobbyhorse.conformance.server.rules.catalogue import requests_of
 from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK, longest_first_retry, promises_retry
+from hobbyhorse.conformance.server.rules.values import FOLLOWED, ROLE_OF_LINK, links_of
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Model, Operation
@@ -29,6 +32,8 @@ NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
 # The first bytes, a part after them, and a suffix: the three kinds of range.
 RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
+# The first callback of each of three jobs is refused: by an error, as a bad request, and by a redirect.
+CALLBACK_REFUSALS = (500, 400, 302)
 # How long to watch for a callback that must not arrive; a longer wait rarely finds one, and delays every run.
 CALLBACK_QUIET_SECONDS = 5.0
 # A link may work a little beyond its expiry, because two clocks and a cache differ by seconds.
@@ -130,6 +135,9 @@ def _reads(contract: Contract) -> Iterator[Probe]:
     for role, operation in contract.operations.items():
         if operation.method == "GET" and role not in (*NEEDS_JOB, "list"):
             yield Probe(f"read:{role}", "shape", _free, f"the response of {role}", partial(_read, role))
+    if "models" in contract.operations:
+        summary = "the catalogue's pages and filters"
+        yield Probe("catalogue:filters", "catalogue", _free, summary, _filters)
     free = [role for role in _needs_key(contract) if role not in ("submit", "run")]
     for role in free:
         yield Probe(f"auth:{role}", "authentication", _free, f"{role} without a key, and with a wrong key", _auth(role))
@@ -158,6 +166,8 @@ def _first_job(session: Session) -> Iterator[Probe]:
     contract = session.contract
     yield Probe("job", "lifecycle", _price, "one job, submitted and polled until it ends", _job)
     yield Probe("job:after", "lifecycle", _free, "the same job, read again after it has ended", _after)
+    if any(name in one.bindings for one in contract.operations.values() for name in ROLE_OF_LINK):
+        yield Probe("job:links", "shape", _free, "the links to its status and its result", _links)
     yield Probe("job:media", "media", _free, "its video: in full, in ranges, and with HEAD", _media)
     if found := _about_job(contract):
         summary = f"{_words(found)} of the job without a key, and with a wrong key"
@@ -180,9 +190,12 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
         yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:
-        yield Probe("cancel:order", "cancel", _price, "a job that is cancelled twice, and then read", _cancel)
+        summary = "a job that is cancelled twice, and then read, beside one that is not cancelled"
+        yield Probe("cancel:order", "cancel", lambda b: 2 * b.price, summary, _cancel)
     if contract.callbacks is not None:
-        yield Probe("callback:order", "callbacks", _price, "a job with a callback URL", _callback)
+        count = len(CALLBACK_REFUSALS)
+        summary = f"{count} jobs with a callback URL; their first callbacks are refused"
+        yield Probe("callback:order", "callbacks", lambda b: count * b.price, summary, _callback)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
     if "list" in contract.operations and "size" in contract.operations["list"].bindings:
@@ -265,6 +278,11 @@ def _call(session: Session, role: str, probe: str, **more: Any) -> None:
         session.note(f"{probe} ({role})", str(error))
 
 
+def _filters(session: Session) -> None:
+    for query in requests_of(session.contract.operations["models"], session.model.task):
+        session.call("models", probe="catalogue:filters", query=query)
+
+
 KEYS: Mapping[str, tuple[str | None, str]] = {
     "auth:none": (None, "unauthenticated"),
     "auth:wrong": (WRONG_KEY, "key_refused"),
@@ -333,13 +351,18 @@ def _negative(body: Body) -> Callable[[Session], object]:
 
 
 def _bound(shared: SharedOrder) -> Callable[[Session], None]:
-    """Submit an order at several bounds; if it is refused, submit one order for each bound to find the refused one."""
+    """Submit an order at several bounds; if it is refused, submit one for each bound until one is refused, too."""
 
     def run(session: Session) -> None:
         body = shared.body
         step = session.submit_order(body.label, body.value, price=body.price)
-        for one in shared.alone if len(shared.alone) > 1 and 400 <= step.status < 500 else ():
-            session.submit_order(one.label, one.value, price=one.price)
+        # The cheapest first: once the refused bound is found, the others need not be paid.
+        for one in sorted(shared.alone, key=lambda one: one.price) if len(shared.alone) > 1 else ():
+            if not 400 <= step.status < 500:
+                return
+            alone = session.submit_order(one.label, one.value, price=one.price)
+            if 400 <= alone.status < 500:
+                return
 
     return run
 
@@ -362,6 +385,22 @@ def _after(session: Session) -> None:
     for role in sorted(READS & set(session.contract.operations)):
         for query in _form_queries(session.contract.operations[role]):
             session.poll(job, "job:after", role, query=query)
+
+
+def _links(session: Session) -> None:
+    """Follow the links of the job's responses that read it. The key goes to no other host than the endpoint's own."""
+    paid = session.finished()
+    followed: set[str] = set()
+    for step in (paid.accepted, paid.end):
+        for name, url in links_of(session.contract, step).items() if step is not None else ():
+            role = ROLE_OF_LINK[name]
+            if session.contract.operations[role].method != "GET" or url in followed:
+                continue
+            followed.add(url)
+            if session.is_own(url):
+                session.poll(paid.id, f"{FOLLOWED}{name}", role, link=url)
+            else:
+                session.note("job:links", f"{name} is on another host, to which the key is not sent")
 
 
 def _form_queries(operation: Operation) -> list[dict[str, str]]:
@@ -490,29 +529,65 @@ def _cancel(session: Session) -> None:
         _send_foreign(session, job, ("cancel",))
     # Whoever is not the owner must have changed nothing.
     session.poll(job, "cancel:order", wait=False)
+    beside = _bystander(session)
     session.poll(job, "cancel:first", "cancel", wait=False)
-    session.poll(job, "cancel:again", "cancel")
+    link = links_of(session.contract, step).get("cancel_url")
+    session.poll(job, "cancel:again", "cancel", link=link if link is not None and session.is_own(link) else None)
+    if beside is not None:
+        session.poll(beside, "cancel:beside")
     for _ in range(2):
         session.poll(job, "cancel:after")
     if "result" in session.contract.operations:
         session.poll(job, "cancel:after", "result")
 
 
+def _bystander(session: Session) -> str | None:
+    """Submit a job that waits beside the one to be cancelled. Returns None if the budget does not allow it."""
+    try:
+        return session.submit_order("cancel:beside", session.marked("beside")).job_told
+    except Skipped as error:
+        session.note("cancel:beside", str(error))
+        return None
+
+
 def _callback(session: Session) -> None:
     if session.receiver is None:
         raise Skipped("no callback URL is available; set --callback-url")
-    body = with_callback(session.submit, session.marked("callback"), session.receiver.url)
+    jobs = [job for number in range(len(CALLBACK_REFUSALS)) if (job := _with_callback(session, number)) is not None]
+    if not jobs:
+        raise Skipped("the submission was not accepted")
+    for job in jobs:
+        session.follow(job, "callback:order")
+    _await_deliveries(session, jobs)
+
+
+def _with_callback(session: Session, number: int) -> str | None:
+    """Submit one of the jobs with a callback URL. Return its id, or None if it is left out. Raises Skipped."""
+    receiver, name = session.receiver, str(number)
+    assert receiver is not None
+    url = receiver.url_of(name, CALLBACK_REFUSALS[number])
+    # Without a URL of its own, a job could not be told from the first one if its callbacks had the wrong id.
+    if number and url == receiver.url:
+        return None
+    order = session.marked("callback")
+    # The second job fails if the picture cannot be had: its callback is due, too.
+    with suppress(Skipped):
+        order = session.unobtainable() if number == 1 else order
+    body = with_callback(session.submit, order, url)
     if body is MISSING:
         raise Skipped("a submission has no place for a callback URL")
-    job = session.submit_order("callback:order", body).job_told
-    if job is None:
-        raise Skipped("the submission was not accepted")
-    session.follow(job, "callback:order")
-    _await_deliveries(session, job)
+    try:
+        job = session.submit_order("callback:order", body).job_told
+    except Skipped as error:
+        session.note("callback:order", str(error))
+        return None
+    if job is not None:
+        receiver.name(name, job)
+    return job
 
 
-def _await_deliveries(session: Session, job: str) -> None:
-    """Wait for the first callback, for its retry, and then for silence, as long as the rules allow for each."""
+def _await_deliveries(session: Session, jobs: Sequence[str]) -> None:
+    """Wait for the first callback of each job, for its retry, and then for silence, as long as the rules allow."""
     callbacks, receiver = session.contract.callbacks, session.receiver
     assert callbacks is not None
     assert receiver is not None
@@ -523,12 +598,14 @@ def _await_deliveries(session: Session, job: str) -> None:
         again = longest_first_retry(callbacks) + 1.0
     for number in (1, 2):
         ends = session.clock() + patience
-        while len(receiver.deliveries) < number:
+        while missing := [job for job in jobs if sum(one.job == job for one in receiver.deliveries) < number]:
             if session.clock() > ends:
-                session.note("callback:order", f"callback {number} did not arrive within {patience:g} s")
+                session.note(
+                    "callback:order", f"callback {number} of job {missing[0]} did not arrive in {patience:g} s"
+                )
                 return
             session.pause(0.1)
         patience = again
     session.pause(CALLBACK_QUIET_SECONDS)
-    if any(delivery.job not in (None, job) for delivery in receiver.deliveries):
+    if any(delivery.job not in (None, *jobs) for delivery in receiver.deliveries):
         session.note("callback:order", "callbacks for other jobs also arrived")

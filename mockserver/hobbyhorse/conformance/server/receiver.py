@@ -1,12 +1,17 @@
-"""A small callback receiver, which refuses the first callback with a 500 to make a retry visible. Knows no contract."""
+"""A small callback receiver, which refuses the first callback of each order to make a retry visible.
+
+Knows no contract. Each order has a URL of its own, so that a callback belongs to its job, whatever its body says.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from urllib.parse import parse_qsl, urlsplit
 
 from hobbyhorse.traces.trace import Delivery, Headers
 
@@ -15,6 +20,12 @@ MOST_CALLBACK_BYTES = 1024 * 1024
 # An idle connection holds a thread; a callback is sent in one go and never takes this long.
 READ_SECONDS = 10.0
 CALLBACK_PATH = "/callback"
+# The parameter that tells the URLs of different orders apart.
+ORDER = "order"
+# The note of a callback that was sent to a URL without this parameter.
+ELSEWHERE = "sent to another URL"
+# The refusal of the first callback if its order names no other one.
+REFUSAL = 500
 
 # Returns the id of the job that a callback is about, or None.
 JobOf = Callable[[Headers, bytes], "str | None"]
@@ -23,7 +34,8 @@ JobOf = Callable[[Headers, bytes], "str | None"]
 class Receiver:
     """Listens for callbacks from construction until `close`; `deliveries` lists them, oldest first.
 
-    `url` is the address for the provider: `public_url` if given, else the local one.
+    `url` is the address for the provider: `public_url` if given, else the local one. A public URL is the same for all
+    orders, because whatever forwards its requests may drop a query.
     """
 
     def __init__(
@@ -35,28 +47,45 @@ class Receiver:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._job_of, self._now = job_of, now
-        self._deliveries: list[Delivery] = []
+        self._deliveries: list[tuple[str | None, Delivery]] = []
+        self._public = public_url is not None
+        self._refusals: dict[str, int] = {}
+        self._jobs: dict[str, str] = {}
         self._lock = threading.Lock()
         self._server = _ReceiverServer((host, port), _handler(self))
         self.url = public_url or f"http://{host}:{self._server.server_address[1]}{CALLBACK_PATH}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
         self._thread.start()
 
+    def url_of(self, order: str, refusal: int) -> str:
+        """Return the URL for the callbacks of an order; the first of them is refused with a status."""
+        with self._lock:
+            self._refusals[order] = refusal
+        return self.url if self._public else f"{self.url}?{ORDER}={order}"
+
+    def name(self, order: str, job: str) -> None:
+        """Record the job of an order."""
+        with self._lock:
+            self._jobs[order] = job
+
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """The callbacks received so far."""
+        """The callbacks received so far, each with the job to whose URL it was sent."""
         with self._lock:
-            return tuple(self._deliveries)
+            return tuple(replace(one, job=self._jobs.get(order or "", one.job)) for order, one in self._deliveries)
 
-    def take(self, headers: Headers, body: bytes) -> int:
-        """Record a callback and return the status for it: 500 for the first one, 200 for all others."""
+    def take(self, headers: Headers, body: bytes, order: str | None = None) -> int:
+        """Record a callback and return its status: the refusal for the first one of an order, 200 for all others."""
         sent = self._now()
         job = self._job_of(headers, body)
         with self._lock:
-            number = 1 + sum(1 for other in self._deliveries if other.job == job)
-            # One refusal in total, not one per job: each retry costs the provider's delay, and one is proof enough.
-            status = 200 if self._deliveries else 500
-            self._deliveries.append(Delivery(sent, job, number, body, headers, self._now(), status))
+            alike = [one for other, one in self._deliveries if (other == order if order else one.job == job)]
+            # One refusal for each order, and one in total without orders: each retry costs the provider's delay.
+            first = not alike if order else not self._deliveries
+            status = self._refusals.get(order or "", REFUSAL) if first else 200
+            note = ELSEWHERE if order is None and self._refusals and not self._public else ""
+            number = 1 + len(alike)
+            self._deliveries.append((order, Delivery(sent, job, number, body, headers, self._now(), status, note=note)))
         return status
 
     def close(self) -> None:
@@ -95,11 +124,15 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
                 return
             body = self.rfile.read(size)
             headers = tuple((name.lower(), value) for name, value in self.headers.items())
-            self._respond(receiver.take(headers, body))
+            order = dict(parse_qsl(urlsplit(self.path).query)).get(ORDER)
+            self._respond(receiver.take(headers, body, order))
 
         def _respond(self, status: int) -> None:
             self.send_response(status)
             self.send_header("Content-Length", "0")
+            if 300 <= status < 400:
+                # To a closed port: a redirect that is followed delivers nothing.
+                self.send_header("Location", "http://127.0.0.1:9/")
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:

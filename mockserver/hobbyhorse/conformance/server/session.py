@@ -361,6 +361,14 @@ class Session:
             self._paid = paid = PaidJob(paid.id, paid.accepted, end, result)
         return paid
 
+    @property
+    def paid_seconds(self) -> float | None:
+        """The time from the paid job's submission to the poll that showed its end; None if it has not ended."""
+        paid = self._paid
+        if not isinstance(paid, PaidJob) or paid.end is None:
+            return None
+        return paid.end.done - paid.accepted.arrived
+
     def fetch_video(self, paid: PaidJob) -> None:
         """Fetch the paid job's video, twice if necessary, and record its properties. Raises Skipped."""
         url = self.link(paid)
@@ -401,6 +409,11 @@ class Session:
         if is_internal(url) and not is_internal(self.endpoint.base_url):
             raise Skipped(f"{url!r} is inside this network and is not fetched")
         return url
+
+    def is_own(self, url: str) -> bool:
+        """Whether a URL is on the endpoint's own host, which may receive the key."""
+        own, other = urlsplit(self.endpoint.base_url), urlsplit(url)
+        return (own.scheme, own.netloc) == (other.scheme, other.netloc)
 
     def concurrently(self, work: Sequence[Callable[[], object]]) -> None:
         """Run several calls concurrently; once all are done, raise the first error."""

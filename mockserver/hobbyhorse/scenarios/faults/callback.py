@@ -11,7 +11,7 @@ from hobbyhorse.contract.values import Callbacks, Contract, Operation
 from hobbyhorse.scenarios.effects import AfterNext, Copies, FalseFirst, Postponed, Rewritten, Unsent
 from hobbyhorse.scenarios.fault import CALLBACK, EMPTIES, ESTRANGES, MISSIGNS, OUTDATES, UNSENT, Fault, Options
 from hobbyhorse.scenarios.fields import payload_places
-from hobbyhorse.scenarios.options import COUNT, SECONDS
+from hobbyhorse.scenarios.options import COUNT, REPORT, SECONDS
 
 # The only faults of their place.
 RANK = 80
@@ -119,7 +119,8 @@ UNKNOWN_JOB = Fault(
     name="unknown_job",
     stands=(CALLBACK,),
     says="first delivers another one, correctly signed, for a job that was never submitted",
-    effect=lambda callbacks, options: FalseFirst(stranger=True),
+    effect=lambda callbacks, options: FalseFirst(stranger=True, failure=options["report"] == "failure"),
+    options=(REPORT,),
     rank=RANK,
     uses=frozenset({ESTRANGES}),
 )

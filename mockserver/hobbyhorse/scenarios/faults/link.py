@@ -112,6 +112,15 @@ FOREIGN_LINKS = Fault(
     needs=JOB,
     uses=frozenset({LURE}),
 )
+PORT_LINKS = Fault(
+    name="port_links",
+    stands=(OPERATION,),
+    says="moves the job's URLs to another port of the host",
+    effect=_moved(JOB, lambda here, decided: elsewhere_at(_origin(decided, "port"), here)),
+    rank=RANK,
+    needs=JOB,
+    uses=frozenset({LURE}),
+)
 PRIVATE_LINKS = Fault(
     name="private_links",
     stands=(OPERATION,),

@@ -38,6 +38,8 @@ RANK = 53
 UNKNOWN_MEMBERS, FREEDOM, OUTPUTS = "unknown members", "documented freedom", "further outputs"
 NO_ERROR, NO_VALUE, ERROR_SHAPE = "empty error", "empty values", "shape of the error"
 OTHER_ERROR_TYPE = "type of the error"
+# The progress of a job that is done, as a share.
+FULL = 1
 DECOY, NOTE = "x_previous", "x_note"
 # Two, three and four bytes in UTF-8; the last character has two units in UTF-16.
 WIDE = "Zürich, 駿馬 🐎"
@@ -223,7 +225,8 @@ def _other_progress(decided: DecidedOperation, value: Any, options: Options) -> 
         if isinstance(here, int | float) and not isinstance(here, bool):
             # Drawn anew for each response, so that it goes up and down.
             back = type(here)(here * decided.random.random())
-            value = replaced(value, at, None if options["progress"] == "null" else back)
+            other = {"null": None, "full": type(here)(FULL), "back": back}[options["progress"]]
+            value = replaced(value, at, other)
     return value
 
 
@@ -382,7 +385,7 @@ NULL_ABSENT = _variation(
 OTHER_PROGRESS = _variation(
     _other_progress,
     name="other_progress",
-    says="reports a progress that goes back, or is null",
+    says="reports a progress that goes back, is null, or is full before the job has ended",
     options=(PROGRESS,),
     misfits=_needs("progress"),
     form=NO_VALUE,

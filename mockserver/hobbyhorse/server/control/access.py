@@ -18,6 +18,7 @@ from hmac import compare_digest
 from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
+FORWARDED = frozenset({b"forwarded", b"x-forwarded-for"})
 KEY_HEADER, ADMIN_HEADER = b"x-mock-control-key", b"x-mock-admin-key"
 IN_PROCESS_HOST = "hobbyhorse.test"
 """The host name of the server for clients in the same process."""
@@ -87,10 +88,16 @@ class AccessCheck:
             return Forbidden("admin_key_refused", message, hint)
         return None
 
+    def judge_page(self, scheme: str, headers: RawHeaders) -> Forbidden | None:
+        """Return why a request for the page is refused, or None; whether a session is needed is not judged here."""
+        given = [(name.lower(), value) for name, value in headers]
+        refused = self._judge_host(given, self.guarded) or self._judge_origin(scheme, given)
+        return refused or (None if self.guarded else self._judge_key(b""))
+
     def judge_metrics(self, scheme: str, headers: RawHeaders, client: str | None) -> Forbidden | None:
         """Return why a scrape from the address `client` is refused, or None.
 
-        On a loopback server, no key is needed from loopback. Behind a proxy, the address is that of the proxy's client.
+        On a loopback server, no key is needed from loopback, unless a proxy has passed the request on.
         """
         given = [(name.lower(), value) for name, value in headers]
         keys = [key for key in (self.key, self.admin_key) if key is not None]
@@ -100,7 +107,10 @@ class AccessCheck:
         has_key = any(compare_digest(one, key.encode()) for one in sent for key in keys)
         refused = self._judge_host(given, has_key or not self.loopback) or self._judge_origin(scheme, given)
         address = f"[{client}]" if client is not None and ":" in client else client
-        if refused is not None or has_key or (self.loopback and (address is None or is_local(address))):
+        # A proxy on this machine passes on the requests of others; it may be trusted to name them, or not.
+        passed_on = any(name in FORWARDED for name, _ in given)
+        here = self.loopback and not passed_on and (address is None or is_local(address))
+        if refused is not None or has_key or here:
             return refused
         hint = "send the server's control key as Authorization: Bearer KEY"
         if not keys:

@@ -99,7 +99,7 @@ class ControlPlane:
     """The control plane as an ASGI application, for paths that begin with `/_mock`."""
 
     def __init__(self, context: ControlContext, access: AccessCheck) -> None:
-        self._context = context
+        self.context = self._context = context
         self._access = access
         document = read_document()
         self._document = orjson.dumps(document)

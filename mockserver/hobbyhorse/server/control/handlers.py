@@ -196,16 +196,16 @@ async def list_jobs(request: ControlRequest) -> Any:
     _check_known("stage", wanted, stages)
     found = _numbers(request.world, provider, wanted)
     shown, more = _newest(found, _job_number(request), request.query.get("limit", DEFAULT_LIMIT))
-    jobs, redactor = [request.world.jobs.at(number) for number in shown], _redactor(request)
+    jobs, redactor = [request.world.jobs.at(number) for number in shown], redactor_of(request)
     return {
         "now": now,
         "total": len(found),
-        "jobs": [redactor.values(_job(job, now)) for job in jobs],
+        "jobs": [redactor.values(job_json(job, now)) for job in jobs],
         "older": jobs[0].id if more else None,
     }
 
 
-def _redactor(request: ControlRequest, contract: Contract | None = None) -> Redactor:
+def redactor_of(request: ControlRequest, contract: Contract | None = None) -> Redactor:
     """Return the redactor of the world's own keys, for a provider's requests or for any other output."""
     keys = dict.fromkeys((request.world.key, *request.world.keys.values()))
     return Redactor(contract or request.context.contracts[0], keys, kept=MOST_JOURNAL_BODY_BYTES)
@@ -266,7 +266,7 @@ def _unknown_cursor(cursor: str) -> ControlError:
 
 async def get_job(request: ControlRequest) -> Any:
     """Show a job."""
-    shown: dict[str, Any] = _redactor(request).values(_job(request.job("id"), request.world.clock.now()))
+    shown: dict[str, Any] = redactor_of(request).values(job_json(request.job("id"), request.world.clock.now()))
     return shown
 
 
@@ -297,7 +297,8 @@ async def move_job(request: ControlRequest) -> Any:
     return await get_job(request)
 
 
-def _job(job: Job, now: float) -> dict[str, Any]:
+def job_json(job: Job, now: float) -> dict[str, Any]:
+    """Return a job as JSON."""
     stage, order = job.stage(now), job.order
     code, message = job.error
     return {
@@ -409,17 +410,18 @@ def _journal(
 ) -> dict[str, Any]:
     journal = request.world.journal
     shown, more = _page(found, before, limit)
-    redactors = {contract.key: _redactor(request, contract) for contract in request.context.contracts}
+    redactors = {contract.key: redactor_of(request, contract) for contract in request.context.contracts}
     return {
         "total": journal.total,
         "kept": len(journal),
         "matching": len(found),
-        "exchanges": [_exchange(request, one, redactors) for _, one in shown],
+        "exchanges": [exchange_json(request, one, redactors) for _, one in shown],
         "older": str(shown[0][0]) if more else None,
     }
 
 
-def _exchange(request: ControlRequest, exchange: Exchange, redactors: Mapping[str, Redactor]) -> dict[str, Any]:
+def exchange_json(request: ControlRequest, exchange: Exchange, redactors: Mapping[str, Redactor]) -> dict[str, Any]:
+    """Return an exchange as JSON, without secrets."""
     contract = request.context.contract(exchange.provider)
     # A request to no provider has the secrets of any.
     redactor = redactors[exchange.provider or request.context.contracts[0].key]
@@ -497,27 +499,29 @@ async def list_scenarios(request: ControlRequest) -> Any:
     """List the catalogue."""
     with _refusing(422):
         catalogue = request.context.catalogue()
-    return {"scenarios": [_scenario(request, scenario) for scenario in catalogue.values()]}
+    return {"scenarios": [scenario_json(request, scenario) for scenario in catalogue.values()]}
 
 
 async def get_scenario(request: ControlRequest) -> Any:
     """Show a scenario of the catalogue."""
     with _refusing(404):
         scenario = find(request.context.catalogue(), request.names["name"])
-    return {**_scenario(request, scenario), "scenario": scenario.to_json()}
+    return {**scenario_json(request, scenario), "scenario": scenario.to_json()}
 
 
-def _scenario(request: ControlRequest, scenario: Scenario) -> dict[str, Any]:
+def scenario_json(request: ControlRequest, scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario of the catalogue as JSON."""
     fits = [contract.key for contract in request.context.contracts if not misfits(scenario, contract)]
     return {"name": scenario.name, "why": scenario.why, "providers": fits}
 
 
 async def list_armed(request: ControlRequest) -> Any:
     """List what is armed."""
-    return {"armed": [_armed(armed) for armed in request.world.scenarios.armed]}
+    return {"armed": [armed_json(armed) for armed in request.world.scenarios.armed]}
 
 
-def _armed(armed: ArmedScenario) -> dict[str, Any]:
+def armed_json(armed: ArmedScenario) -> dict[str, Any]:
+    """Return an armed scenario as JSON."""
     return {**armed.to_json(), "fits": sorted(armed.fits)}
 
 
@@ -535,7 +539,7 @@ async def arm_scenario(request: ControlRequest) -> Any:
             jobs=None if jobs == "all" else int(jobs),
             seed=int(request.body.get("seed", 0)),
         )
-    return _armed(armed)
+    return armed_json(armed)
 
 
 @contextmanager
@@ -570,11 +574,12 @@ async def list_attempts(request: ControlRequest) -> Any:
     """List the attempts to deliver callbacks."""
     attempts = request.context.callback_dispatcher().of(request.world)
     shown, _ = _page(list(enumerate(attempts)), None, request.query.get("limit"))
-    redactor = _redactor(request)
-    return {"attempts": [redactor.values(_attempt(attempt)) for _, attempt in shown]}
+    redactor = redactor_of(request)
+    return {"attempts": [redactor.values(attempt_json(attempt)) for _, attempt in shown]}
 
 
-def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
+def attempt_json(attempt: CallbackAttempt) -> dict[str, Any]:
+    """Return an attempt to deliver a callback as JSON."""
     return {
         "moment": attempt.moment,
         "job": attempt.job,

@@ -65,6 +65,7 @@ class ObservedRequest:
             return
         yield "provider", call.contract.key
         yield "operation", call.role
+        yield "world", call.known.handle if call.known is not None else None
         # Unset before the exchange is noted: a client that leaves early is not noted at all.
         note: JournalNote | None = getattr(call.entry, "note", None)
         if note is not None:
@@ -80,6 +81,12 @@ def _job_in_path(call: OperationRequest) -> str | None:
     binding = call.route.operation.bindings.get("job") if call.role is not None else None
     name = binding.request[0].name if binding is not None and binding.request else None
     return found if name is not None and (found := call.path.get(name)) in call.world.jobs else None
+
+
+def _status_of(request: ObservedRequest) -> int | None:
+    """Return the status of a response that a variation has written to the socket itself."""
+    note = getattr(request.call.entry, "note", None) if request.call is not None else None
+    return note.status or None if note is not None and request.error is None else None
 
 
 class Observer(Protocol):
@@ -132,6 +139,7 @@ class Observed:
             raise
         finally:
             request.seconds = time.perf_counter() - request.ticks
+            request.status = request.status or _status_of(request)
             for observer in self._observers:
                 observer.ended(request)
         return None

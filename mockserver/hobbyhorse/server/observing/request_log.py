@@ -32,7 +32,7 @@ class RequestLog:
 
     def held(self, seconds: float, worked: float, request: ObservedRequest | None) -> None:
         """Write the line of a hold of the event loop."""
-        fields = {"held_ms": _ms(seconds), "work_ms": _ms(worked)}
+        fields: dict[str, Any] = {"held_ms": _ms(seconds), "work_ms": _ms(worked)}
         if request is None:
             fields |= {"operation": "background"}
         else:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def watch_of(
-    fake: Fake, contracts: Path, read_contracts: Callable[[], Sequence[Contract]], report: Callable[[str], None]
+    fake: Fake,
+    *,
+    contracts: Path,
+    read_contracts: Callable[[], Sequence[Contract]],
+    report: Callable[[str], None],
+    complain: Callable[[str], None],
 ) -> Watch:
     """Return the watch of a server's contracts, which are in a directory, and of its scenarios.
 
@@ -38,4 +43,5 @@ def watch_of(
             Source("scenarios", scenarios, read_scenarios, fake.adopt_scenarios),
         ),
         report,
+        complain,
     )

@@ -57,10 +57,13 @@ class Source(Generic[Contents]):
 
 @dataclass(slots=True)
 class Watch:
-    """Watches sources, and reports each reading, in one line."""
+    """Watches sources, and reports each reading and each problem, in one line."""
 
     sources: Sequence[Source[Any]]
     report: Callable[[str], None]
+    """Gets the line of a reading."""
+    complain: Callable[[str], None]
+    """Gets the line of a problem."""
 
     def problems(self) -> list[str]:
         """Return why sources have older contents than their files, in one line each."""
@@ -93,7 +96,7 @@ class Watch:
             self.report(f"the {source.name} were read again")
             return
         source.problem = " ".join(source.problem.split())
-        self.report(f"the {source.name} have changed and cannot be used; the old ones stay: {source.problem}")
+        self.complain(f"the {source.name} have changed and cannot be used; the old ones stay: {source.problem}")
 
 
 def signature(folders: Sequence[Path]) -> Signature:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from hobbyhorse.conformance.client.order_cases import fullest_and_least
 from hobbyhorse.conformance.client.rules import fidelity as rules
 from hobbyhorse.conformance.client.rules.fidelity import drifts, is_equal
 from hobbyhorse.contract.example_orders import order_for
@@ -159,6 +160,23 @@ def test_another_model_is_found(contract: Contract) -> None:
     trace = Teller(contract, plain(contract)).submit().trace()
     assert messages(rules.members_unchanged, AnnotatedTrace(contract, trace)) == []
     assert messages(rules.members_unchanged, AnnotatedTrace(contract, replace(trace, model="another"))) != []
+
+
+@SEEDED
+def test_a_value_that_only_an_earlier_order_has_is_found(contract: Contract) -> None:
+    full, least = fullest_and_least(contract, contract.models[0])
+
+    def told(later: Any, sent: Any) -> list[str] | None:
+        body = orjson.dumps(sent)
+        first = Teller(contract, full).submit().end("success").again(later)
+        return messages(rules.no_member_of_an_earlier_order, first.submit(job="job-2", body=body).story())
+
+    assert told(least, least) == []
+    assert told(least, changed(contract, least, duration=15)) == [], "a default of the client's own"
+    found = told(least, changed(contract, least, seed=resolve(full, place(contract, "seed"))))
+    assert found
+    assert all(one.endswith("it was given with run 1 only") for one in found)
+    assert told(full, full) is None, "the caller gave it again"
 
 
 def test_a_retry_that_changes_a_parameter_is_found(contract: Contract) -> None:

@@ -282,6 +282,20 @@ def test_requests_for_an_unknown_job_of_a_callback_are_found(contract: Contract)
         assert messages(rules.unknown_job, whole(deliver(asks)).story()) != []
 
 
+@calling
+@pytest.mark.parametrize("kind", ["failed", "error"])
+def test_a_run_that_fails_because_of_a_callback_of_an_unknown_job_is_found(contract: Contract, kind: str) -> None:
+    found = messages(rules.unknown_job, deliver(_strange(contract, 200)).wait(1).end(kind).story())
+    assert found == ["the run failed after a callback for job job-of-nobody, which the client did not submit"]
+    for told in (
+        deliver(_strange(contract, 200)).wait(1).end("timeout"),
+        deliver(_strange(contract, 200)).media(403).wait(1).end(kind),
+        deliver(_strange(contract, 200), note="null_payload").wait(1).end(kind),
+        _strange(contract, 200).wait(1).end(kind),
+    ):
+        assert messages(rules.unknown_job, told.story()) == []
+
+
 def _strange(contract: Contract, status: int | None, **how: Any) -> Teller:
     told = ordered(contract)
     return told.callback(ends(contract), status, body=unknown(contract), kind="unknown_job", **how).wait(1)

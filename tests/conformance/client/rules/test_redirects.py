@@ -72,11 +72,11 @@ def test_a_response_without_a_target_redirects_nowhere(contract: Contract, statu
     assert messages(rules.bounded_redirects, told.story()) is None
 
 
-def circle(contract: Contract, times: int) -> Teller:
+def circle(contract: Contract, times: int, status: int = 302) -> Teller:
     """Return a trace of a client that follows some redirects of a download to the same URL."""
     told = Teller(contract).submit()
     for _ in range(times + 1):
-        told.media(302, answer_headers=(("location", told.video),))
+        told.media(status, answer_headers=(("location", told.video),))
     return told
 
 
@@ -88,6 +88,8 @@ def test_a_bounded_number_of_redirects_may_be_followed(contract: Contract) -> No
 def test_a_circle_without_a_bound_is_found(contract: Contract) -> None:
     (found,) = messages(rules.bounded_redirects, circle(contract, rules.MOST_REDIRECTS + 1).story()) or []
     assert found == "the client followed 51 redirects in a row, from request 2; allowed: 50"
+    for status in (301, 302, 303, 307, 308):
+        assert messages(rules.bounded_redirects, circle(contract, rules.MOST_REDIRECTS + 1, status).story()) == [found]
     # Also if something else ends it.
     told = circle(contract, rules.MOST_REDIRECTS).media(200)
     assert messages(rules.bounded_redirects, told.story()) != []

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, find_situation
 from tests.conformance.server.rules.test_shape import (
     HTML,
     a_job,
@@ -65,7 +65,9 @@ def test_an_undocumented_refusal_is_reported(contract: Contract, probe: str, rul
     assert found.verdict == BROKEN
     at = f"{home(contract, 'status', 'unauthenticated')}/status"
     assert found.breaches[0].places[0] == at
-    assert word(rule, told, assuming(contract, at)) == LESSON
+    # The code may be documented although the status is assumed.
+    places = [place for breach in found.breaches for place in breach.places[:1]]
+    assert word(rule, told, assuming(contract, *places)) == LESSON
     assert after(contract.written, found.breaches[0].patch, at) == 404
 
 
@@ -148,3 +150,28 @@ def test_an_id_in_a_refusal_that_can_be_read_is_a_job(contract: Contract) -> Non
     if told.story().steps[0].reading.values.get("job") is None:
         return
     assert word("AUT-03", told.status(running(contract), job=a_job(contract))) == BROKEN
+
+
+# AUT-04
+
+
+def test_a_key_that_is_accepted_once_is_accepted_everywhere(contract: Contract) -> None:
+    told = Teller(contract).submit(probe="job")
+    assert word("AUT-04", told) == PASSED
+    for name in ("unauthenticated", "key_refused"):
+        if name in contract.operations["status"].situations:
+            refused_once = Teller(contract).submit(probe="job").status(name, probe="job")
+            assert word("AUT-04", refused_once) == BROKEN
+            at = verdict("AUT-04", refused_once).breaches[0].places[0]
+            assert word("AUT-04", refused_once, assuming(contract, at)) == LESSON
+    assert word("AUT-04", Teller(contract).submit(probe="job").status(None, status=401, probe="job")) == BROKEN
+
+
+def test_a_key_that_is_refused_always_or_for_a_probe_breaks_no_rule(contract: Contract) -> None:
+    refusal = find_situation(contract.operations["status"], "unauthenticated")
+    assert refusal is not None
+    assert word("AUT-04", Teller(contract).status(refusal.name, probe="job")) == NOT_OBSERVED
+    for probe in ("auth:none", "auth:wrong", "identity:foreign"):
+        told = Teller(contract).submit(probe="job").status(refusal.name, probe=probe)
+        assert word("AUT-04", told) == PASSED
+    assert word("AUT-04", Teller(contract).submit(probe="job").status("unknown_job", probe="job")) == PASSED

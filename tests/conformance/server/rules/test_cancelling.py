@@ -21,7 +21,7 @@ from tests.judging import (
 from tests.tracing import Teller
 
 RULES = family("CNL")
-ALLOWED, AGAIN, NEVER, FINISHED = RULES
+ALLOWED, AGAIN, NEVER, FINISHED, OUTCOME, OTHERS = RULES
 able = contracts_that(lambda contract: "cancel" in contract.operations)
 unable = contracts_that(lambda contract: "cancel" not in contract.operations)
 
@@ -166,3 +166,60 @@ def test_a_job_that_has_ended_is_not_changed(contract: Contract) -> None:
     assert verdict(FINISHED, annotated) == BROKEN
     annotated.contract = assuming(contract, SITUATIONS)
     assert verdict(FINISHED, annotated) == LESSON
+
+
+# CNL-05
+
+
+with_outcome = contracts_that(
+    lambda contract: "cancel" in contract.operations and "outcome" in contract.operations["cancel"].bindings
+)
+
+
+def refused_stage(contract: Contract) -> Stage:
+    """Return a stage whose cancellation has another outcome than the one of a cancelled job."""
+    return a_stage(contract, cancellable=False)
+
+
+@with_outcome
+def test_a_true_outcome_is_kept(contract: Contract) -> None:
+    success, gone = a_stage(contract, "success"), a_stage(contract, "cancelled")
+    assert verdict(OUTCOME, poll(cancel(told(contract), gone), gone)) == PASSED
+    assert verdict(OUTCOME, result(cancel(told(contract), refused_stage(contract)), success)) == PASSED
+    # A job that was last seen under way may still be cancelled.
+    assert verdict(OUTCOME, poll(cancel(told(contract), gone), refused_stage(contract))) == NOT_OBSERVED
+
+
+@with_outcome
+def test_a_false_outcome_is_reported(contract: Contract) -> None:
+    success, gone = a_stage(contract, "success"), a_stage(contract, "cancelled")
+    assert verdict(OUTCOME, result(cancel(told(contract), gone), success)) == BROKEN
+    assert verdict(OUTCOME, cancel(result(told(contract), success), gone)) == BROKEN
+    denied = cancel(told(contract), refused_stage(contract))
+    assert verdict(OUTCOME, poll(denied, gone)) == BROKEN
+    # A second cancellation may have been the one that worked.
+    again = cancel(cancel(told(contract), refused_stage(contract)), gone)
+    assert verdict(OUTCOME, poll(again, gone)) == PASSED
+    annotated = result(cancel(told(contract), gone), success)
+    annotated.contract = assuming(contract, "lifecycle.json#/operations/cancel/bindings/outcome")
+    assert verdict(OUTCOME, annotated) == LESSON
+
+
+# CNL-06
+
+
+def beside(contract: Contract, kind: str, cancelled: str | None = "first") -> Teller:
+    """Return a trace of two jobs: one is cancelled, and then the other one is read in a stage."""
+    annotated = teller(contract).submit(job="first").submit(job="second", key="key-2")
+    if cancelled is not None:
+        situation = answer(contract, "cancel", a_stage(contract, "cancelled"))
+        annotated.wait(1).call("cancel", situation, cancelled)
+    return annotated.wait(1).call("status", answer(contract, "status", a_stage(contract, kind)), "second")
+
+
+@able
+def test_a_cancellation_changes_no_other_job(contract: Contract) -> None:
+    assert verdict(OTHERS, beside(contract, "running")) == PASSED
+    assert verdict(OTHERS, beside(contract, "cancelled")) == BROKEN
+    assert verdict(OTHERS, beside(contract, "cancelled", "second")) == NOT_OBSERVED
+    assert verdict(OTHERS, beside(contract, "cancelled", None)) == NOT_OBSERVED

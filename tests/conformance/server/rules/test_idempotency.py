@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from hobbyhorse.conformance.server.rules.idempotency import MODE
+from hobbyhorse.conformance.server.rules.idempotency import MODE, members
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
@@ -160,3 +160,18 @@ def test_a_refused_used_key_does_not_make_another_job(contract: Contract) -> Non
     told = teller(rejecting).submit()
     assert verdict(SAME, told.submit("key_mismatch", job=None)) == PASSED
     assert verdict(SAME, told.submit(job=ANOTHER)) == BROKEN
+
+
+@keyed
+def test_the_response_to_a_repetition_has_the_members_of_the_first_one(contract: Contract) -> None:
+    told = teller(contract).submit()
+    body = orjson.loads(told.exchanges[0].answer)
+    again = told.wait(1).submit(answer=orjson.dumps(body | {"state": "queued"}))
+    found = judged(SAME, again)
+    assert found.verdict == BROKEN
+    assert "has state" in found.breaches[0].message
+
+
+def test_the_items_of_a_list_count_as_one() -> None:
+    assert members({"a": [{"b": 1}, {"c": 2}]}) == {("a",), ("a", "0", "b"), ("a", "0", "c")}
+    assert members([]) == members(3) == frozenset()

@@ -136,8 +136,10 @@ def test_an_undocumented_refusal_of_an_unknown_job_is_reported(contract: Contrac
     assert at.endswith("unknown_job/status")
     forbidden = contract.operations["status"].situations["forbidden"]
     assert after(contract.written, found.breaches[0].patch, at) == forbidden.status
-    at = f"{home(contract, 'status', 'unknown_job')}/status"
-    assert word("IDN-03", told, assuming(contract, at)) == LESSON
+    # The code may be documented although the status is assumed.
+    places = [place for breach in found.breaches for place in breach.places[:1]]
+    assert word("IDN-03", told, assuming(contract, *places)) == LESSON
+    assert word("IDN-03", told, assuming(contract, places[0])) == (BROKEN if len(places) > 1 else LESSON)
     assert word("IDN-03", asked(contract, "identity:malformed", "forbidden")) == PASSED
 
 
@@ -197,7 +199,8 @@ def test_an_undocumented_refusal_of_another_account_is_reported(contract: Contra
     told = stranger(contract, "unauthenticated")
     found = verdict("IDN-04", told)
     assert found.verdict == BROKEN
-    assert word("IDN-04", told, assuming(contract, found.breaches[0].places[0])) == LESSON
+    places = [place for breach in found.breaches for place in breach.places[:1]]
+    assert word("IDN-04", told, assuming(contract, *places)) == LESSON
 
 
 def test_a_refusal_reveals_nothing_to_another_account(contract: Contract) -> None:

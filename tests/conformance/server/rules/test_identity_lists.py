@@ -13,7 +13,7 @@ from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
 from tests.judging import assuming, family, judged, knowing, named, verdict
 from tests.judging import teller as ordered
-from tests.tracing import Teller
+from tests.tracing import JOB, Teller
 
 RULE = named(family("IDN"), "IDN-06")
 paged = contracts_that(lambda contract: "size" in getattr(contract.operations.get("list"), "bindings", {}))
@@ -82,3 +82,32 @@ def test_the_query_and_the_jobs_of_a_page_are_read(contract: Contract) -> None:
     assert requested(operation, step, "size") == "7"
     assert requested(operation, step, "no-such-value") is None
     assert jobs_of(operation, step) == ["a", "b"]
+
+
+# IDN-07
+
+
+NEWEST = named(family("IDN"), "IDN-07")
+OLD, NEW = (f"{JOB[:-1]}{letter}" for letter in "AB")
+ordering = contracts_that(NEWEST.applies)
+unordered = contracts_that(lambda contract: not NEWEST.applies(contract))
+
+
+def two_jobs(contract: Contract, seconds: float = 5.0) -> Teller:
+    return told(contract).submit(job=OLD, key="key-1").wait(seconds).submit(job=NEW, key="key-2").wait(1)
+
+
+@ordering
+def test_a_list_begins_with_the_newest_job(contract: Contract) -> None:
+    assert verdict(NEWEST, page(two_jobs(contract), [NEW, OLD])) == PASSED
+    found = judged(NEWEST, page(two_jobs(contract), [OLD, NEW]))
+    assert found.verdict == BROKEN
+    assert "submitted 5 s after" in found.breaches[0].message
+    # Jobs of one second may be dated alike, and another client's jobs may stand between ours.
+    assert verdict(NEWEST, page(two_jobs(contract, 0.5), [OLD, NEW])) == NOT_OBSERVED
+    assert verdict(NEWEST, page(two_jobs(contract), [NEW, "another", OLD])) == PASSED
+
+
+@unordered
+def test_a_list_without_a_documented_order_may_have_any(contract: Contract) -> None:
+    assert verdict(NEWEST, told(contract)) == NOT_APPLICABLE

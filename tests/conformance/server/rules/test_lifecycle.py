@@ -249,6 +249,16 @@ def test_a_queue_position_is_an_integer(contract: Contract) -> None:
     assert word("LIF-03", progressing(contract, "queue_position", 1.5)) == BROKEN
 
 
+@queues
+def test_only_a_job_that_waits_has_a_queue_position(contract: Contract) -> None:
+    pointer = place(contract, "status", "queue_position")
+    for situation in way(contract)[1:]:
+        for value, expected in ((0, BROKEN), (2, BROKEN), (None, NOT_OBSERVED)):
+            text = changed(contract, "status", situation, pointer, value)
+            told = Teller(contract).status(situation, job=a_job(contract), answer=text)
+            assert word("LIF-03", told) == expected
+
+
 # LIF-04
 
 

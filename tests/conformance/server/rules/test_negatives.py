@@ -108,8 +108,8 @@ def test_an_undocumented_refusal_of_an_invalid_body_is_reported(contract: Contra
     assert found.verdict == BROKEN
     if right.status != other.status:
         assert found.breaches[0].seen == other.status
-        at = f"{home(contract, 'submit', 'invalid_request')}/status"
-        assert word("NEG-02", told, assuming(contract, at)) == LESSON
+        places = [place for breach in found.breaches for place in breach.places[:1]]
+        assert word("NEG-02", told, assuming(contract, *places)) == LESSON
     assert word("NEG-01", told) == PASSED
 
 
@@ -244,3 +244,40 @@ def test_a_refusal_of_a_documented_body_for_another_place_is_reported(contract: 
     told = Teller(contract, order_for(contract, contract.models[0]))
     told.submit("invalid_request", None, answer=orjson.dumps(body), probe="job")
     assert word("NEG-03", told) == BROKEN
+
+
+def together(contract: Contract, *alone: str | None) -> Teller:
+    """Return a trace of an order at two bounds that is refused, and of the orders at each bound after it."""
+    pointer, value = duration(contract), _allowed(contract)
+    place, body = format_pointer(pointer), orjson.dumps(order(contract, pointer, value))
+    told = Teller(contract).submit("accepted", a_job(contract), probe="job", key="key-0")
+    probe = f"bounds:{place}={value},/other=1"
+    told.submit("invalid_request", None, probe=probe, expected="accepted", body=body, key="key-1")
+    for number, situation in enumerate(alone, start=2):
+        job = a_job(contract, number) if situation == "accepted" else None
+        label = f"bound:{place}:{value}" if number == 2 else "bound:/other:1"
+        told.submit(situation, job, probe=label, expected="accepted", body=body, key=f"key-{number}")
+    return told
+
+
+def test_bounds_that_are_accepted_alone_are_accepted_together(contract: Contract) -> None:
+    found = verdict("NEG-03", together(contract, "accepted", "accepted"))
+    assert found.verdict == BROKEN
+    assert "although each of its bounds is accepted alone" in found.breaches[0].message
+    assert word("NEG-03", together(contract, "accepted")) == PASSED, "the second one was not tried"
+    found = verdict("NEG-03", together(contract, "accepted", "invalid_request"))
+    assert "although" not in " ".join(breach.message for breach in found.breaches)
+
+
+def _resolution(contract: Contract) -> str:
+    return _schema(contract, contract.models[0].parameters["resolution"][0])
+
+
+@contracts_that(lambda contract: "enum" in contract.schemas.at(_resolution(contract)))
+def test_a_word_that_a_list_lacks_is_a_documented_fact_of_its_own(contract: Contract) -> None:
+    (inner,) = contract.models[0].parameters["resolution"]
+    pointer = (*contract.operations["submit"].model_parameters.pointer, *inner)
+    body = orjson.dumps(order(contract, pointer, "4k"))
+    told = wrong(contract, "accepted", probe=f"negative:enum:{format_pointer(pointer)}", body=body)
+    assert word("NEG-01", told, assuming(contract, home(contract, "submit", "invalid_request"))) == BROKEN
+    assert word("NEG-01", told, assuming(contract, f"{_resolution(contract)}/enum")) == LESSON

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from hobbyhorse.conformance.server.receiver import ELSEWHERE
 from hobbyhorse.conformance.server.rules.notifying import PLACE
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import sign
@@ -181,7 +182,10 @@ def test_a_seal_is_fresh(contract: Contract) -> None:
         return
     assert verdict(SIGNED, sealed(told(knowing(contract)), late=100_000), secret=SECRET) == BROKEN
     place = f"{PLACE}/signature/tolerance"
-    assert verdict(SIGNED, sealed(told(assuming(contract, place)), late=100_000), secret=SECRET) == LESSON
+    assert verdict(SIGNED, sealed(told(assuming(contract, place)), late=-100_000), secret=SECRET) == LESSON
+    # Whatever the tolerance is, no callback is sent before its job is submitted, or in another century.
+    for late in (100_000, -1e12):
+        assert verdict(SIGNED, sealed(told(assuming(contract, place)), late=late), secret=SECRET) == BROKEN
 
 
 @calling
@@ -306,3 +310,11 @@ def test_a_callback_does_not_contradict_its_outcome(contract: Contract) -> None:
     annotated = teller(knowing(contract)).submit().callback(ending(contract), body=orjson.dumps(body))
     found = judged(SCHEMA, annotated)
     assert any("before created_at" in breach.message for breach in found.breaches)
+
+
+@calling
+def test_a_callback_goes_to_the_submitted_url(contract: Contract) -> None:
+    annotated = told(knowing(contract))
+    annotated.deliveries[-1] = replace(annotated.deliveries[-1], note=ELSEWHERE)
+    found = judged(SAME, after(annotated, polled(contract)))
+    assert "was sent to another URL" in found.breaches[0].message

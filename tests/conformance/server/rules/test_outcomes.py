@@ -11,6 +11,7 @@ from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rules.outcomes import exclusive_places, is_empty
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
 from tests.judging import assuming, family, judged, knowing, named, verdict
 from tests.judging import teller as ordered
 from tests.tracing import JOB, Teller
@@ -159,7 +160,24 @@ def test_a_job_that_was_shown_is_not_unknown_later(contract: Contract) -> None:
         return told(contract).status(first).status("unknown_job", **how).call(role, situation).status(first)
 
     assert verdict(READABLE, polled(status=404)) == BROKEN
-    assert "was shown by request 2, but request 3" in judged(READABLE, polled(status=404)).breaches[0].message
+    assert "other reads show it, but request 3" in judged(READABLE, polled(status=404)).breaches[0].message
     assert verdict(READABLE, polled(status=404, expected="unknown_job")) != BROKEN, "a probe with another key"
-    assert verdict(READABLE, told(contract).status("unknown_job", status=404).status(first)) != BROKEN, "not yet"
+    assert verdict(READABLE, told(contract).status("unknown_job", status=404).status(first)) == BROKEN, "not yet"
+    assert verdict(READABLE, told(contract).status("unknown_job", status=404)) != BROKEN, "never shown"
     assert verdict(READABLE, polled(status=503)) != BROKEN
+
+
+@contracts_that(lambda contract: "result" in contract.operations)
+def test_the_result_of_an_accepted_job_can_be_read_as_well(contract: Contract) -> None:
+    situations = contract.operations["result"].situations.values()
+    early = next(one.name for one in situations if one.stages and not _ends(contract, one.stages))
+    for status in (400, 403, 404):
+        refused = told(contract).status(None, status=200, answer=b"{}").call("result", "unknown_job", status=status)
+        assert verdict(READABLE, refused.call("result", early)) == BROKEN
+    assert verdict(READABLE, told(contract).call("result", early).call("result", early)) == NOT_OBSERVED
+    asked = told(contract).call("result", "unknown_job", status=422, expected="invalid_request").call("result", early)
+    assert verdict(READABLE, asked) == NOT_OBSERVED
+
+
+def _ends(contract: Contract, stages: frozenset[str]) -> bool:
+    return any(contract.graph[name].terminal for name in stages)

@@ -213,6 +213,17 @@ def test_a_successful_response_of_another_shape_is_reported(contract: Contract, 
     assert word("SHA-01", Teller(contract).submit("accepted", answer=body)) == BROKEN
 
 
+def test_a_body_is_held_against_the_schema_where_no_situation_has_its_status(contract: Contract) -> None:
+    name, operation = running(contract), contract.operations["status"]
+    status = operation.situations[name].status
+    others = {key: one for key, one in operation.situations.items() if one.status != status}
+    changed = replace(operation, situations=others)
+    without = replace(contract, operations={**contract.operations, "status": changed})
+    bodies = orjson.dumps(answer(contract, "status", name)), b"[]"
+    told = [Teller(without).status(None, status=status, answer=one) for one in bodies]
+    assert [word("SHA-01", one) for one in told] == [PASSED, BROKEN]
+
+
 def test_another_status_is_reported_with_the_documented_one(contract: Contract) -> None:
     found = verdict("SHA-01", Teller(contract).submit("accepted", status=206, expected="accepted"))
     assert found.verdict == BROKEN

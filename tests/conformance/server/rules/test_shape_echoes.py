@@ -1,4 +1,4 @@
-"""The rule about echoes, on traces written by hand."""
+"""The rules about values that depend on the request, on traces written by hand."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.judge import BROKEN, LESSON, PASSED
-from hobbyhorse.conformance.server.rules.shape_echoes import alike
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.server.rules.shape_echoes import _status_places, alike
 from hobbyhorse.contract.forms.expressions import replaced
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Situation
 from tests.conftest import contracts_that
 from tests.judging import assuming, family, judged, knowing, named, verdict
 from tests.judging import teller as ordered
@@ -108,3 +108,66 @@ def test_values_are_alike_if_a_client_finds_its_own_in_them(
     contract: Contract, sent: Any, received: Any, same: bool
 ) -> None:
     assert alike(contract, "metadata", sent, received) is same
+
+
+# SHA-06
+
+
+REPEATED = named(family("SHA"), "SHA-06")
+numbered = contracts_that(lambda contract: bool(_status_places(contract, contract.operations["status"])))
+
+
+@numbered
+def test_the_number_in_a_refusal_is_its_status(contract: Contract) -> None:
+    told = ordered(knowing(contract)).status("unknown_job")
+    assert verdict(REPEATED, told) == PASSED
+    body = orjson.loads(told.exchanges[0].answer)
+    for number, word in ((200, BROKEN), ("404", NOT_OBSERVED), (None, NOT_OBSERVED)):
+        at = _status_places(contract, contract.operations["status"])[0]
+        text = orjson.dumps(replaced(body, at, number))
+        assert verdict(REPEATED, ordered(knowing(contract)).status("unknown_job", answer=text)) == word
+
+
+# SHA-07
+
+
+REQUESTED = named(family("SHA"), "SHA-07")
+
+
+def conditional(contract: Contract) -> list[tuple[str, Situation]]:
+    operations = contract.operations.items()
+    return [(role, one) for role, operation in operations for one in operation.situations.values() if one.when]
+
+
+@contracts_that(lambda contract: bool(conditional(contract)))
+def test_a_member_is_shown_only_on_request(contract: Contract) -> None:
+    for role, situation in conditional(contract):
+        asked = ordered(knowing(contract)).call(role, situation.name)
+        assert verdict(REQUESTED, asked) == PASSED
+        url = asked.exchanges[0].url
+        assert verdict(REQUESTED, ordered(knowing(contract)).call(role, situation.name, url=url.partition("?")[0])) == (
+            BROKEN
+        )
+        others = contract.operations[role].situations.values()
+        alike = (one for one in others if (one.status, one.stages) == (situation.status, situation.stages))
+        plain = next(one for one in alike if not one.when)
+        assert verdict(REQUESTED, ordered(knowing(contract)).call(role, plain.name, url=url)) == BROKEN
+        assert verdict(REQUESTED, ordered(knowing(contract)).call(role, plain.name)) == PASSED
+        odd = url.replace("true", "perhaps")
+        assert verdict(REQUESTED, ordered(knowing(contract)).call(role, situation.name, url=odd)) == NOT_OBSERVED
+
+
+def routed(contract: Contract, sent: str | None, received: str | None) -> str:
+    told = ordered(knowing(contract))
+    told.request = told.request if sent is None else {**(told.request or {}), "route": sent}
+    body = orjson.loads(Teller(contract).status(running(contract)).exchanges[0].answer)
+    data = body["data"] if received is None else body["data"] | {"route": received}
+    return verdict(REQUESTED, told.submit().status(running(contract), answer=orjson.dumps(body | {"data": data})))
+
+
+@contracts_that(lambda contract: contract.key == "hiapi")
+def test_a_member_that_depends_on_the_submission_is_shown_if_it_was_sent(contract: Contract) -> None:
+    assert routed(contract, None, None) == routed(contract, "backup", "backup") == PASSED
+    assert routed(contract, None, "standard") == BROKEN
+    assert routed(contract, "backup", None) == BROKEN
+    assert routed(contract, "backup", "standard") == BROKEN

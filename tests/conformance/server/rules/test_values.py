@@ -9,17 +9,14 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.rule import Rule
-from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, Place, replaced, resolve
 from hobbyhorse.contract.values import Contract, Operation, Situation
 from tests.conftest import contracts_that
-from tests.judging import BROKEN, LESSON, NOT_OBSERVED, PASSED, assuming, judged, knowing, teller, verdict
+from tests.judging import BROKEN, LESSON, NOT_OBSERVED, PASSED, assuming, family, judged, knowing, teller, verdict
 from tests.tracing import JOB, Teller
 
-HEADERS, SAME, SHOWN, ORDER = (
-    next(rule for rule in server_rules() if rule.id == name) for name in ("VAL-01", "VAL-02", "VAL-03", "VAL-04")
-)
+HEADERS, SAME, SHOWN, ORDER, LINKS = family("VAL")
 OTHER = f"{JOB[:-1]}Z"
 
 
@@ -215,3 +212,68 @@ def test_a_job_that_is_submitted_later_is_created_later(contract: Contract) -> N
 @dating
 def test_jobs_of_the_same_second_show_nothing_about_their_order(contract: Contract) -> None:
     assert verdict(ORDER, two_jobs(knowing(contract), 0.5, 0)) == NOT_OBSERVED
+
+
+# VAL-02: the expiry of links
+
+
+expiring = contracts_that(lambda contract: "expires_at" in contract.operations["status"].bindings)
+
+
+@expiring
+def test_the_expiry_of_a_link_moves_with_the_clock_only(contract: Contract) -> None:
+    start = 1_800_000_000.0
+
+    def expiries(seconds: float, later: float) -> str:
+        told = end(teller(knowing(contract)).submit(), "expires_at", start).wait(seconds)
+        return verdict(SAME, end(told, "expires_at", start + later))
+
+    assert expiries(600, 0) == PASSED
+    assert expiries(600, 600) == PASSED
+    assert expiries(600, -86_400) == BROKEN
+    assert expiries(0, 86_400) == BROKEN
+
+
+# VAL-05
+
+
+linking = contracts_that(lambda contract: "status_url" in contract.operations["submit"].bindings)
+
+
+@linking
+def test_a_link_leads_to_its_own_operation(contract: Contract) -> None:
+    assert verdict(LINKS, teller(contract).submit()) == PASSED
+    others = [name for name in ("result_url", "cancel_url") if name in contract.operations["submit"].bindings]
+    for name in others:
+        told = teller(knowing(contract)).submit()
+        assert verdict(LINKS, written(told, "status_url", told.links()[name])) == BROKEN
+    # A provider may have another path for the same thing; then the link has to be followed.
+    elsewhere = written(teller(contract).submit(), "status_url", "https://queue.example/1")
+    assert verdict(LINKS, elsewhere) == PASSED
+
+
+@linking
+def test_a_followed_link_shows_the_job(contract: Contract) -> None:
+    first = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+    told = teller(knowing(contract)).submit().status(first, probe="link:status_url")
+    assert verdict(LINKS, told) == PASSED
+    assert verdict(LINKS, told.status("unknown_job", probe="link:status_url")) == BROKEN
+    assert verdict(LINKS, teller(contract).submit().status(None, status=503, probe="link:status_url")) == PASSED
+
+
+# VAL-01: the headers of another situation
+
+
+@contracts_that(lambda contract: "replayed" in contract.operations["submit"].situations)
+def test_a_first_response_has_no_header_of_a_repetition(contract: Contract) -> None:
+    headers = contract.operations["submit"].situations["replayed"].headers
+    marked = tuple((name.lower(), value) for name, value in headers)
+
+    def first(**how: Any) -> Teller:
+        return teller(knowing(contract)).submit(expected="accepted", key="key-9", **how)
+
+    assert verdict(HEADERS, first()) == NOT_OBSERVED
+    assert verdict(HEADERS, first(answer_headers=marked)) == BROKEN
+    # The second of two submissions with one key may be marked, and so may either of two that overlap.
+    again = first().submit(expected="accepted", key="key-9", answer_headers=marked)
+    assert verdict(HEADERS, again) == NOT_OBSERVED

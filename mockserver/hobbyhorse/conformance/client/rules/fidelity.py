@@ -25,6 +25,8 @@ from hobbyhorse.traces.trace import Run
 
 # Characters of a value that a finding shows: enough to recognise the value, and a bound for a prompt of thousands.
 SHOWN_CHARACTERS = 60
+# A number or a text from here on is no common default of a client, so it tells where it comes from.
+TELLING_NUMBER, TELLING_CHARACTERS = 10_000, 20
 # The longest ending that may mark a shortened text, such as three full stops.
 MOST_ELLIPSIS = 3
 
@@ -202,6 +204,52 @@ def one_job_for_each_order(trace: AnnotatedTrace) -> Evidence:
             if job is not None and owners.setdefault(job, number) != number:
                 first = f"the job of run {owners[job] + 1}"
                 yield Breach(f"run {number + 1} got {first} ({job}, request {step.number}) instead of its own")
+
+
+@rule(
+    "ORD-07",
+    "no-member-of-an-earlier-order",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    channel=WIRE,
+    says="An order has no seed, note or other value that its caller gave with an earlier order only.",
+    because="Parameters were merged into an object that all orders share, so that later orders got them too: "
+    "con2/kompassi#971.",
+    fix="Build the body of each order anew: copy a template of defaults deeply before setting its members.",
+    example="new",
+)
+def no_member_of_an_earlier_order(trace: AnnotatedTrace) -> Evidence:
+    if not _in_sequence(trace):
+        return
+    for step, sent, given in _first_attempts(trace):
+        # Not the run whose order it carries: that may be the earlier one.
+        begun = [run for run in trace.runs if run.started <= step.arrived]
+        for at, run in enumerate(begun[:-1]):
+            body = None if run.request is None else _documented(trace, sent, run.request)
+            for place, value in _placed(body):
+                if not _is_telling(value) or resolve(given, place) is not MISSING:
+                    continue
+                yield OBSERVED
+                if is_equal(resolve(sent.message.body, place), value):
+                    member = f"{'.'.join(place)}: {_shown(value)}"
+                    yield Breach(f"request {step.number} sends {member}; it was given with run {at + 1} only")
+
+
+def _placed(value: Any, place: Pointer = ()) -> Iterator[tuple[Pointer, Any]]:
+    """Yield the values that have no members, each with its place."""
+    items: Any = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, Mapping) else ()
+    for name, member in items:
+        yield from _placed(member, (*place, str(name)))
+    if not isinstance(value, Mapping | list):
+        yield place, value
+
+
+def _is_telling(value: Any) -> bool:
+    """Whether a client would hardly have a value as a default of its own."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool) and abs(value) >= TELLING_NUMBER
+    return isinstance(value, str) and len(value) >= TELLING_CHARACTERS
 
 
 def drifts(given: Any, sent: Any, place: Pointer = ()) -> Iterator[Drift]:

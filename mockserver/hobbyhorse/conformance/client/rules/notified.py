@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from hobbyhorse.conformance.client.grouping import undisturbed
 from hobbyhorse.conformance.rule import (
     MONEY,
     MUST,
@@ -35,7 +36,7 @@ from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import EMPTIES, ESTRANGES, MISSIGNS, OUTDATES, UNSENT
 from hobbyhorse.scenarios.registry import name_used_for, names_used_for
-from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
+from hobbyhorse.traces.annotated import ENDS, FAILED_OUTCOMES, READS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Delivery
 
 # Two events within these seconds have no known order: sending, receiving and recording take time.
@@ -335,7 +336,8 @@ def first_is_not_terminal(trace: AnnotatedTrace) -> Evidence:
     harm=SECURITY,
     channel=WIRE,
     applies=_calls_back,
-    says="Respond to a callback for a job that was never submitted, but request and fetch nothing for that job.",
+    says="Respond to a callback for a job that was never submitted, but request and fetch nothing for that job, and "
+    "do not take its stage for that of an own job.",
     because="A client that acts on every callback lets any sender start work, even on another customer's job: "
     "code100x/photo-ai#74.",
     fix="Compare the job's id in a callback with the ids of the client's own submissions, and do nothing for any "
@@ -355,6 +357,20 @@ def unknown_job(trace: AnnotatedTrace) -> Evidence:
         for step in trace.after(one.sent, trace.steps):
             if step.job == job or job in step.exchange.url:
                 yield Breach(f"request {step.number} is about job {job}, which the client did not submit")
+        if _failed_without_reason(trace):
+            yield Breach(f"the run failed after a callback for job {job}, which the client did not submit")
+
+
+def _failed_without_reason(trace: AnnotatedTrace) -> bool:
+    """Whether a run failed although its job did not, and although nothing else of its traffic was troubled."""
+    outcome = trace.outcome
+    if outcome is None or outcome.kind not in FAILED_OUTCOMES:
+        return False
+    calm = all(undisturbed(trace, step) for step in trace.steps) and all(
+        one.kind == STRANGER or (one.kind == "genuine" and not one.note) for one in trace.deliveries
+    )
+    told = [step.kinds for step in trace.steps] + [kinds for _, kinds in trace.callbacks]
+    return calm and any("success" in kinds for kinds in told) and not any("failure" in kinds for kinds in told)
 
 
 @rule(

@@ -343,9 +343,10 @@ def empty_error(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="A member that has no value yet may be null, and progress may go back.",
-    because="Null was read as a number or an object. The same bug with `error`: sapiom/sapiom-js#771.",
-    fix="Test a member for null before converting it, and do not require progress to grow.",
+    says="A member that has no value yet may be null; progress may go back, and be full before the end.",
+    because="Null was read as a number or an object (the same bug with `error`: sapiom/sapiom-js#771), and a full "
+    "progress as the end of the job: learningequality/kolibri#614.",
+    fix="Test a member for null before converting it, do not require progress to grow, and end with the status alone.",
     example="Answer.text",
 )
 def empty_values(trace: AnnotatedTrace) -> Evidence:

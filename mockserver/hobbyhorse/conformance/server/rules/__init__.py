@@ -20,6 +20,7 @@ FAMILIES = {
     "MED": "media",
     "MON": "money",
     "VAL": "values",
+    "CAT": "catalogue",
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, Breach, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
+    conclusive,
     conclusive_probes,
     documented,
     home_of,
@@ -20,6 +21,10 @@ from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import own, reads_of
+
+# The status that refuses a key, whatever else a contract gives it for (RFC 9110, section 15.5.2).
+UNAUTHORIZED = 401
+REFUSALS_OF_KEYS = frozenset({"unauthenticated", "key_refused"})
 
 
 def _keyed(contract: Contract) -> bool:
@@ -85,11 +90,14 @@ def _served(trace: AnnotatedTrace, step: Step, situation: str, how: str) -> Brea
     operation = operation_of(trace, step)
     meant = find_situation(operation, situation)
     home = (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
-    own = responses_of(operation).removesuffix("responses") + "security"
-    security = own if trace.contract.schemas.at(own) is not MISSING else "openapi.json#/security"
-    return Breach(
-        f"{label(step)}: a request {how} gets {step.status}; documented: a refusal", (security, own, *home), step.status
-    )
+    message = f"{label(step)}: a request {how} gets {step.status}; documented: a refusal"
+    return Breach(message, (*_security(trace, step), *home), step.status)
+
+
+def _security(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+    """Return the places that define which key an operation needs."""
+    own = responses_of(operation_of(trace, step)).removesuffix("responses") + "security"
+    return (own if trace.contract.schemas.at(own) is not MISSING else "openapi.json#/security", own)
 
 
 @rule(
@@ -135,6 +143,45 @@ def _cancelled_by_others(trace: AnnotatedTrace) -> KindEvidence:
         if any(read.kinds == {"cancelled"} for read in later):
             message = f"{label(step)}: a request of somebody else ({step.exchange.probe}) cancelled job {step.job!r}"
             yield ("cancel", step.exchange.probe), Breach(message, (), step.status)
+
+
+@rule(
+    "AUT-04",
+    "own-key-accepted",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    applies=_keyed,
+    says="A key that one operation accepts is accepted by every operation.",
+    because="A client that may submit a job, but not read or cancel it, pays for a video that it cannot have.",
+    fix="Read the key in one place for all operations, from the documented header.",
+)
+@one_per_kind
+def own_key_accepted(trace: AnnotatedTrace) -> KindEvidence:
+    """Find requests whose key is refused, although another operation accepts it."""
+    steps = [step for step in trace.steps if _sends_own_key(trace, step)]
+    accepting = next((step for step in steps if step.ok), None)
+    for step in steps if accepting is not None else ():
+        yield OBSERVED
+        if accepting is not None and _refuses_key(step):
+            security = _security(trace, step)
+            message = f"{label(step)}: the key is refused with {step.status}, but {label(accepting)} accepts it"
+            yield step.role, Breach(message, security, step.status)
+
+
+def _sends_own_key(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a request has the key under test, and its response is conclusive."""
+    elsewhere = (step.exchange.probe or "").startswith(("auth:", "identity:foreign"))
+    # Recorded traffic may have several keys.
+    known = step.exchange.probe is not None and step.role in trace.contract.operations
+    return known and not elsewhere and operation_of(trace, step).authenticated and conclusive(step)
+
+
+def _refuses_key(step: Step) -> bool:
+    """Whether a response refuses the key, and nothing else."""
+    situations = step.reading.situations
+    # A contract may also refuse an unknown job with this status.
+    return set(situations) <= REFUSALS_OF_KEYS if situations else step.status == UNAUTHORIZED
 
 
 def _known(trace: AnnotatedTrace, refused: Step, job: str) -> bool:

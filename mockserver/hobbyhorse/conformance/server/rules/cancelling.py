@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.conformance.server.expected import binding_places
+from hobbyhorse.contract.forms.expressions import format_pointer
+from hobbyhorse.contract.reading import message_of
+from hobbyhorse.contract.values import Contract, Situation
 from hobbyhorse.traces.annotated import ENDS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of
 
@@ -15,6 +18,11 @@ SITUATIONS = "lifecycle.json#/operations/cancel/situations"
 
 def _cancellable(contract: Contract) -> bool:
     return "cancel" in contract.operations
+
+
+def _has_outcome(contract: Contract) -> bool:
+    cancel = contract.operations.get("cancel")
+    return cancel is not None and bool(cancel.bindings["outcome"].response if "outcome" in cancel.bindings else ())
 
 
 @rule(
@@ -164,6 +172,97 @@ def finished_unchanged(trace: AnnotatedTrace) -> Evidence:
             yield Breach(message, (*_response_places(step), *places), step.stage)
 
 
+@rule(
+    "CNL-05",
+    "true-outcome",
+    level=MUST,
+    severity="S1",
+    harm=MONEY,
+    applies=_has_outcome,
+    says="The outcome of a cancellation is true: a job that is reported as cancelled does not end otherwise, and a job "
+    "that is reported as not cancelled is not.",
+    because="A client reads the outcome alone, reports that nothing is billed, and does not fetch the paid video: "
+    "elizaOS/eliza#11920.",
+    fix="Take the word of the outcome from the result of the update that cancels the job, not from the request.",
+)
+def true_outcome(trace: AnnotatedTrace) -> Evidence:
+    """Compare the outcome of each cancellation with the end of its job."""
+    for step in _cancels(trace):
+        meant = _meant(trace.contract, step)
+        before = _before(trace, step)
+        ends = [read for read in _showing(trace, step) if read.terminal and read.arrived >= step.done]
+        ended = before if before is not None and before.terminal else next(iter(ends), None)
+        if not meant or ended is None or not own(trace, step):
+            continue
+        yield OBSERVED
+        told = f"cancel request {step.number} has the outcome {step.reading.values['outcome']!r}"
+        # A later cancellation may have succeeded.
+        alone = not any(other.arrived > step.arrived for other in _cancels(trace, step.job))
+        if meant == CANCELLED and not ended.kinds & CANCELLED:
+            when = "had already ended" if ended is before else "ends"
+            message = f"{told}, but job {step.job} {when} as {_word(ended)} (request {ended.number})"
+            yield Breach(message, _outcome_places(trace.contract, step), ended.stage)
+        elif "cancelled" not in meant and ended.kinds == CANCELLED and ended is not before and alone:
+            message = f"{told}, but request {ended.number} shows job {step.job} as {_word(ended)}"
+            yield Breach(message, _outcome_places(trace.contract, step), ended.stage)
+
+
+def _meant(contract: Contract, step: Step) -> frozenset[str]:
+    """Return the classes of the stages in whose examples the outcome of a cancellation occurs."""
+    found = [one for one in _situations_of(contract, step) if one.stages]
+    return frozenset(contract.graph[name].kind for one in found for name in one.stages) if step.ok else frozenset()
+
+
+def _situations_of(contract: Contract, step: Step) -> list[Situation]:
+    """Return the situations whose examples have the outcome of a response."""
+    operation, word = contract.operations["cancel"], step.reading.values.get("outcome")
+    place = operation.bindings["outcome"].response[0]
+    return [
+        one
+        for one in operation.situations.values()
+        if word is not None and place.get(message_of((), contract.schemas.at(one.example_at))) == word
+    ]
+
+
+def _outcome_places(contract: Contract, step: Step) -> tuple[str, ...]:
+    operation = contract.operations["cancel"]
+    pointer = format_pointer(operation.bindings["outcome"].response[0].pointer)
+    examples = (one.example_at + pointer for one in _situations_of(contract, step))
+    return (*binding_places(contract, operation, "outcome"), *examples)
+
+
+@rule(
+    "CNL-06",
+    "others-unchanged",
+    level=MUST,
+    severity="S1",
+    harm=MONEY,
+    applies=_cancellable,
+    says="A cancellation changes no other job.",
+    because="A batch whose first item is cancelled loses all others: the client waits for videos that nobody makes.",
+    fix="Put the job's id into the condition of the update that cancels it, beside the account and the stage.",
+)
+def others_unchanged(trace: AnnotatedTrace) -> Evidence:
+    """Find jobs that are cancelled although only the cancellation of another job was requested."""
+    for order in trace.submits:
+        job = order.job_told
+        if job is None or any(_cancels(trace, job)):
+            continue
+        others = [step for step in _cancels(trace) if step.ok and step.arrived >= order.done]
+        reads = [read for read in reads_of(trace, job) if read.ok and read.kinds and own(trace, read)]
+        after = [(step, read) for step in others for read in reads if read.arrived >= step.done]
+        # A job that had ended before tells nothing.
+        if not after or any(read.terminal and read.done <= others[0].arrived for read in reads):
+            continue
+        yield OBSERVED
+        step, read = next(((one, two) for one, two in after if two.kinds == CANCELLED), after[0])
+        if read.kinds == CANCELLED:
+            message = f"request {read.number} shows job {job} as {_word(read)}, but only job {step.job} was cancelled "
+            place = "lifecycle.json#/operations/cancel"
+            yield Breach(f"{message}(request {step.number})", (place,), read.stage)
+            return
+
+
 def _cancels(trace: AnnotatedTrace, job: str | None = None) -> Iterator[Step]:
     yield from (step for step in trace.of("cancel") if step.job and job in (None, step.job))
 
@@ -197,7 +296,7 @@ def _may_be_cancelled(trace: AnnotatedTrace, step: Step) -> bool:
 
 def _response_places(step: Step) -> tuple[str, ...]:
     """Return the place in the contract that defines the response to a cancellation."""
-    return tuple(f"{SITUATIONS}/{name}" for name in step.reading.situations) if step.role == "cancel" else ()
+    return tuple(f"{SITUATIONS}/{name}/stages" for name in step.reading.situations) if step.role == "cancel" else ()
 
 
 def _word(step: Step) -> str:

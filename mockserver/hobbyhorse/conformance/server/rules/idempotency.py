@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import body_of, refused_as, replaced_status
-from hobbyhorse.contract.forms.expressions import MISSING
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer
 from hobbyhorse.contract.values import Contract, Situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.orders import credentials, order_of
@@ -38,8 +39,8 @@ def _refuses(contract: Contract) -> bool:
     severity="S1",
     harm=MONEY,
     applies=_keyed,
-    says="The same submission with the same key gets the same job until the key expires, or is refused if the "
-    "contract documents that.",
+    says="The same submission with the same key gets the same job, in a body with the same members, until the key "
+    "expires, or is refused if the contract documents that.",
     because="A client that got no response submits again and pays twice: Comfy-Org/ComfyUI#16204.",
     fix="Store the key with the job's id, in one transaction with the job, and return that job for each repetition "
     "until the key expires.",
@@ -63,6 +64,18 @@ def _not_same_job(trace: AnnotatedTrace, first: Step, again: Step) -> Iterator[B
         yield Breach(f"{which} and is refused ({again.status}); documented: the same job", (MODE,), again.status)
     elif again.job_told != first.job_told:
         yield Breach(f"{which} and gets job {again.job_told}; expected: {first.job_told}", (MODE,), again.job_told)
+    elif other := members(first.value) ^ members(again.value):
+        name = min(".".join(pointer) for pointer in other)
+        message = f"{which}, but only one of the two responses has {name}"
+        yield Breach(message, (MODE, "lifecycle.json#/operations/submit/situations/replayed"), again.value)
+
+
+def members(value: Any, at: Pointer = ()) -> frozenset[Pointer]:
+    """Return the places of all members of a JSON value; the items of a list count as one."""
+    if isinstance(value, dict):
+        inner = [members(one, (*at, name)) for name, one in value.items()]
+        return frozenset({(*at, name) for name in value}).union(*inner)
+    return frozenset().union(*(members(one, (*at, "0")) for one in value)) if isinstance(value, list) else frozenset()
 
 
 @rule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,6 +25,7 @@ from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, Operation, find_situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
+from hobbyhorse.traces.orders import making
 
 ID_PATTERNS: Mapping[str, str] = {
     "uuid4": "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
@@ -41,6 +43,10 @@ PAGES = "identity:pages"
 PARTS = ("page", "offset", "cursor")
 # The first page, another one, and the first page again.
 FEW_REQUESTS = 3
+# The words of a list's order.
+NEWEST_FIRST = re.compile(r"\b(newest|latest|most recent)( \w+)? first\b", re.IGNORECASE)
+# Seconds between two submissions after which their order is visible in whole seconds.
+APART = 2.0
 # A shorter prompt may occur in another text by accident.
 LEAST_TELLING = 8
 
@@ -354,6 +360,53 @@ def _shared_pages(trace: AnnotatedTrace, steps: list[Step]) -> KindEvidence:
             message = f"{label(other)}: another page than {label(first)} has the same job {min(common)!r}"
             places = tuple(at for name in PARTS for at in binding_places(trace.contract, operation, name))
             yield "shared", Breach(message, places, min(common))
+
+
+def _newest_first(contract: Contract) -> bool:
+    return _lists_jobs(contract) and bool(_order_places(contract))
+
+
+def _order_places(contract: Contract) -> tuple[str, ...]:
+    """Return the texts of the list's operation that document its order."""
+    at = responses_of(contract.operations["list"]).removesuffix("responses")
+    return tuple(
+        f"{at}{word}"
+        for word in ("summary", "description")
+        if NEWEST_FIRST.search(str(contract.schemas.at(f"{at}{word}")))
+    )
+
+
+@rule(
+    "IDN-07",
+    "newest-first",
+    level=MUST,
+    severity="S3",
+    applies=_newest_first,
+    says="A list that is documented as newest first has a later job before an earlier one.",
+    because="A client that lost an id reads the first page alone, and submits again what it does not find there.",
+    fix="Sort the list by the time of creation, descending, and by the id among equal times.",
+)
+@one_per_kind
+def newest_first(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the order of the suite's own jobs in each list with the order of their submissions."""
+    for step in conclusive_probes(trace, ""):
+        if step.role != "list" or not step.ok or _is_elsewhere(step):
+            continue
+        jobs = [job for job in jobs_of(operation_of(trace, step), step) if making(trace, job) is not None]
+        for job, following in pairwise(jobs):
+            first, then = making(trace, job), making(trace, following)
+            # Jobs of one second may have equal times of creation.
+            if first is None or then is None or abs(then.arrived - first.arrived) < APART:
+                continue
+            yield OBSERVED
+            if first.done < then.arrived:
+                age = then.arrived - first.arrived
+                message = f"{label(step)}: job {following}, submitted {age:.0f} s after job {job}, is listed after it"
+                yield "order", Breach(message, _order_places(trace.contract), jobs)
+
+
+def _is_elsewhere(step: Step) -> bool:
+    return (step.exchange.probe or "").startswith(("auth:", "identity:foreign"))
 
 
 def requested(operation: Operation, step: Step, name: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
+    binding_places,
     bound_at,
     example_places,
     home_of,
@@ -18,7 +19,8 @@ from hobbyhorse.conformance.server.expected import (
     one_per_kind,
     operation_of,
 )
-from hobbyhorse.contract.forms.expressions import format_pointer
+from hobbyhorse.conformance.server.rules.outcomes import exclusive_places
+from hobbyhorse.contract.forms.expressions import MISSING, format_pointer, resolve
 from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, Operation
@@ -116,7 +118,8 @@ def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
     level=SHOULD,
     severity="S4",
     applies=_reports("progress", "queue_position"),
-    says="Progress is a fraction from 0 to 1 that never decreases; a queue position is an integer of at least 0.",
+    says="Progress is a fraction from 0 to 1 that never decreases; a queue position is an integer of at least 0, and "
+    "only a job that waits has one.",
     because="A progress bar runs past its end, or backwards.",
     fix="Report progress as the maximum of the values so far, divided by its total, and a queue position as an "
     "integer of at least 0.",
@@ -176,6 +179,22 @@ def _in_range(trace: AnnotatedTrace, job: str, sighting: Sighting) -> KindEviden
             allowed = "0 to 1" if name == "progress" else "an integer of at least 0"
             message = f"job {job}: {label(sighting.step)} has {name} {value}; allowed: {allowed}"
             yield _about(trace, sighting.step, name, message, value)
+    yield from _no_longer_queued(trace, job, sighting)
+
+
+def _no_longer_queued(trace: AnnotatedTrace, job: str, sighting: Sighting) -> KindEvidence:
+    """Check that a job which waits no longer has no queue position, if only the examples of waiting jobs have one."""
+    operation, step = operation_of(trace, sighting.step), sighting.step
+    if not step.kinds or "pending" in step.kinds:
+        return
+    for pointer in exclusive_places(trace.contract, operation, "queue_position", "pending"):
+        value = resolve(step.value, pointer)
+        if value is not MISSING and value is not None:
+            message = f"job {job}: {sighting}, but has queue_position {value}"
+            yield (
+                (step.role, "queued"),
+                Breach(message, binding_places(trace.contract, operation, "queue_position"), value),
+            )
 
 
 def _falls(trace: AnnotatedTrace, job: str, first: Sighting, then: Sighting) -> KindEvidence:

@@ -13,7 +13,6 @@ from hobbyhorse.conformance.server.expected import (
     body_of,
     conclusive,
     conclusive_probes,
-    home_of,
     label,
     one_per_kind,
     operation_of,
@@ -111,9 +110,12 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         yield from _accepts_nothing(trace)
         return
     for step in conclusive_probes(trace, "bounds:"):
-        # A refused order at several bounds is followed by one order for each.
         if step.accepted:
             yield OBSERVED
+        elif _refused_together(trace, step):
+            message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}, "
+            message += "although each of its bounds is accepted alone"
+            yield step.exchange.probe, Breach(message, (_model(trace, step).schema,), step.status)
     for step in conclusive_probes(trace, "bound:"):
         if step.role not in SUBMISSIONS or _picture(trace, step):
             continue
@@ -122,6 +124,16 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         elif _refused_for_its_body(trace, step):
             message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}"
             yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
+
+
+def _refused_together(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether an order at several bounds was refused for its body, and the orders at each bound were accepted."""
+    # A refused order at several bounds is followed by one order for each.
+    labels = {f"bound:{one}".replace("=", ":", 1) for one in (step.exchange.probe or "")[len("bounds:") :].split(",")}
+    alone = [one for one in trace.after(step, trace.submits) if one.exchange.probe in labels]
+    accepted = {one.exchange.probe for one in alone if one.accepted}
+    pictures = any(_picture(trace, one) for one in alone)
+    return _refused_for_its_body(trace, step) and accepted == labels and not pictures
 
 
 def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
@@ -291,35 +303,17 @@ def _forbidding(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
 
 
 def _broken_places(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
-    """Return the places that an accepted body violates, and those of the refusal if it is a part of the fact.
+    """Return the places that an accepted body violates.
 
-    A documented bound, type or required member is violated whatever the status of the refusal is. Whether a word that
-    a list lacks is refused at all may be undocumented: then the refusal is assumed as a whole.
+    A documented bound, type, word or required member is violated whatever the status of the refusal is.
     """
-    places = _forbidding(trace, step)
-    if places and not _is_word(trace, step, places):
-        return places
     # Neither the format of a body nor the model's name is a part of the schema that the body violates.
     request = responses_of(operation_of(trace, step)).removesuffix("responses") + "requestBody"
-    return (*places, *_refusing(trace, step)) if places else (request,)
-
-
-def _is_word(trace: AnnotatedTrace, step: Step, places: tuple[str, ...]) -> bool:
-    """Whether a body violates a list of words, or a pattern of texts."""
-    named = trace.contract.schemas.at(places[0])
-    words = named if isinstance(named, list) else [named]
-    return _keyword(places) in ("enum", "const", "pattern") and all(isinstance(word, str) for word in words)
+    return _forbidding(trace, step) or (request,)
 
 
 def _keyword(places: tuple[str, ...]) -> str:
     return places[0].rpartition("/")[2] if places else ""
-
-
-def _refusing(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
-    """Return the place in the contract of the expected refusal."""
-    operation = operation_of(trace, step)
-    meant = find_situation(operation, step.exchange.expected or "invalid_request")
-    return (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
 
 
 def _refused_for_its_body(trace: AnnotatedTrace, step: Step) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import body_of, responses_of, set_in_lifecycle
+from hobbyhorse.conformance.server.receiver import ELSEWHERE
+from hobbyhorse.conformance.server.rules.lifecycle import PLAUSIBLE
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
-from hobbyhorse.contract.forms.signatures import Signature, verify
+from hobbyhorse.contract.forms.signatures import Signature, read_header, verify
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_callback
 from hobbyhorse.contract.values import Callbacks, Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
@@ -153,10 +155,10 @@ def signature(trace: AnnotatedTrace) -> Evidence:
     for call in _calls(trace):
         if call.delivery.body:
             yield OBSERVED
-            yield from _invalid_signature(trace.contract, how, secret, call)
+            yield from _invalid_signature(trace, how, secret, call)
 
 
-def _invalid_signature(contract: Contract, how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
+def _invalid_signature(trace: AnnotatedTrace, how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
     """Yield the violations in a callback's signature."""
     headers = dict(call.delivery.headers)
     at = f"{PLACE}/signature"
@@ -169,10 +171,34 @@ def _invalid_signature(contract: Contract, how: Signature, secret: str, call: Re
         return
     how = dataclasses.replace(how, headers={name: text for name, text in how.headers.items() if name not in missing})
     if not _verified(how, secret, call):
-        yield _other_reading(contract, how, secret, call)
+        yield _other_reading(trace.contract, how, secret, call)
+    elif (impossible := _impossible_time(trace, how, call)) is not None:
+        # However long a callback may take, it is not sent before its job, nor in another century.
+        name, words = impossible
+        yield Breach(f"{call}: {name} {words}", (f"{at}/headers/{name}",), headers.get(name.lower()))
     elif not _verified(how, secret, call, now=call.delivery.sent):
         message = f"{call} has a timestamp that differs from its arrival time by more than {how.tolerance:g} s"
         yield Breach(message, (f"{at}/tolerance",), {name: headers.get(name.lower()) for name in how.headers})
+
+
+def _impossible_time(trace: AnnotatedTrace, how: Signature, call: ReceivedCallback) -> tuple[str, str] | None:
+    """Return the header whose timestamp cannot be the time at which a callback was sent, and the reason."""
+    made = making(trace, call.job)
+    for name, pattern in how.headers.items():
+        text = next(iter(read_header(pattern, _header(call, name)).get("timestamp", ())), None)
+        if text is None or how.tolerance is None:
+            continue
+        if not re.fullmatch("[0-9]{1,18}", text):
+            return name, f"has the timestamp {text!r}, which is not a number of seconds"
+        if abs(int(text) - call.delivery.sent) > PLAUSIBLE:
+            return name, f"has the timestamp {text}, which is more than ten years from now"
+        if made is not None and int(text) < made.arrived - how.tolerance:
+            return name, f"has the timestamp {text}, {made.arrived - int(text):.0f} s before the job was submitted"
+    return None
+
+
+def _header(call: ReceivedCallback, name: str) -> str:
+    return dict(call.delivery.headers).get(name.lower(), "")
 
 
 def _signed(how: Signature) -> list[str]:
@@ -211,7 +237,8 @@ def _verified(how: Signature, secret: str, call: ReceivedCallback, now: float | 
     severity="S2",
     harm=VIDEO,
     applies=_calls_back,
-    says="A callback names its own job, and reports the same outcome and the same video as a poll.",
+    says="A callback is sent to the submitted URL, names its own job, and reports the same outcome and the same video "
+    "as a poll.",
     because="A client that polls and a client that receives callbacks must get the same video: "
     "vellum-ai/vellum-assistant#5467.",
     fix="Build the callback from the stored job, after the update that ends it.",
@@ -225,6 +252,8 @@ def same_as_poll(trace: AnnotatedTrace) -> Evidence:
         if not _may_call_back(trace, call.job):
             message = f"{call} is about a job that was submitted without a callback URL"
             yield Breach(message, named, call.job)
+        if call.delivery.note == ELSEWHERE and call.job in trace.jobs:
+            yield Breach(f"{call} was {ELSEWHERE} than the submitted one", (f"{PLACE}/operationId",), call.job)
         reads = [read for read in reads_of(trace, call.job) if read.terminal]
         if reads and call.kinds:
             yield OBSERVED

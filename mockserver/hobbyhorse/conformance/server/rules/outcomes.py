@@ -15,6 +15,7 @@ from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     binding_places,
     body_pointer,
+    conclusive,
     example_places,
     label,
     one_per_kind,
@@ -24,15 +25,13 @@ from hobbyhorse.conformance.server.expected import (
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import ENDS, AnnotatedTrace, Step
-from hobbyhorse.traces.orders import reads_of
+from hobbyhorse.traces.orders import own, reads_of
 
 RESULTS, REASONS = ("video_url", "first_frame_url"), ("error_code", "error_message")
 # The suite gives a job up after as many failed polls; fewer may be a restart of the server.
 FEW_FAILED_POLLS = 5
 # A rate limit shows that the server is busy, not that the job cannot be read.
 BUSY = frozenset({429, 503})
-# The statuses that say that a job does not exist (RFC 9110, sections 15.5.5 and 15.5.11).
-LOST = frozenset({404, 410})
 # The lowest status of a refusal (RFC 9110, section 15.5).
 REFUSED = 400
 
@@ -156,8 +155,9 @@ def readable_to_the_end(trace: AnnotatedTrace) -> Evidence:
         # Recorded traffic does not show why its client stopped reading.
         if not order.accepted or order.exchange.probe is None:
             continue
-        polls = [read for read in reads_of(trace, order.job_told) if read.role == "status"]
-        yield from _lost(trace, order, polls)
+        reads = reads_of(trace, order.job_told)
+        polls = [read for read in reads if read.role == "status"]
+        yield from _lost(trace, order, reads)
         if any(read.terminal for read in polls):
             yield OBSERVED
             continue
@@ -177,24 +177,31 @@ def _unreadable(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterat
         yield Breach(f"{message} {failed[-1].status}", (responses_of(operation),), failed[-1].status)
 
 
-def _lost(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[Breach]:
-    """Yield the breach if a job was unknown to a poll of its owner after another one had shown it."""
-    seen = next((read for read in polls if read.ok), None)
-    life = trace.contract.retention.job
-    for read in polls if seen is not None else ():
-        # A probe with another key expects a refusal.
-        mine = read.exchange.expected is None or not _refuses(trace, read.exchange.expected)
+def _lost(trace: AnnotatedTrace, order: Step, reads: tuple[Step, ...]) -> Iterator[Breach]:
+    """Yield the first refused read of each operation, if other reads of the job's owner were granted."""
+    seen = next((read for read in reads if read.ok and own(trace, read)), None)
+    life, reported = trace.contract.retention.job, set[str | None]()
+    for read in reads if seen is not None else ():
         kept = life is None or read.arrived < order.done + life
-        if seen is not None and read.arrived > seen.done and read.status in LOST and read.delivered and mine and kept:
-            message = f"job {order.job_told} was shown by request {seen.number}, but {label(read)} gets {read.status}"
-            yield Breach(message, (responses_of(trace.contract.operations["status"]),), read.status)
-            return
+        refused = conclusive(read) and read.status >= REFUSED and not _expected(trace, read)
+        # A read that overlaps the submission may be earlier than the job.
+        if refused and kept and own(trace, read) and read.arrived >= order.done and read.role not in reported:
+            reported.add(read.role)
+            message = f"job {order.job_told} was accepted, and other reads show it, but {label(read)}, "
+            message += f"{read.arrived - order.done:.1f} s after the acceptance, gets {read.status}"
+            yield Breach(message, (responses_of(operation_of(trace, read)),), read.status)
 
 
-def _refuses(trace: AnnotatedTrace, situation: str) -> bool:
-    """Whether a situation of polls is a refusal."""
-    found = trace.contract.operations["status"].situations.get(situation)
-    return found is None or found.status >= REFUSED
+def _expected(trace: AnnotatedTrace, read: Step) -> bool:
+    """Whether a refusal is the documented response to a read, or to its query."""
+    operation, expected = operation_of(trace, read), read.exchange.expected
+    probed = expected is not None and (expected not in operation.situations or _refuses(operation, expected))
+    # A contract may refuse a result that is not ready yet, or whose job has failed.
+    return probed or any(operation.situations[name].stages for name in read.reading.situations)
+
+
+def _refuses(operation: Operation, situation: str) -> bool:
+    return operation.situations[situation].status >= REFUSED
 
 
 def _endless(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[Breach]:

@@ -9,12 +9,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, rule
+from hobbyhorse.conformance.contract_client import filled
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     LIFECYCLE,
     KindEvidence,
+    binding_places,
     body_pointer,
+    conclusive_probes,
     home_of,
     label,
     one_per_kind,
@@ -28,13 +32,20 @@ from hobbyhorse.contract.reading import as_json, message_of, read_callback
 from hobbyhorse.contract.values import Binding, Contract, Operation, Situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 
-# A job's values that never change once they are known. A link may be signed anew for each response, so its expiry may.
-FIXED = ("model", "created_at", "started_at", "finished_at", "cost")
+# A job's values that never change once they are known.
+EXPIRY = "expires_at"
+FIXED = ("model", "created_at", "started_at", "finished_at", "cost", EXPIRY)
 TIMES = frozenset({"created_at", "started_at", "finished_at", "expires_at"})
 # What a response shows before the end of a job may be an estimate.
-FINAL = frozenset({"finished_at", "cost"})
+FINAL = frozenset({"finished_at", "cost", EXPIRY})
 # Seconds by which two forms of one timestamp may differ: one from rounding to whole seconds, half a second of slack.
 TICK = 1.5
+# A link may be signed anew for each response: its expiry moves with the clock, which may be rounded to a minute.
+SIGNED_ANEW = 60.0
+# The operations that links lead to.
+ROLE_OF_LINK = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
+# The probes that follow a link; the rest of the probe's name is that of the link.
+FOLLOWED = "link:"
 # Seconds between two submissions after which a later creation must be visible in whole seconds.
 APART = 2.0
 # Values that a response need not have: other rules judge errors and what a request has given.
@@ -44,14 +55,28 @@ ELSEWHERE = CONSTANT | {"error_code", "error_message", "refusal_message", "refus
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """The subject of a message: its job, whether the job has ended, and when the message came."""
+
+    job: str
+    ended: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """A value of a job in one message: the message in words, the value's place there, and what documents it."""
 
-    job: str
+    about: About
     name: str
     value: Any
     message: str
     places: tuple[str, ...]
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return self.about.job
 
 
 @rule(
@@ -59,7 +84,7 @@ class Shown:
     "documented-headers",
     level=MUST,
     severity="S3",
-    says="A response has the headers that are documented for its situation.",
+    says="A response has the headers that are documented for its situation, and not those of another one.",
     because="A client that cannot tell a replay from a new job counts, and bills, the job twice.",
     fix="Set the documented headers where the response of a situation is made, not in each handler.",
 )
@@ -73,6 +98,26 @@ def documented_headers(trace: AnnotatedTrace) -> KindEvidence:
             yield OBSERVED
             for breach in _header_breaches(trace, step, situation, name):
                 yield (step.role, situation.name, name), breach
+        yield from _headers_of_others(trace, step)
+
+
+def _headers_of_others(trace: AnnotatedTrace, step: Step) -> KindEvidence:
+    """Find a header, in the response that a probe expects, that marks another situation of the same status."""
+    operation = trace.contract.operations.get(step.role or "")
+    expected = operation.situations.get(step.exchange.expected or "") if operation is not None else None
+    if operation is None or expected is None or not step.ok or expected.name not in step.reading.situations:
+        return
+    # A submission that overlaps another one with its key may be the repetition.
+    alike = [one for one in trace.submits if trace.key(one) is not None and trace.key(one) == trace.key(step)]
+    if any(one is not step and one.arrived <= step.done for one in alike):
+        return
+    own = {name.lower() for name, _ in expected.headers}
+    for other in operation.situations.values():
+        for name, value in other.headers if other.status == expected.status else ():
+            if name.lower() not in own and step.exchange.answer_header(name.lower()) == value:
+                home = home_of(trace.contract, operation, other.name)
+                message = f"{label(step)}: header {name}: {value}; documented for {other.name}, not for {expected.name}"
+                yield (step.role, expected.name, name), Breach(message, (f"{home}/headers", home), value)
 
 
 def _header_breaches(trace: AnnotatedTrace, step: Step, situation: Situation, name: str) -> Iterator[Breach]:
@@ -102,7 +147,8 @@ def _situation(trace: AnnotatedTrace, step: Step) -> Situation | None:
     "one-value",
     level=SHOULD,
     severity="S3",
-    says="A job has the same model, times and final cost in each response, list and callback, at each of their places.",
+    says="A job has the same model, times and final cost in each response, list and callback, at each of their places; "
+    "its link expires at one time, or a fixed time after each response.",
     because="Two workers of a client that read different operations disagree about one job.",
     fix="Read these values from the stored job in every response, instead of computing them again.",
 )
@@ -115,15 +161,17 @@ def one_value(trace: AnnotatedTrace) -> KindEvidence:
         if known is shown:
             continue
         yield OBSERVED
-        if not _same(shown.name, known.value, shown.value):
+        if not _same(known, shown):
             message = f"job {shown.job}: {shown.name} is {shown.value} in {shown.message}, but {known.value} in "
             places = (*shown.places, *known.places)
             yield (shown.name, shown.places[:1]), Breach(message + known.message, places, str(shown.value))
 
 
-def _same(name: str, one: Any, other: Any) -> bool:
-    if name in TIMES and isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) <= TICK
+def _same(first: Shown, then: Shown) -> bool:
+    one, other = first.value, then.value
+    if first.name in TIMES and isinstance(one, int | float) and isinstance(other, int | float):
+        moved = SIGNED_ANEW + abs(then.about.at - first.about.at) if first.name == EXPIRY else TICK
+        return abs(one - other) <= moved
     return bool(one == other)
 
 
@@ -135,9 +183,10 @@ def _shown(trace: AnnotatedTrace) -> Iterator[Shown]:
             continue
         operation = operation_of(trace, step)
         own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'bindings'))}"
-        job, ended = step.job or step.job_told, step.terminal
+        job = step.job or step.job_told
         if job is not None:
-            yield from _values(operation.bindings.values(), message_of((), step.value), label(step), own, (job, ended))
+            about = About(job, step.terminal, step.done)
+            yield from _values(operation.bindings.values(), message_of((), step.value), label(step), own, about)
         yield from _items(operation, step, words)
     yield from _callbacks(trace)
 
@@ -156,7 +205,7 @@ def _items(operation: Operation, step: Step, words: Iterable[str]) -> Iterator[S
         message = message_of((), item)
         found = {name: _first(operation.items.bindings.get(name), message) for name in ("job", "stage")}
         if isinstance(found["job"], str):
-            about = (found["job"], found["stage"] in words)
+            about = About(found["job"], found["stage"] in words, step.done)
             yield from _values(operation.items.bindings.values(), message, label(step), at, about)
 
 
@@ -171,22 +220,19 @@ def _callbacks(trace: AnnotatedTrace) -> Iterator[Shown]:
         if body is not MISSING and isinstance(job, str):
             at = f"{LIFECYCLE}/callbacks/bindings"
             bindings = (Binding(one.name, (), one.request, one.format) for one in callbacks.bindings.values())
-            yield from _values(bindings, message, f"callback {number}", at, (job, True))
+            yield from _values(bindings, message, f"callback {number}", at, About(job, True, delivery.sent))
 
 
-def _values(
-    bindings: Iterable[Binding], message: Message, words: str, at: str, about: tuple[str, bool]
-) -> Iterator[Shown]:
-    """Yield the fixed values of a message at each of their places; `about` is the job, and whether it has ended."""
-    job, ended = about
+def _values(bindings: Iterable[Binding], message: Message, words: str, at: str, about: About) -> Iterator[Shown]:
+    """Yield the fixed values of a message at each of their places."""
     for binding in bindings:
-        if binding.name not in FIXED or (binding.name in FINAL and not ended):
+        if binding.name not in FIXED or (binding.name in FINAL and not about.ended):
             continue
         for place in binding.response:
             value = _read(binding, place, message)
             if value:
                 there = f"{words}{format_pointer(place.pointer)}"
-                yield Shown(job, binding.name, value, there, (f"{at}/{binding.name}",))
+                yield Shown(about, binding.name, value, there, (f"{at}/{binding.name}",))
 
 
 def _first(binding: Binding | None, message: Message) -> Any:
@@ -316,3 +362,69 @@ def created_in_order(trace: AnnotatedTrace) -> KindEvidence:
             message = f"job {other.job} is submitted {then.arrived - first.done:.0f} s after job {one.job}, but has "
             words = f"created_at {other.value} in {other.message}; the other has {one.value} in {one.message}"
             yield other.places, Breach(message + words, (*other.places, *one.places), other.value)
+
+
+def _has_links(contract: Contract) -> bool:
+    return any(name in one.bindings for one in contract.operations.values() for name in ROLE_OF_LINK)
+
+
+@rule(
+    "VAL-05",
+    "links",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    applies=_has_links,
+    says="A link to the status, the result or the cancellation of a job leads there.",
+    because="A client that follows the links never sees its job end, or cancels it when it asks for the result.",
+    fix="Build each link from the route of its operation, and follow all of them in a test.",
+)
+@one_per_kind
+def links(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the paths of links with the operations' paths, and find followed links that do not lead to the job."""
+    for step in trace.steps:
+        if step.role not in trace.contract.operations or not step.ok:
+            continue
+        for name, url in links_of(trace.contract, step).items():
+            yield OBSERVED
+            other = _leads_elsewhere(trace.contract, name, url, str(step.job or step.job_told))
+            if other is not None:
+                message = f"{label(step)}: {name} is {url!r}, which is the path of {other}"
+                yield (
+                    (step.role, name),
+                    Breach(message, binding_places(trace.contract, operation_of(trace, step), name)),
+                )
+    yield from _followed(trace)
+
+
+def links_of(contract: Contract, step: Step) -> dict[str, str]:
+    """Return the links to operations in a response, by the names of their values."""
+    values = step.reading.values
+    return {
+        name: url
+        for name, role in ROLE_OF_LINK.items()
+        if role in contract.operations and isinstance(url := values.get(name), str) and url
+    }
+
+
+def _leads_elsewhere(contract: Contract, name: str, url: str, job: str) -> str | None:
+    """Return the operation whose path a link has, if it is another one than its own."""
+    path = unquote(urlsplit(url).path)
+    right, *others = (ROLE_OF_LINK[name], *(role for role in ROLE_OF_LINK.values() if role != ROLE_OF_LINK[name]))
+    paths = {role: filled(contract.operations[role], {"job": job}) for role in others if role in contract.operations}
+    if path.endswith(filled(contract.operations[right], {"job": job})):
+        return None
+    return next((role for role, other in paths.items() if path.endswith(other)), None)
+
+
+def _followed(trace: AnnotatedTrace) -> KindEvidence:
+    """Find followed links that are refused, or show another thing than their operation does."""
+    for step in conclusive_probes(trace, FOLLOWED):
+        yield OBSERVED
+        name = (step.exchange.probe or "").removeprefix(FOLLOWED)
+        if not step.ok or not step.reading.situations:
+            got = step.status if not step.ok else "another response"
+            message = f"{label(step)}: {name} of job {step.job}, {step.exchange.url}, leads to {got}"
+            holders = (one for one in trace.contract.operations.values() if name in one.bindings)
+            places = (at for one in holders for at in binding_places(trace.contract, one, name))
+            yield name, Breach(message, tuple(dict.fromkeys(places)), step.status)
