@@ -55,7 +55,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("go") / "client"
     # No module and no network: the client needs only the standard library.
     variables = {**os.environ, "GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local"}
-    argv = [go, "build", "-o", program, CLIENTS / "use_go.go"]
+    argv = [go, "build", "-o", str(program), str(CLIENTS / "use_go.go")]
     subprocess.run(argv, env=variables, check=True, timeout=BUILD_PATIENCE)
     return program
 
@@ -84,7 +84,8 @@ def client(request: pytest.FixtureRequest) -> list[str]:
 
 def variables(url: str, contract: Contract, folder: Path) -> dict[str, str]:
     """Return the variables that `hobbyhorse env --tls` prints, beside those of this process."""
-    argv = [COMMAND, "env", contract.key, "--url", url, "--tls", "--format", "json", "--ca-file", folder / "ca.pem"]
+    argv = [str(COMMAND), "env", contract.key, "--url", url, "--tls", "--format", "json"]
+    argv += ["--ca-file", str(folder / "ca.pem")]
     done = subprocess.run([*argv, "--key", f"key of {folder.name}"], capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(done.stdout)
     return {**os.environ, **found}
@@ -130,10 +131,9 @@ def test_a_client_of_another_host_is_refused(client: list[str], url: str, tmp_pa
 def test_a_client_with_fixed_hosts_is_judged_by_the_suite(tmp_path: Path) -> None:
     contract = next(one for one in CONTRACTS if one.key == "hiapi")
     client = [sys.executable, str(CLIENTS / "use_requests.py"), contract.key]
-    argv = [COMMAND, "conformance", "client", "--provider", contract.key, "--tls", "--runs", "6", "--parallel", "2"]
-    done = subprocess.run(
-        [*argv, "--report", tmp_path, "--", *client], capture_output=True, text=True, timeout=4 * PATIENCE, check=False
-    )
+    argv = [str(COMMAND), "conformance", "client", "--provider", contract.key, "--tls", "--runs", "6"]
+    argv += ["--parallel", "2", "--report", str(tmp_path), "--", *client]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=4 * PATIENCE, check=False)
     assert done.returncode == 1, done.stderr
     summary = json.loads((tmp_path / "report.json").read_text())
     verdicts = {one["id"]: one["verdict"] for one in summary["rules"]}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.cli.listening import TlsOptions, is_loopback, listen, open_front, read_authority
+from hobbyhorse.cli.listening import TlsOptions, is_loopback, kept_certificates, listen, open_front, read_authority
 from hobbyhorse.cli.usage import UsageError
 from tests.conftest import CONTRACTS
 
@@ -79,3 +79,11 @@ def test_the_usual_ports_are_those_of_https_and_of_proxies() -> None:
     found = TlsOptions.read(True, None, None, names=None, cert=None, key=None)
     assert found == TlsOptions(8443, 8888)
     assert TlsOptions.read(False, None, None, names=None, cert=None, key=None) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "folder"),
+    [(None, None), ("kept", Path("kept/tls")), ("kept?sync=full", Path("kept/tls")), ("redis://localhost/0", None)],
+)
+def test_a_kept_state_has_the_certificates_too(state: str | None, folder: Path | None) -> None:
+    assert kept_certificates(state) == folder

@@ -40,7 +40,7 @@ def armed(contract: Contract, mock: Mock, role: str, move: str) -> None:
     mock.world.scenarios.arm(scenario, [contract])
 
 
-async def test_every_response_is_kept_then_noted_then_sent(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_response_is_noted_then_kept_then_sent(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     mock, order = Mock([contract]), []
 
     async def keep(call: OperationRequest) -> None:
@@ -56,8 +56,8 @@ async def test_every_response_is_kept_then_noted_then_sent(contract: Contract, m
     for number, path in enumerate((found, f"/{contract.key}/nowhere"), 1):
         await send(mock, "GET", path, lambda event: order.append((event["type"], mock.world.journal.total)))
         assert order == [
-            ("kept", number),
-            ("kept", number),
+            ("kept", number + 1),
+            ("kept", number + 1),
             ("http.response.start", number + 1),
             ("http.response.body", number + 1),
         ]
@@ -79,7 +79,7 @@ async def test_a_faulted_response_takes_the_same_last_steps(
     path = contract.operations["status"].path
     path = f"/{contract.key}{path.partition('{')[0]}{job}{path.partition('}')[2]}"
     await send(mock, "GET", path, lambda event: order.append((event["type"], mock.world.journal.total)))
-    assert order == [("kept", 1), ("http.response.start", 2), ("http.response.body", 2)]
+    assert order == [("kept", 2), ("http.response.start", 2), ("http.response.body", 2)]
     assert [one.move for one in mock.world.journal] == [None, "html_page"]
     assert all(one.whole for one in mock.world.journal)
 

@@ -10,6 +10,7 @@ import pytest
 
 from hobbyhorse.state.memory import MemoryStore
 from hobbyhorse.state.redis import RedisStore
+from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.state.store import Store
 from tests.state.redis_server import shared_redis
 
@@ -28,6 +29,10 @@ async def memory(folder: Path, now: Callable[[], float]) -> Store:
     return MemoryStore(now)
 
 
+async def sqlite(folder: Path, now: Callable[[], float]) -> Store:
+    return SqliteStore(folder / "state", now)
+
+
 async def redis(folder: Path, now: Callable[[], float]) -> Store:
     found = RedisStore(shared_redis(), now=now)
     await found.open()
@@ -36,6 +41,7 @@ async def redis(folder: Path, now: Callable[[], float]) -> Store:
 
 STORES: Mapping[str, Callable[[Path, Callable[[], float]], Awaitable[Store]]] = {
     "memory": memory,
+    "sqlite": sqlite,
     "redis": redis,
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hobbyhorse.state.records import (
+    KEPT_LINES,
     LEASE_SECONDS,
     AttemptRecord,
     DueRecord,
@@ -152,6 +153,15 @@ async def test_journal_lines_and_attempts_are_pages_too(store: Store) -> None:
     assert list((await store.page(WORLD, "attempt")).records) == [attempt]
     await store.keep(Changes(world=WORLD, exchanges=[replace(line, values={"method": "GET"})]))
     assert (await store.page(WORLD, "exchange")).records[0].values == {"method": "GET"}
+
+
+async def test_the_newest_lines_are_kept(store: Store) -> None:
+    lines, attempts = map(ExchangeRecord, range(KEPT_LINES + 3)), map(AttemptRecord, range(KEPT_LINES + 3))
+    await store.keep(Changes(world=WORLD, exchanges=list(lines), attempts=list(attempts)))
+    for kind in ("exchange", "attempt"):
+        assert await numbers(store, kind, count=2 * KEPT_LINES) == list(range(3, KEPT_LINES + 3))
+    await store.keep(Changes(world=WORLD, exchanges=[ExchangeRecord(2)]))
+    assert await numbers(store, "exchange", count=1, before=4) == [3], "an older line does not take a later one's place"
 
 
 async def test_a_noted_line_is_found(store: Store) -> None:

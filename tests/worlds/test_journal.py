@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Delivery, Entry, Handover, Journal, JournalNote, decoded
+from hobbyhorse.worlds.journal import (
+    MOST_JOURNAL_BODY_BYTES,
+    Delivery,
+    Entry,
+    Handover,
+    Journal,
+    JournalNote,
+    decoded,
+    next_number,
+    resume_numbers,
+)
 
 HEADERS = ((b"Authorization", b"Bearer secret"), (b"X-Api-Key", b"secret"), (b"Accept", b"*/*"))
 
@@ -133,3 +143,38 @@ def test_the_newest_exchanges_come_in_pages_newest_first() -> None:
     assert ([position for position, _ in found], more) == ([5], True)
     assert [one.path for one in journal.of(lambda one: one.path != "/6", 2)] == ["/5", "/7"]
     assert len(journal.of(lambda one: False, 2)) == 0
+
+
+def test_a_selection_of_a_journal_leaves_the_lines_of_its_entries() -> None:
+    journal = Journal()
+    for path in ("/a", "/b", "/c"):
+        journal.add(entry(path))
+    selection = journal.of(lambda one: one.path != "/a", most=9)
+    assert len(selection) == 2
+    assert [one.line for one in journal._entries] == [0, 1, 2]
+
+
+def test_earlier_entries_are_read_when_somebody_reads_the_journal() -> None:
+    journal, reads = Journal(most=3), list[int]()
+
+    def older() -> list[Entry]:
+        reads.append(1)
+        return [entry("/1"), entry("/2")]
+
+    journal.restore(2, older)
+    journal.add(entry("/3"))
+    journal.add(entry("/4"))
+    assert (journal.total, reads) == (4, [])
+    assert [(position, one.path) for position, one in journal.newest(9)[0]] == [(3, "/4"), (2, "/3"), (1, "/2")]
+    assert ([one.path for one in journal], len(journal), reads) == (["/2", "/3", "/4"], 3, [1])
+    journal.restore(0, older)
+    journal.clear()
+    assert (list(journal), reads) == ([], [1])
+
+
+def test_numbers_go_on_after_those_of_an_earlier_process() -> None:
+    before = next_number()
+    resume_numbers(before + 1_000)
+    assert next_number() == before + 1_001
+    resume_numbers(5)
+    assert next_number() > before + 1_001

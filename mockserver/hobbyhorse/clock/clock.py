@@ -269,6 +269,12 @@ class Clock:
                 self._begin(_run(heapq.heappop(self._due)[2]))
         self._arm()
 
+    def resume(self, moment: float, speed: float) -> None:
+        """Go on from a time at a speed, as a clock of an earlier process; only while nothing waits."""
+        self._speed = _checked(speed)
+        self._base = self._goal = moment
+        self._origin = self._tick()
+
     def follow(self) -> None:
         """Follow the wall clock, if this clock depends on one."""
 

@@ -47,6 +47,11 @@ class Schemas:
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
         self._registry: jsonschema_rs.Registry | None = None
 
+    @property
+    def documents(self) -> Mapping[str, Any]:
+        """The documents by file name."""
+        return self._documents
+
     def equals(self, other: Schemas) -> bool:
         """Whether other schemas are of equal documents."""
         return self._documents == other._documents

@@ -9,7 +9,7 @@ that a client that submits again after a lost response meets the next fault of t
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -77,7 +77,7 @@ class ArmedScenario:
 class ActiveScenario:
     """One application of an armed scenario, usually to one job: its used faults by role, and its random generator."""
 
-    __slots__ = ("_used", "armed", "bound", "contract", "links", "random")
+    __slots__ = ("_used", "armed", "bound", "contract", "jobs", "links", "number", "random")
 
     def __init__(self, armed: ArmedScenario, contract: Contract) -> None:
         self.armed = armed
@@ -88,6 +88,10 @@ class ActiveScenario:
         """Whether a submission has made a job under it."""
         self.links: dict[str, str] = {}
         """The query of each link that a variation has changed, by the link's path: it must come back as it was."""
+        self.jobs: list[str] = []
+        """The ids of the jobs that were submitted under it."""
+        self.number = armed.begun
+        """Counts the applications of its armed scenario."""
         self._used: dict[str, list[int]] = {}
         armed.begun += 1
         if armed.left is not None:
@@ -150,6 +154,11 @@ class ActiveScenario:
             self.use(role)
         return move
 
+    @property
+    def used(self) -> dict[str, list[int]]:
+        """How often each fault was met, by role."""
+        return self._used
+
     def record_stage(self, stage: Stage) -> None:
         """Record that a response or a callback has shown the job in a stage: that may meet the timeline's fault."""
         trouble = self.scenario.timeline
@@ -210,9 +219,40 @@ class ArmedScenarios:
     def for_requests(self, scenario: Scenario, contracts: Sequence[Contract], source: str) -> ArmedScenario:
         """Return the armed scenario of requests that name it themselves, armed on first use."""
         for armed in self._armed.values():
-            if armed.source == source and armed.scenario is scenario:
+            # Equal, if it was armed in an earlier process.
+            if armed.source == source and (armed.scenario is scenario or armed.scenario == scenario):
                 return armed
         return self.arm(scenario, contracts, jobs=None, source=source)
+
+    def active_ones(self) -> list[ActiveScenario]:
+        """Return the active scenarios that may still take a submission, or a request without a job."""
+        return [*self._open, *(active for active in self._recent if active not in self._open)]
+
+    def restore(
+        self,
+        number: int,
+        armed: Iterable[ArmedScenario],
+        opened: Iterable[ActiveScenario],
+        recent: Iterable[ActiveScenario],
+    ) -> None:
+        """Take over what was armed and active in an earlier process; `number` is the id of the last armed one."""
+        self._number = number
+        self._armed = {one.id: one for one in armed}
+        self._open, self.active = [*opened], bool(self._armed)
+        self._recent.extend(recent)
+
+    @property
+    def number(self) -> int:
+        """The id of the last armed scenario."""
+        return self._number
+
+    def is_open(self, active: ActiveScenario) -> bool:
+        """Whether a further submission may belong to an active scenario."""
+        return active in self._open
+
+    def is_recent(self, active: ActiveScenario) -> bool:
+        """Whether an active scenario takes requests without a job."""
+        return active in self._recent
 
     def disarm(self, number: int | None = None) -> int:
         """Disarm one scenario or all; return their number. Jobs that are under one keep it."""

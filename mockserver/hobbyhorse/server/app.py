@@ -34,7 +34,7 @@ from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
-from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, load
+from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, load, nothing_to_keep
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.control.app import ControlPlane
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.kept.keeper import Keeper
     from hobbyhorse.server.ui.app import Page
     from hobbyhorse.traces.trace import Trace
 
@@ -94,6 +95,8 @@ class Options:
     """Whether to accept only keys that were given a world in this process."""
     plain_videos: bool = False
     """Whether to render one video for all orders of the same size, duration and pictures, so that most need none."""
+    state: Keeper | None = None
+    """Keeps the worlds beyond the process; None for a state in memory only."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     """Judges a client by its trace; returns the report as JSON."""
     observe: Callable[[Fake], ASGIApp] | None = None
@@ -119,6 +122,7 @@ class Fake:
             keep_jobs=self.options.keep_jobs,
             run=self.options.run,
         )
+        self.worlds.archive = self.options.state
         self.worlds.on_move = self._moved
         self.worlds.on_full = self.forget
         self.worlds.on_forget = self._forgotten
@@ -147,6 +151,7 @@ class Fake:
             public_url=self.options.public_url,
             strict=self.options.strict,
             origins=Origins(self.options.allow_origins),
+            kept=nothing_to_keep if self.options.state is None else self.options.state.kept,
         )
         self._files = FileRequests(self._services, self.server_routes)
         self.metrics = Metrics(
@@ -170,7 +175,10 @@ class Fake:
         if self._dispatcher is None:
             from hobbyhorse.server.callbacks import CallbackDispatcher  # noqa: PLC0415 - delays readiness by 35 ms (httpx)
 
-            self._dispatcher = CallbackDispatcher(self.options.callback_secret, self._services.counters)
+            state, secret, counters = self.options.state, self.options.callback_secret, self._services.counters
+            self._dispatcher = CallbackDispatcher(secret, self.worlds.signer, counters)
+            if state is not None:
+                self._dispatcher.keep_with(state.kept, state.earlier_attempts)
         return self._dispatcher
 
     def renderer(self) -> Renderer:
@@ -179,8 +187,9 @@ class Fake:
             from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - delays readiness by 58 ms (pillow, httpx)
 
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
-            services = self._services
-            self._renderer = Renderer(cache, services.policy, self.options.plain_videos, services.counters)
+            services, state, plain = self._services, self.options.state, self.options.plain_videos
+            pictures = state.pictures if state is not None else None
+            self._renderer = Renderer(cache, services.policy, plain, services.counters, pictures=pictures)
         return self._renderer
 
     def _moved(self, world: World, job: Job) -> None:
@@ -191,8 +200,6 @@ class Fake:
 
     def _forgotten(self, world: World, jobs: Collection[Job]) -> None:
         """Forget everything that was made for jobs that their world has forgotten."""
-        if self._dispatcher is not None:
-            self._dispatcher.forget_jobs(world, jobs)
         if self._renderer is not None:
             self._renderer.forget({job.id: job for job in jobs})
 
@@ -272,6 +279,7 @@ class Fake:
                 reset=self.reset,
                 trace=self.trace,
                 judge=options.judge,
+                kept=self._services.kept,
                 authority=options.authority,
                 connect_port=options.connect_port,
                 problems=self._watch.problems if self._watch is not None else list,
@@ -351,6 +359,8 @@ class Fake:
             await dispatcher.close()
         if renderer is not None:
             renderer.close()
+        if self.options.state is not None:
+            await self.options.state.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -415,8 +425,10 @@ class Fake:
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Handle the ASGI lifespan: only a watch to start, everything to close."""
+        """Handle the ASGI lifespan: go on with a kept state, start a watch, close everything."""
         await receive()
+        if self.options.state is not None:
+            self.options.state.start(self.worlds, self._services)
         watching = asyncio.create_task(self._watch.run()) if self._watch is not None else None
         await send({"type": "lifespan.startup.complete"})
         await receive()

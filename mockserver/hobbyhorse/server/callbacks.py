@@ -20,7 +20,9 @@ A false delivery (badly signed, too old, or of an unknown job) is never retried 
 receiver responds: the receiver must refuse it. `redeliver` sends one attempt by hand; it has the number 0 and no
 retries.
 
-An attempt that is due waits for its turn (`callback_sending`), and is written and signed when it has one.
+An attempt that is due waits for its turn (`callback_sending`), and is written and signed when it has one. It is sent
+when everything that it reports is kept. If the server dies before the attempt is recorded, the next server makes it
+again: so a callback arrives at least once.
 
 All moments are on the world's clock. The deadline for the response is in real time. If the world's clients read a
 virtual clock, it is on that clock instead, because a receiver that sleeps in virtual time would never miss a deadline
@@ -30,16 +32,17 @@ in real time.
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx
 
 from hobbyhorse.clock.quiescence import together
 from hobbyhorse.contract.forms.ids import ID_FORMS
-from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
+from hobbyhorse.contract.forms.signatures import sign
 from hobbyhorse.contract.values import Callbacks, Situation
 from hobbyhorse.scenarios.effects import (
     AfterNext,
@@ -56,7 +59,11 @@ from hobbyhorse.scenarios.registry import faults_at
 from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.server.callback_sending import CallbackSender
 from hobbyhorse.server.metrics.counters import Counters
-from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
+from hobbyhorse.server.request import nothing_to_keep
+from hobbyhorse.state.records import DueRecord
+from hobbyhorse.worlds.job_table import JobTable
+from hobbyhorse.worlds.jobs import CallbackPlan, Job, JobView, MediaLinks
+from hobbyhorse.worlds.signed_links import LinkSigner
 from hobbyhorse.worlds.world import World
 
 # Of each world, as many as it keeps exchanges: a long run must not fill the memory.
@@ -64,6 +71,8 @@ MOST_ATTEMPTS_KEPT = 1_000
 # Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
 UNSCHEDULED = 0
 GENUINE, NOT_SENT = "genuine", "not sent"
+ATTEMPT, SENDING = "attempt", "sending"
+"""The kinds of dues: an attempt, if its job has ended; and a callback that a fault has put off."""
 # Short beside a fetch, which ends the hold, and long enough not to spin the clock.
 HELD_SECONDS = 0.05
 
@@ -111,39 +120,49 @@ class CallbackAttempt:
 
 @dataclass(frozen=True, slots=True)
 class QueuedCallback:
-    """A callback to deliver; `message_id` is the same for all attempts."""
+    """A callback to deliver; `message_id` is the same for all attempts. `jobs` had the job when it was scheduled."""
 
     world: World
     job: Job
+    jobs: JobTable
     base: str
     media: MediaLinks
     message_id: str
 
-
-@dataclass(frozen=True, slots=True)
-class WorldCallbacks:
-    """The callbacks of one world: its deliveries by job id, the jobs whose first attempt started, and its attempts."""
-
-    deliveries: dict[str, QueuedCallback] = field(default_factory=dict)
-    started: set[str] = field(default_factory=set)
-    attempts: deque[CallbackAttempt] = field(default_factory=lambda: deque(maxlen=MOST_ATTEMPTS_KEPT))
+    @property
+    def current(self) -> QueuedCallback | None:
+        """The same callback with its job as it is now, or None if the job was forgotten."""
+        # An ended job is packed, and unpacked anew; after a reset, another job may have its id.
+        job = self.world.jobs.get(self.job.id) if self.world.jobs is self.jobs else None
+        return None if job is None else self if job is self.job else replace(self, job=job)
 
 
 class CallbackDispatcher:
-    """Delivers callbacks, signed with `secret`; None leaves them unsigned."""
+    """Delivers callbacks, signed with `secret`; None leaves them unsigned. `signer` signs the links in them."""
 
-    def __init__(self, secret: str | None = DEFAULT_SECRET, counters: Counters | None = None) -> None:
-        self.secret = secret
+    def __init__(self, secret: str | None, signer: LinkSigner, counters: Counters | None = None) -> None:
+        self.secret, self._signer = secret, signer
         self._counters = counters or Counters()
+        self._kept: Callable[[World], Awaitable[None]] = nothing_to_keep
+        self._earlier: Callable[[World], Iterable[CallbackAttempt]] = lambda world: ()
         self._waiting: list[tuple[QueuedCallback, str]] = []
         # By world, so that the attempts of one key push out no others, and to forget one looks at no others.
-        self._by_world: dict[str, WorldCallbacks] = defaultdict(WorldCallbacks)
+        self._attempts: dict[str, deque[CallbackAttempt]] = {}
         self._sender = CallbackSender()
+
+    def keep_with(
+        self, kept: Callable[[World], Awaitable[None]], earlier: Callable[[World], Iterable[CallbackAttempt]]
+    ) -> None:
+        """Keep what is reported before it is sent.
+
+        `kept` waits until the changes of a world are kept, and `earlier` returns the attempts of an earlier process.
+        """
+        self._kept, self._earlier = kept, earlier
 
     @property
     def attempts(self) -> tuple[CallbackAttempt, ...]:
         """The kept attempts of all worlds, in the order of their moments."""
-        every = (attempt for one in self._by_world.values() for attempt in one.attempts)
+        every = (attempt for attempts in self._attempts.values() for attempt in attempts)
         return tuple(sorted(every, key=lambda attempt: attempt.moment))
 
     @property
@@ -156,27 +175,46 @@ class CallbackDispatcher:
         if job.contract.callbacks is None or "callback_url" not in job.order.echoed:
             return
         message_id = world.new_id("uuid4", world.clock.now())
-        delivery = QueuedCallback(world, job, base, media, message_id)
-        self._by_world[world.handle].deliveries[job.id] = delivery
+        job.callback = CallbackPlan(message_id, base, media.origin)
+        world.changed(job)
         if job.ends:
-            self._plan(delivery, job.finished, 1)
+            self._plan(QueuedCallback(world, job, world.jobs, base, media, message_id), job.finished, 1)
+
+    def _delivery(self, world: World, job: Job) -> QueuedCallback | None:
+        """Return the callback of a job, or None if it has none."""
+        if job.callback is None:
+            return None
+        message_id, base, origin = job.callback
+        media = MediaLinks(origin, world.handle, self._signer)
+        return QueuedCallback(world, job, world.jobs, base, media, message_id)
 
     def reschedule(self, world: World, job: Job) -> None:
         """Plan the callback again after the timeline has changed, unless its first attempt has started."""
-        here = self._by_world.get(world.handle)
-        delivery = here.deliveries.get(job.id) if here is not None else None
-        if here is not None and delivery is not None and job.ends and job.id not in here.started:
+        delivery = self._delivery(world, job)
+        if delivery is not None and job.ends and not job.notified:
             self._plan(delivery, job.finished, 1)
+
+    def resume(self, world: World, due: DueRecord) -> None:
+        """Schedule an attempt again that an earlier process has not made, or not recorded."""
+        job = world.jobs.get(due.job)
+        delivery = None if job is None else self._delivery(world, job)
+        if job is None or delivery is None:
+            world.forget_due(due.number)
+        elif due.kind == ATTEMPT:
+            # If it had begun, nobody knows how it ended.
+            job.notified = job.notified and due.values["attempt"] != 1
+            world.resume(due.moment, partial(self._attempt, delivery, due.values["attempt"]), due.number)
+        else:
+            world.resume(due.moment, partial(self._deliver, delivery, 1, note=due.values["note"]), due.number)
 
     def redeliver(self, world: World, job: Job) -> None:
         """Deliver a job's callback once more, now. Raises LookupError if the job has no callback or has not ended."""
-        here = self._by_world[world.handle]
-        delivery = here.deliveries.get(job.id)
+        delivery = self._delivery(world, job)
         if delivery is None:
             raise LookupError(f"the job {job.id!r} was submitted without a callback URL")
         if not job.stage(world.clock.now()).terminal:
             raise LookupError(f"the job {job.id!r} has not ended; its callback is sent when it does")
-        here.started.add(job.id)
+        job.notified = True
         self._plan(delivery, world.clock.now(), UNSCHEDULED)
 
     def of(self, world: World) -> list[CallbackAttempt]:
@@ -185,43 +223,41 @@ class CallbackDispatcher:
 
     def of_world(self, world: World) -> deque[CallbackAttempt]:
         """Return the kept attempts of a world, also for jobs that it has no more; later ones are added to them."""
-        return self._by_world[world.handle].attempts
+        found = self._attempts.get(world.handle)
+        if found is None:
+            found = self._attempts[world.handle] = deque(self._earlier(world), MOST_ATTEMPTS_KEPT)
+        return found
 
     def forget(self, world: World) -> None:
         """Forget a world's attempts and its queued callbacks."""
-        self._by_world.pop(world.handle, None)
+        self._attempts.pop(world.handle, None)
         self._waiting = [one for one in self._waiting if one[0].world is not world]
 
-    def forget_jobs(self, world: World, jobs: Iterable[Job]) -> None:
-        """Forget the callbacks of jobs that their world has forgotten."""
-        here = self._by_world[world.handle]
-        for job in jobs:
-            here.deliveries.pop(job.id, None)
-            here.started.discard(job.id)
-
-    def _record(self, attempt: CallbackAttempt, provider: str) -> None:
+    def _record(self, world: World, attempt: CallbackAttempt, provider: str) -> None:
         self._counters.callbacks[provider, attempt.outcome] += 1
-        self._by_world[attempt.world].attempts.append(attempt)
+        self.of_world(world).append(attempt)
+        if world.unkept is not None:
+            world.unkept.attempt(attempt)
 
     def _plan(self, delivery: QueuedCallback, moment: float, number: int) -> None:
-        async def action() -> None:
-            await self._attempt(delivery, number)
-
-        delivery.world.clock.at(moment, action)
+        delivery.world.schedule(
+            moment, partial(self._attempt, delivery, number), ATTEMPT, delivery.job, {"attempt": number}
+        )
 
     async def _attempt(self, delivery: QueuedCallback, number: int) -> None:
         """Deliver a callback that is due, if its job has ended; see the states above."""
-        job, world = delivery.job, delivery.world
-        now = world.clock.now()
         # A reset removes jobs, but attempts that are already planned on the clock still come due.
-        if job.id not in world.jobs or not job.ends:
+        found = delivery.current
+        if found is None or not found.job.ends:
             return
+        delivery, job, now = found, found.job, found.world.clock.now()
         if not job.stage(now).terminal:
             self._plan(delivery, max(job.finished, now + HELD_SECONDS), number)
         elif number != 1:
             await self._deliver(delivery, number)
-        elif job.id not in (started := self._by_world[world.handle].started):
-            started.add(job.id)
+        elif not job.notified:
+            job.notified = True
+            delivery.world.changed(job, urgent=False)
             await self._first(delivery)
 
     async def _first(self, delivery: QueuedCallback) -> None:
@@ -233,6 +269,7 @@ class CallbackDispatcher:
         else:
             for index, _ in moves:
                 scenario.use(CALLBACK, index)
+            delivery.world.met(scenario)
             await self._faulted(delivery, [move for _, move in moves])
         # This delivery is the one that the callbacks out of order have waited for.
         waiting, self._waiting = self._waiting, []
@@ -246,8 +283,8 @@ class CallbackDispatcher:
         """Post a callback in its turn, record the attempt, and plan the next one if it was not acknowledged."""
         async with self._sender.turn(delivery.world, str(delivery.job.order.echoed["callback_url"])):
             # A reset may have removed the job during the wait.
-            if delivery.world.jobs.get(delivery.job.id) is delivery.job:
-                await self._deliver_now(delivery, number, **how)
+            if (current := delivery.current) is not None:
+                await self._deliver_now(current, number, **how)
 
     async def _deliver_now(self, delivery: QueuedCallback, number: int, **how: Any) -> None:
         callbacks, now = delivery.job.contract.callbacks, delivery.world.clock.now()
@@ -258,13 +295,13 @@ class CallbackDispatcher:
         # Some providers send no callback for some ends, such as a cancellation.
         if callbacks is None or situation is None:
             return
+        await self._kept(delivery.world)
         attempt = await self._post(callbacks, situation, delivery, number, now, **how)
-        self._record(attempt, delivery.job.contract.key)
+        self._record(delivery.world, attempt, delivery.job.contract.key)
         if attempt.false:
             return
         if attempt.acknowledged:
-            # Not the delivery's own: a job that ended long ago was packed, and is unpacked anew.
-            (delivery.world.jobs.get(delivery.job.id) or delivery.job).show(stage)
+            delivery.world.show((delivery.current or delivery).job, stage)
         elif UNSCHEDULED < number <= len(callbacks.retries):
             self._plan(delivery, now + callbacks.retries[number - 1], number + 1)
 
@@ -333,7 +370,7 @@ class CallbackDispatcher:
         url = str(delivery.job.order.echoed["callback_url"])
         moment, job, world = delivery.world.clock.now(), delivery.job.id, delivery.world.handle
         unsent = CallbackAttempt(moment, job, 1, url, {}, b"", None, NOT_SENT, note, world=world)
-        self._record(unsent, delivery.job.contract.key)
+        self._record(delivery.world, unsent, delivery.job.contract.key)
 
     def _after_next(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
         """Deliver after the next callback of the same world, or after some seconds."""
@@ -344,8 +381,8 @@ class CallbackDispatcher:
                 self._waiting.remove((delivery, note))
                 await self._deliver(delivery, 1, note=note)
 
-        clock = delivery.world.clock
-        clock.at(clock.now() + seconds, action)
+        moment = delivery.world.clock.now() + seconds
+        delivery.world.schedule(moment, action, SENDING, delivery.job, {"note": note})
 
     async def _deliver_false(self, delivery: QueuedCallback, effect: FalseFirst, name: str) -> None:
         """Deliver a callback on which the receiver must not act."""
@@ -369,10 +406,9 @@ class CallbackDispatcher:
         return replace(delivery, job=unknown, message_id=message_id)
 
     def _after(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
-        async def action() -> None:
-            await self._deliver(delivery, 1, note=note)
-
-        delivery.world.clock.at(delivery.world.clock.now() + seconds, action)
+        moment = delivery.world.clock.now() + seconds
+        action = partial(self._deliver, delivery, 1, note=note)
+        delivery.world.schedule(moment, action, SENDING, delivery.job, {"note": note})
 
     async def close(self) -> None:
         """Close the connections to all receivers."""

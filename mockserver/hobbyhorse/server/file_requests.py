@@ -97,6 +97,10 @@ class FileRequest:
         )
         entry.connections = self.world.count(connection(self.scope))
         self.world.journal.add(entry)
+        if self.world.unkept is not None:
+            self.world.unkept.entry(entry)
+            if self.job.active_scenario is not None:
+                self.world.met(self.job.active_scenario)
 
     def count(self) -> None:
         """Count the request, under its status, and the fault that its response met; later calls do nothing."""
@@ -144,6 +148,8 @@ class FileRequests:
             stamp(scope, call.entry.arrived)
         try:
             await self._respond(call)
+            if call.entry.kept and world.unkept is not None:
+                world.unkept.entry(call.entry)
         except asyncio.CancelledError:  # the server stops while a video is being rendered
             await abandon(scope)
         finally:
@@ -205,6 +211,8 @@ class FileRequests:
             body=body,
         )
         (world or self.services).journal.add(entry)
+        if world is not None and world.unkept is not None:
+            world.unkept.entry(entry)
         return await ClientConnection(scope, receive, send, sender.clock, entry).whole(sent)
 
     def _sender(self, scope: Scope) -> tuple[Contract | None, World | None]:

@@ -11,6 +11,7 @@ from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Model, Situation, find_situation
 from hobbyhorse.server.files.image_checks import (
     CheckedOrder,
+    PictureFetch,
     check_images,
     fetch_images,
     hold_until_fetched,
@@ -68,7 +69,7 @@ async def _accept(call: OperationRequest, message: Message, key: str | None) -> 
         hold_until_fetched(call, job, checked)
     if key:
         until = now + call.contract.idempotency.life
-        call.world.idempotency.remember(call.contract.key, key, UsedKey(fingerprint, job.id, until))
+        call.world.use(call.contract, key, UsedKey(fingerprint, job.id, until))
     _schedule_callback(call, job)
     return _accepted(call, "accepted", job, checked.notes)
 
@@ -129,11 +130,11 @@ async def run(call: OperationRequest) -> OperationResponse:
     if checked.pending:
         # Not in the background, as for a submission: this response waits for the job in any case.
         job.held = True
-        await fetch_images(call, job, checked)
+        await fetch_images(PictureFetch.of(call, checked), job)
     if not await call.until_ended(job):
         return replace(refuse(call, Refusal("overloaded")), job=job.id)
     view = call.view(job, max(job.finished, call.world.clock.now()))
-    job.show(view.stage)
+    call.world.show(job, view.stage)
     if view.stage.kind == "success" and not await render_video(call, job):
         return refuse(call, Refusal("overloaded"))
     situation = call.route.situation(view.stage.name, message)
@@ -150,7 +151,7 @@ async def show(call: OperationRequest) -> OperationResponse:
     if isinstance(job, Refusal):
         return refuse(call, job)
     view = call.view(job, call.world.clock.now())
-    job.show(view.stage)
+    call.world.show(job, view.stage)
     return write(call.route.situation(view.stage.name, message), view.lookup, job.id)
 
 

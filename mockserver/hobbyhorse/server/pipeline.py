@@ -5,10 +5,10 @@ the request raises `Refused`, and no later step decides about it; the last steps
 
 The order of the last steps is fixed by what a client may do with its response:
 
+* The exchange is noted before its response is sent, and kept together with the change that it made. A client that has
+  its response, and then reads the journal, must find itself there.
 * Nothing leaves before it is kept. A client that was told of a job must find it, even if the server dies right after
   the response.
-* The exchange is noted before its response is sent. A client that has its response, and then reads the journal, must
-  find itself there.
 * The delivery is recorded after the last byte, in the holder that the journal's entry refers to.
 
 Two invariants hold at every exit. A claimed idempotency key is released, or the next request with it would be refused
@@ -71,12 +71,15 @@ async def handle(call: OperationRequest) -> None:
     finally:
         call.release()
     validate(call)
-    await keep(call)
     note(call)
+    await keep(call)
     try:
         await respond(call)
     finally:
         count(call, perf_counter() - began)
+        if call.entry.kept and call.world.unkept is not None:
+            # It was kept with the change, before its delivery was known.
+            call.world.unkept.entry(call.entry)
 
 
 def route(call: OperationRequest) -> None:
@@ -148,7 +151,11 @@ def validate(call: OperationRequest) -> None:
 
 
 async def keep(call: OperationRequest) -> None:
-    """Store what the request has changed. The state is in memory only, so there is nothing to do yet."""
+    """Wait until everything that the response may show is kept. Does nothing if the state is in memory only."""
+    if call.world.unkept is not None:
+        if call.scenario is not None:
+            call.world.met(call.scenario)
+        await call.services.kept(call.world)
 
 
 def note(call: OperationRequest) -> None:
@@ -172,6 +179,8 @@ def note(call: OperationRequest) -> None:
     )
     entry.connections = call.world.count(connection(call.scope))
     (call.known or call.services).journal.add(entry)
+    if call.world.unkept is not None:
+        call.world.unkept.entry(entry)
 
 
 async def respond(call: OperationRequest) -> None:

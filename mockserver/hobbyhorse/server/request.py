@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -50,6 +50,10 @@ CALLER = "hobbyhorse.server.caller"
 """The name of the ASGI extension that holds the caller of a connection's last request."""
 
 
+async def nothing_to_keep(world: World) -> None:
+    """Wait for nothing: the state is in memory only."""
+
+
 class ContractBroken(Exception):
     """A response that breaks its own contract: a bug in the contract's folder, or in the server."""
 
@@ -92,7 +96,7 @@ class Services:
     `journal` has the exchanges without a world: their key is missing or not accepted. `elsewhere` has the origins that
     faults point clients to, `media_url` the origin of the files if it differs from the server's. `public_url` is the
     server's own origin in links, None for the origin of the request. If `strict`, responses are validated. `origins`
-    are of the web pages that may use the providers.
+    are of the web pages that may use the providers. `kept` waits until the changes of a world are kept.
     """
 
     contracts: Sequence[Contract]
@@ -108,6 +112,7 @@ class Services:
     strict: bool = False
     origins: Origins
     uploads: Turns = field(default_factory=Turns)
+    kept: Callable[[World], Awaitable[None]] = nothing_to_keep
     counters: Counters = field(default_factory=Counters)
 
     def origin(self, scope: Scope, host: bytes | None = None) -> str:

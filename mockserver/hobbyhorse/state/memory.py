@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from hobbyhorse.state.records import (
+    KEPT_LINES,
     LEASE_SECONDS,
     AttemptRecord,
     DueRecord,
@@ -22,10 +23,12 @@ from hobbyhorse.state.records import (
 )
 from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, TakenDue, check_kind
 
+Line = TypeVar("Line", ExchangeRecord, AttemptRecord)
+
 
 @dataclass(slots=True)
 class StoredWorld:
-    """The records of one world, each kind by its key, and the times until which dues are taken."""
+    """The records of one world: jobs and dues by number, lines by slot; and the times until which dues are taken."""
 
     head: Head | None = None
     begun: int = 0
@@ -56,8 +59,14 @@ class StoredWorld:
         self.ids |= {(one.provider, one.id): one.number for one in changes.jobs}
         self.key |= {(one.provider, one.key): one for one in changes.keys}
         self.due |= {one.number: one for one in changes.dues}
-        self.exchange |= {one.number: one for one in changes.exchanges}
-        self.attempt |= {one.number: one for one in changes.attempts}
+        for exchange in changes.exchanges:
+            self.note(exchange)
+        for attempt in changes.attempts:
+            _put_line(self.attempt, attempt)
+        self._finish(changes)
+
+    def _finish(self, changes: Changes) -> None:
+        """Remove the dues that are done and the claims that are released."""
         for number in changes.done:
             self.due.pop(number, None)
         for name in changes.released:
@@ -65,6 +74,10 @@ class StoredWorld:
                 del self.key[name]
         for number in (*(one.number for one in changes.dues), *changes.done):
             self.taken.pop(number, None)
+
+    def note(self, exchange: ExchangeRecord) -> None:
+        """Put a line of the journal, in the place of the one that is `KEPT_LINES` older."""
+        _put_line(self.exchange, exchange)
 
     def _forget(self, numbers: Iterable[int]) -> None:
         """Forget jobs, with their keys and dues."""
@@ -134,7 +147,7 @@ class MemoryStore:
 
     def note(self, world: str, exchange: ExchangeRecord) -> None:
         """Keep the journal line of a request that changed nothing."""
-        self._open(world).exchange[exchange.number] = exchange
+        self._open(world).note(exchange)
 
     async def page(
         self, world: str, kind: str, *, provider: str | None = None, before: int | None = None, count: int = 100
@@ -142,9 +155,10 @@ class MemoryStore:
         """Return the newest records of a kind whose number is less than `before`; keys are not numbered, and all."""
         check_kind(kind)
         found: dict[Any, Any] = getattr(self._worlds.get(world) or StoredWorld(), kind)
-        wanted = [one for _, one in sorted(found.items()) if provider in (None, getattr(one, "provider", None))]
+        wanted = [one for one in found.values() if provider in (None, getattr(one, "provider", None))]
         if kind == "key":
-            return Page(wanted)
+            return Page(sorted(wanted, key=lambda one: (one.provider, one.key)))
+        wanted.sort(key=lambda one: int(one.number))
         older = [one for one in wanted if before is None or one.number < before]
         return Page(older[max(0, len(older) - count) :], len(older) > count)
 
@@ -177,6 +191,13 @@ class MemoryStore:
 
     def _open(self, world: str) -> StoredWorld:
         return self._worlds.setdefault(world, StoredWorld())
+
+
+def _put_line(lines: dict[int, Line], line: Line) -> None:
+    """Put a line into its slot, unless a newer one has taken that over."""
+    slot = line.number % KEPT_LINES
+    if slot not in lines or lines[slot].number <= line.number:
+        lines[slot] = line
 
 
 def _holds(key: KeyRecord, head: Head | None, now: float) -> bool:

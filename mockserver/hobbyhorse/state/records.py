@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import orjson
 
 FORMAT = 1  # of the records and of the stores' tables: raised when an older program would misread them
+# The newest lines of a journal, and attempts of callbacks, that a store keeps of a world: as many as a world itself.
+KEPT_LINES = 1_000
 # Seconds for which an idempotency key or a due belongs to the process that took it. A callback's deadline is 10 s.
 LEASE_SECONDS = 15.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,8 +25,11 @@ class IdempotencyKeys:
     Because of the claims, two concurrent requests with one key conflict instead of making two jobs.
     """
 
-    def __init__(self, most: int = MOST_KEYS) -> None:
-        self._most = most
+    def __init__(
+        self, most: int = MOST_KEYS, kept: Callable[[str, str], UsedKey | None] = lambda provider, key: None
+    ) -> None:
+        """Make the keys of a world; `kept` returns the use of a key in an earlier process, by provider and key."""
+        self._most, self._kept = most, kept
         self._remembered: dict[tuple[str, str], UsedKey] = {}
         self._in_flight: set[tuple[str, str]] = set()
 
@@ -42,10 +46,10 @@ class IdempotencyKeys:
 
     def recall(self, provider: str, key: str, now: float) -> UsedKey | None:
         """Return the use of a key that has not expired, or None."""
-        found = self._remembered.get((provider, key))
+        found = self._remembered.get((provider, key)) or self._kept(provider, key)
         if found is not None and found.until <= now:
             # Removed on access, because a timer for each key would prevent the clock from being idle.
-            del self._remembered[provider, key]
+            self._remembered.pop((provider, key), None)
             return None
         return found
 

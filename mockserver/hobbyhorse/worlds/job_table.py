@@ -15,17 +15,17 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from copy import copy
 from decimal import Decimal
 from heapq import heappop, heappush, nlargest
 from itertools import islice
-from typing import overload
+from typing import Any, overload
 
-from hobbyhorse.contract.request import Order
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.ledger import LedgerEntry, Totals
 from hobbyhorse.worlds.packing import Packer
+from hobbyhorse.worlds.unkept import Unkept
 
 # Jobs that ended last stay unpacked: their clients are about to read them.
 MOST_UNPACKED = 100
@@ -51,7 +51,7 @@ class JobIndex:
             self._free(self._emptied[0])
 
     def has(self, provider: str, job_id: str) -> bool:
-        """Whether any world has a provider's job."""
+        """Whether any world in this process has a provider's job."""
         table = self._tables[provider].get(job_id)
         return table is not None and not table.emptied
 
@@ -80,6 +80,10 @@ class JobTable(Mapping[str, Job]):
     def __init__(self, index: JobIndex | None = None) -> None:
         self.emptied = False
         self._index = index or JobIndex()
+        self.unkept: Unkept | None = None
+        """Notes the ends of jobs, if they are kept."""
+        self._archive: Callable[[str], Job] | None = None
+        # Packed jobs are bytes; a job in the archive is no bytes.
         self._jobs: dict[str, Job | bytes] = {}
         # The ids by number, from the first number that is kept; None for a job that was forgotten.
         self._ids: list[str | None] = []
@@ -114,7 +118,7 @@ class JobTable(Mapping[str, Job]):
         job.counted = job.timeline[0][1]
         self._stages[job.contract.key, job.counted] += 1
         heappush(self._planned, (_next_change(job, job.created) or job.finished, number))
-        order = _hash(job.contract.key, job.order)
+        order = _hash_of(job)
         before = self._orders.get(order)
         if before is None:
             self._orders[order] = number
@@ -126,7 +130,70 @@ class JobTable(Mapping[str, Job]):
     def empty(self) -> JobTable:
         """Give up this table; return an empty one instead."""
         self._index.empty(self)
-        return JobTable(self._index)
+        made = JobTable(self._index)
+        made.unkept = self.unkept
+        return made
+
+    def tallies(self) -> list[Any]:
+        """Return as JSON what cannot be counted from the kept jobs, for `restore`."""
+        return [self._first_number, len(self._ids), self._lost_before, self._duplicates, str(self._spent)]
+
+    def restore(
+        self,
+        tallies: Sequence[Any],
+        running: Iterable[Job],
+        archive: Callable[[str], Job],
+        called: Iterable[tuple[int, str]] = (),
+    ) -> None:
+        """Fill an empty table with the running jobs of an earlier process; `restore_ended` has to follow.
+
+        Until then, the table only finds jobs by id: the running ones, and those that have ended and are `called`, by
+        number and id. `archive` returns a job that has ended by its id.
+        """
+        self._archive = archive
+        self._first_number, count, self._lost_before, self._duplicates, spent = tallies
+        self._ids, self._spent = [None] * count, Decimal(spent)
+        for job in running:
+            self._ids[job.number - self._first_number] = job.id
+            self._jobs[job.id] = self._open[job.number] = job
+            self._reserved += job.cost
+            job.counted = job.timeline[0][1]
+            self._stages[job.contract.key, job.counted] += 1
+            # Its present stage may be a later one.
+            heappush(self._planned, (float("-inf"), job.number))
+            self._index.add(job.contract.key, job.id, self)
+        for number, job_id in called:
+            self._ids[number - self._first_number] = job_id
+            self._jobs[job_id] = b""
+
+    def restore_ended(self, ended: Iterable[KeptEnd]) -> None:
+        """Add the jobs of an earlier process that have ended, in the order of their numbers."""
+        orders: dict[bytes, list[int]] = defaultdict(list)
+        for end in ended:
+            self._restore_end(end, orders)
+        for job in self._open.values():
+            orders[_hash_of(job)].append(job.number)
+            for provider in (None, job.contract.key):
+                insort(self._by_provider[provider], job.number)
+        # The mapping lists the oldest job first.
+        self._jobs = {name: self._jobs[name] for name in self._ids if name is not None}
+        for order, numbers in orders.items():
+            self._orders[order] = Repeats(*sorted(numbers)) if len(numbers) > 1 else numbers[0]
+
+    def _restore_end(self, end: KeptEnd, orders: Mapping[bytes, list[int]]) -> None:
+        """Note a job that has ended; it stays in the archive."""
+        number, job_id, provider, stage, kind, order = end
+        self._ids[number - self._first_number] = job_id
+        self._jobs.setdefault(job_id, b"")
+        for key in (None, provider):
+            self._by_provider[key].append(number)
+        self._by_end[provider, stage, kind].append(number)
+        self._stages[provider, stage] += 1
+        self._index.add(provider, job_id, self)
+        if kind == "success":
+            orders[bytes.fromhex(order)].append(number)
+        else:
+            self._lost.add(number)
 
     def snapshot(self) -> JobTable:
         """Return a copy that another thread may read. Jobs are shared, and none may be added to the copy."""
@@ -134,6 +201,7 @@ class JobTable(Mapping[str, Job]):
         for name, value in vars(self).items():
             if isinstance(value, (dict, list, set, deque)):
                 setattr(made, name, copy(value))
+        made.unkept = None
         for lists in (made._by_provider, made._by_end):
             lists.update({name: numbers[:] for name, numbers in lists.items()})  # type: ignore[misc]
         return made
@@ -173,7 +241,7 @@ class JobTable(Mapping[str, Job]):
             self._lost.discard(job.number)
             self._lost_before += 1
             return
-        order = _hash(job.contract.key, job.order)
+        order = _hash_of(job)
         found = self._orders[order]
         if isinstance(found, Repeats) and found.count > 1:
             found.forget(job.number, self._lost)
@@ -232,12 +300,15 @@ class JobTable(Mapping[str, Job]):
         else:
             self._lose(job)
         insort(self._by_end[job.contract.key, stage.name, stage.kind], number)
+        if self.unkept is not None:
+            # It follows from the timeline and the clock, so nobody waits until it is kept.
+            self.unkept.job(job, urgent=False)
         self._keep_unpacked(number)
 
     def _lose(self, job: Job) -> None:
         """Note that a job ended without success: repeating its order costs nothing, so it makes no duplicate."""
         self._lost.add(job.number)
-        order = _hash(job.contract.key, job.order)
+        order = _hash_of(job)
         found = self._orders[order]
         if isinstance(found, Repeats):
             self._duplicates -= found.count > 1
@@ -259,7 +330,7 @@ class JobTable(Mapping[str, Job]):
         found = self._jobs[job_id]
         if isinstance(found, bytes):
             # It replaces its bytes, so that a change of it is kept.
-            found = self._jobs[job_id] = self._packer.unpack(found)
+            found = self._jobs[job_id] = self._unpacked_job(job_id, found)
             self._keep_unpacked(found.number)
         return found
 
@@ -284,8 +355,16 @@ class JobTable(Mapping[str, Job]):
 
     def at(self, number: int) -> Job:
         """Return the job with a number. A packed job is a copy: its changes are lost."""
-        found = self._jobs[self._id(number)]
-        return self._packer.unpack(found) if isinstance(found, bytes) else found
+        job_id = self._id(number)
+        found = self._jobs[job_id]
+        return self._unpacked_job(job_id, found) if isinstance(found, bytes) else found
+
+    def _unpacked_job(self, job_id: str, found: bytes) -> Job:
+        """Return a job that is packed, or in the archive."""
+        if not found:
+            assert self._archive is not None
+            return self._archive(job_id)
+        return self._packer.unpack(found)
 
     def numbers(self, provider: str | None = None) -> Sequence[int]:
         """Return the numbers of the jobs of a provider, or of all, ascending."""
@@ -343,7 +422,7 @@ class JobTable(Mapping[str, Job]):
 
     def _first(self, job: Job) -> int:
         """Return the number of the first job of an order that is not lost."""
-        found = self._orders[_hash(job.contract.key, job.order)]
+        found = self._orders[_hash_of(job)]
         return found if isinstance(found, int) else found.first
 
 
@@ -359,12 +438,16 @@ class _Jobs(ValuesView[Job]):
         return map(self._mapping.at, tuple(self._mapping.numbers())[::-1])
 
 
+KeptEnd = tuple[int, str, str, str, str, str]
+"""A job that has ended: number, id, provider, stage, class of the stage, hash of the order."""
+
+
 class Repeats:
     """The numbers of the jobs with one order, ascending, without the lost ones."""
 
-    def __init__(self, number: int) -> None:
-        self._numbers = deque([number])
-        self.count = 1
+    def __init__(self, *numbers: int) -> None:
+        self._numbers = deque(numbers)
+        self.count = len(numbers)
 
     @property
     def first(self) -> int:
@@ -423,6 +506,14 @@ def count_before(numbers: Sequence[int], number: int | None) -> int:
     return len(numbers) if number is None else bisect_left(numbers, number)
 
 
-def _hash(provider: str, order: Order) -> bytes:
-    """Return a hash that is equal for equal orders at one provider."""
-    return hashlib.blake2b(repr((provider, order.identity)).encode(), digest_size=ORDER_HASH_BYTES).digest()
+def order_hash(job: Job) -> str:
+    """Return a hash that is equal for jobs with equal orders at one provider."""
+    return _hash_of(job).hex()
+
+
+def _hash_of(job: Job) -> bytes:
+    # Computed once: pictures that were fetched get other names in the order.
+    if not job.order_hash:
+        name = repr((job.contract.key, job.order.identity)).encode()
+        job.order_hash = hashlib.blake2b(name, digest_size=ORDER_HASH_BYTES).digest()
+    return job.order_hash

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from hobbyhorse.scenarios.armed import ActiveScenario
 
 
+class CallbackPlan(NamedTuple):
+    """What the callback of a job needs beside the job: its id, and the origins of the links in it."""
+
+    message_id: str
+    base: str
+    origin: str
+
+
 class SubmittedRequest(NamedTuple):
     """A submission as received: URL and body."""
 
@@ -36,8 +44,9 @@ class Job:
     `error` is the (code, message) of a failure. A job is `held` while its pictures are checked: it does not end before
     that. It is `collected` when its end was shown, in a response or in an acknowledged callback. `submission` is None
     if the body is larger than MOST_KEPT. With limited workers, `begins` is the moment at which one takes it, and
-    `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0.
-    `counted` is the stage in which its table counts it.
+    `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0. `callback`
+    is None if none was scheduled; the job is `notified` when the first attempt to deliver it has begun. `counted` is
+    the stage in which its table counts it, `order_hash` what its table compares; empty if it was not computed yet.
     """
 
     id: str
@@ -53,7 +62,10 @@ class Job:
     begins: float = 0.0
     ahead: Callable[[float], int] | None = None
     number: int = 0
+    callback: CallbackPlan | None = None
+    notified: bool = False
     counted: str = field(default="", compare=False)
+    order_hash: bytes = field(default=b"", compare=False)
     _moved: asyncio.Event | None = None
 
     @property

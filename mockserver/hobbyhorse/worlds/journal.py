@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, NamedTuple
@@ -24,8 +24,17 @@ MOST_JOURNAL_BODY_BYTES = 64 * 1024
 PATH_SAFE = "/:@!$&'()*+,;=-._~"
 
 
-next_number = itertools.count(1).__next__
-"""Return the number of the next request, in order of arrival, across all worlds."""
+_numbers = [itertools.count(1)]
+
+
+def next_number() -> int:
+    """Return the number of the next request, in order of arrival, across all worlds."""
+    return next(_numbers[0])
+
+
+def resume_numbers(after: int) -> None:
+    """Number the next requests beyond those of an earlier process."""
+    _numbers[0] = itertools.count(max(after + 1, next_number()))
 
 
 class Delivery(NamedTuple):
@@ -115,6 +124,10 @@ class Entry(Handover):
     _read: tuple[Delivery, Exchange] | None = field(init=False)
     connections: int = 0
     """The open connections of the client, its own included; 0 if they are not counted."""
+    line: int = 0
+    """The position in the journal, counted from 0 since it began."""
+    kept: bool = False
+    """Whether it was kept before its delivery was known."""
 
     def noted(
         self,
@@ -196,19 +209,38 @@ class Journal:
         self._most, self._most_bytes, self._bytes = most, most_bytes, 0
         self._waiters: set[asyncio.Future[None]] = set()
         self.total = 0
+        self._older: Callable[[], Iterable[Entry]] | None = None
+
+    def restore(self, total: int, older: Callable[[], Iterable[Entry]]) -> None:
+        """Go on with the journal of an earlier process, whose entries are read when somebody reads the journal."""
+        self.total, self._older = total, older
+
+    def load(self) -> None:
+        """Read the entries of an earlier process, if they have not been read yet."""
+        if self._older is None:
+            return
+        older, self._older = self._older, None
+        newer, self._bytes = self._entries, 0
+        self._entries = deque(older())
+        self._entries.extend(newer)
+        self._bytes = sum(_size(entry) for entry in self._entries)
+        self._trim()
 
     def add(self, entry: Entry) -> None:
         """Append an exchange and wake the waiters."""
+        entry.line = self.total
         self.total += 1
         self._entries.append(entry)
         self._bytes += len(entry.body) + len(entry.note.body)
-        while len(self._entries) > self._most or self._bytes > self._most_bytes:
-            dropped = self._entries.popleft()
-            self._bytes -= len(dropped.body) + len(dropped.note.body)
+        self._trim()
         if self._waiters:
             # A waiter may belong to another event loop: a test's, while the server runs in a thread.
             for waiter in tuple(self._waiters):
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+
+    def _trim(self) -> None:
+        while len(self._entries) > self._most or self._bytes > self._most_bytes:
+            self._bytes -= _size(self._entries.popleft())
 
     async def changed(self) -> None:
         """Wait until the next exchange is added."""
@@ -220,9 +252,11 @@ class Journal:
             self._waiters.discard(waiter)
 
     def __len__(self) -> int:
+        self.load()
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Exchange]:
+        self.load()
         # A copy: a deque must not change during iteration, and requests keep arriving.
         return (entry.exchange() for entry in tuple(self._entries))
 
@@ -233,6 +267,7 @@ class Journal:
 
         Each is after its position since the journal began; only positions less than `before` count.
         """
+        self.load()
         found: list[tuple[int, Entry]] = []
         position = self.total
         for entry in reversed(tuple(self._entries)):
@@ -248,12 +283,16 @@ class Journal:
         found, _ = self.newest(most, wanted=wanted)
         made = Journal(max(most, 1), self._most_bytes)
         for _, entry in reversed(found):
+            # Its line stays the one of this journal.
+            line = entry.line
             made.add(entry)
+            entry.line = line
         return made
 
     def clear(self) -> None:
         """Drop every exchange and restart the count."""
         self._entries.clear()
+        self._older = None
         self.total = self._bytes = 0
 
     @property
@@ -265,6 +304,10 @@ class Journal:
     def awaited(self) -> bool:
         """Whether a request waits for the next exchange."""
         return bool(self._waiters)
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.body) + len(entry.note.body)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -109,6 +109,15 @@ class Meter:
         self._tokens: Fraction | None = None
         self._counted = 0.0
 
+    def to_json(self) -> list[Any]:
+        """Return the state of the bucket, for `restore`."""
+        return [None if self._tokens is None else str(self._tokens), self._counted]
+
+    def restore(self, found: list[Any]) -> None:
+        """Go on with the bucket of an earlier process."""
+        tokens, self._counted = found
+        self._tokens = None if tokens is None else Fraction(tokens)
+
     def request(self, limits: Limits, now: float) -> float | None:
         """Return None if a request is granted, else the seconds until a request would be granted."""
         if limits.requests_per_second is None:
@@ -164,6 +173,14 @@ class Queue:
     def __init__(self) -> None:
         self._places: dict[str, QueuePosition] = {}
         self._crowd = LEAST_CROWD
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the places, for `restore`."""
+        return {job_id: (place.ready, place.rest, place.start) for job_id, place in self._places.items()}
+
+    def restore(self, found: Mapping[str, Any]) -> None:
+        """Take over the places of an earlier process."""
+        self._places = {job_id: QueuePosition(*place) for job_id, place in found.items()}
 
     def join(self, limits: Limits, job_id: str, created: float, pending: float, rest: float) -> float:
         """Add a job that is submitted now, and return the time at which a worker takes it.

@@ -10,7 +10,7 @@ import orjson
 
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.worlds.jobs import Job, SubmittedRequest
+from hobbyhorse.worlds.jobs import CallbackPlan, Job, SubmittedRequest
 
 # Small windows and little memory: the texts are short, and the state of a compressor costs more than its work.
 WINDOW_BITS, MEMORY_LEVEL, LEVEL = 12, 4, 1
@@ -54,7 +54,7 @@ class Packer:
         names = [stage.name for stage in contract.graph]
         order = dict(zip(ORDER_FIELDS, found["order"], strict=True))
         order["references"] = tuple(order["references"])
-        submission = found["submission"]
+        submission, callback = found["submission"], found["callback"]
         return Job(
             found["id"],
             contract,
@@ -65,6 +65,9 @@ class Packer:
             collected=found["collected"],
             submission=None if submission is None else SubmittedRequest(submission[0], submission[1].encode()),
             number=found["number"],
+            callback=None if callback is None else CallbackPlan(*callback),
+            notified=found["notified"],
+            order_hash=bytes.fromhex(found["order_hash"]),
         )
 
 
@@ -83,4 +86,7 @@ def _values(job: Job) -> dict[str, Any]:
         "error": job.error,
         "collected": job.collected,
         "submission": None if submission is None else (submission.url, submission.body.decode()),
+        "callback": None if job.callback is None else tuple(job.callback),
+        "notified": job.notified,
+        "order_hash": job.order_hash.hex(),
     }

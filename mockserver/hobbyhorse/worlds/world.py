@@ -8,23 +8,26 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
-from hobbyhorse.clock.clock import Clock
+from hobbyhorse.clock.clock import Action, Clock
 from hobbyhorse.contract.forms.ids import ID_FORMS
-from hobbyhorse.contract.lifecycle import LifecycleError, Timeline, cut, lay
+from hobbyhorse.contract.lifecycle import LifecycleError, Stage, Timeline, cut, lay
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, id_tail, lay_troubled
-from hobbyhorse.worlds.idempotency import IdempotencyKeys
+from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
 from hobbyhorse.worlds.job_table import JobIndex, JobTable
 from hobbyhorse.worlds.jobs import Job, pace
 from hobbyhorse.worlds.journal import Entry, Journal, next_number
 from hobbyhorse.worlds.ledger import Ledger, Totals
 from hobbyhorse.worlds.limits import Limits, Meter, Queue
 from hobbyhorse.worlds.signed_links import signer
+from hobbyhorse.worlds.unkept import Unkept
 
 RESETS = ("jobs", "journal", "scenarios", "clock")
+# The kinds of records that each part of a reset erases. Callbacks go with their jobs.
+ERASED = {"jobs": ("job", "key", "due", "attempt"), "journal": ("exchange",), "scenarios": (), "clock": ("due",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,14 @@ class World:
     """The generator of ids, if those of another run with the same seed must differ."""
     used: int = field(default_factory=next_number)
     """The number of the last request of this world; an idle world with the lowest one is forgotten first."""
+    unkept: Unkept | None = None
+    """The changes that are not kept yet; None if the state is in memory only."""
+    begun: int = 0
+    """The number of jobs that were ever submitted, also before a reset; counted only if the state is kept."""
+    random_seed: int = 0
+    """The server's seed."""
+    generation: int = 0
+    """The number of resets of its jobs."""
     used_at: float = field(default_factory=time.time)
     """The moment of the last request on the clients' clock, which is real time on a shared server."""
     label: str | None = None
@@ -117,6 +128,67 @@ class World:
         self.jobs.settle(self.clock.now())
         return self.clock.idle and not self.journal.awaited and not self.jobs.running
 
+    def draw_anew(self) -> None:
+        """Begin a job's own random choices, so that they are the same in a server that was restarted in between."""
+        if self.unkept is not None:
+            name = f"{self.random_seed}:{self.handle}:{self.begun}".encode()
+            # Seeded again, because a new generator takes thrice as long.
+            self.random.seed(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big"))
+            self.begun += 1
+
+    def changed(self, job: Job | None = None, *, urgent: bool = True) -> None:
+        """Note that the world has changed, or one of its jobs."""
+        if self.unkept is not None:
+            if job is None:
+                self.unkept.touch()
+            else:
+                self.unkept.job(job, urgent)
+
+    def show(self, job: Job, stage: Stage) -> None:
+        """Record that a response or a callback has shown a job in a stage to the client."""
+        collected = job.collected
+        job.show(stage)
+        if self.unkept is not None and job.collected is not collected:
+            self.unkept.job(job, urgent=False)
+
+    def use(self, contract: Contract, key: str, used: UsedKey) -> None:
+        """Record the use of an idempotency key."""
+        self.idempotency.remember(contract.key, key, used)
+        if self.unkept is not None:
+            self.unkept.key(contract.key, key, used)
+
+    def met(self, active: ActiveScenario) -> None:
+        """Note that a request has met an active scenario, which all its jobs share."""
+        if self.unkept is not None:
+            self.unkept.touch()
+            for job_id in active.jobs:
+                if (job := self.jobs.get(job_id)) is not None:
+                    self.unkept.job(job)
+
+    def schedule(self, moment: float, action: Action, kind: str, job: Job, values: Mapping[str, Any]) -> None:
+        """Schedule an action on the clock that goes on in the next process: `kind` and `values` describe it there."""
+        if self.unkept is None:
+            self.clock.at(moment, action)
+        else:
+            self.resume(moment, action, self.unkept.due(moment, kind, job.id, values))
+
+    def forget_due(self, number: int) -> None:
+        """Forget an action of an earlier process that has nothing to do any more."""
+        if self.unkept is not None:
+            self.unkept.finish(number)
+
+    def resume(self, moment: float, action: Action, number: int) -> None:
+        """Schedule an action whose due has a number."""
+        unkept = self.unkept
+
+        async def run() -> None:
+            await action()
+            # An action that is cancelled because the server stops goes on in the next one.
+            if unkept is not None:
+                unkept.finish(number)
+
+        self.clock.at(moment, run)
+
     def _forget_jobs(self) -> None:
         """Forget the oldest ended jobs beyond the bound."""
         most = self.keep_jobs
@@ -124,11 +196,15 @@ class World:
             return
         # Many at once, because the table looks at every number; so not for a few that have ended beside running ones.
         if len(self.jobs) - len(self.jobs.running) > most // 1_000:
-            self.on_forget(self, self.jobs.forget(len(self.jobs) - most + most // 1_000))
+            forgotten = self.jobs.forget(len(self.jobs) - most + most // 1_000)
+            if self.unkept is not None:
+                self.unkept.forget(job.number for job in forgotten)
+            self.on_forget(self, forgotten)
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on, and plan the jobs that wait for a worker again."""
         self.limits = limits
+        self.changed()
         self._replan(self.queue.replan(limits, self.clock.now()))
 
     def refuses(self, order: Order) -> str | None:
@@ -148,9 +224,12 @@ class World:
     def submit(self, contract: Contract, order: Order, active: ActiveScenario | None = None) -> Job:
         """Create and return the job of an order, under an active scenario if given."""
         now = self.clock.now()
+        self.draw_anew()
         job_id = contract.job_id_prefix + self.new_id(contract.job_id_form, now)
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
         ending = self.endings.popleft() if self.endings else None
+        if ending is not None:
+            self.changed()
         # A scenario draws from its own generator: arming one must not change the ids of later jobs.
         lasting = pace(self.pace, self.random if active is None else active.random, self.share)
         error: tuple[str | None, str | None] = (ending.code, ending.message) if ending else (None, None)
@@ -163,11 +242,13 @@ class World:
         if active is not None:
             # A further submission belongs to this scenario only while it has faults for submissions left.
             active.bound = True
+            active.jobs.append(job.id)
         if self.limits.workers is not None or self.limits.rivals:
             self._queue(job)
         self.jobs.settle(now)
         self.jobs.add(job)
         self._forget_jobs()
+        self.changed(job)
         return job
 
     def cancel(self, job: Job) -> bool:
@@ -193,13 +274,16 @@ class World:
             start = job.created
         begins = self.queue.join(self.limits, job.id, job.created, start - job.created, end - start)
         job.timeline, job.begins = _shifted(job, begins - start), begins
+        self.wait_in_queue(job)
+
+    def wait_in_queue(self, job: Job) -> None:
+        """Let a job show its position in the queue."""
         job.ahead = lambda now: self.queue.ahead(self.limits, job.id, now)
 
     def _move(self, job: Job, timeline: Timeline) -> None:
         """Replace a job's timeline; if it ends earlier, jobs queued after it start earlier."""
         job.move(timeline)
-        self.jobs.plan(job)
-        self.on_move(self, job)
+        self._moved(job)
         # A job that is stuck keeps its worker.
         if job.ahead is not None and job.ends:
             self._replan(self.queue.leave(self.limits, job.id, self.clock.now()))
@@ -210,8 +294,12 @@ class World:
             if job is not None:
                 timeline, job.begins = _shifted(job, begins - job.begins), begins
                 job.move(timeline)
-                self.jobs.plan(job)
-                self.on_move(self, job)
+                self._moved(job)
+
+    def _moved(self, job: Job) -> None:
+        self.jobs.plan(job)
+        self.changed(job)
+        self.on_move(self, job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
         """Move a job to a stage now. From a non-terminal stage, the job continues on the usual path to success.
@@ -257,6 +345,7 @@ class World:
             self.idempotency = IdempotencyKeys()
             self.endings.clear()
             self.queue.clear()
+            self.generation += 1
         if "journal" in what:
             self.journal.clear()
             # Requests under way have lower numbers: they stay out of the trace of the new journal.
@@ -266,6 +355,8 @@ class World:
         if "clock" in what:
             self.clock.close()
             self.clock.follow()
+        if self.unkept is not None:
+            self.unkept.erase(*(kind for part in what for kind in ERASED[part]))
         if set(what) == set(RESETS) and self.initial is not None:
             self.pace, limits = self.initial
             self.limit(limits)
@@ -284,7 +375,8 @@ class World:
 
     def snapshot(self) -> World:
         """Return a copy that other threads may read: requests add no jobs to it."""
-        return replace(self, jobs=self.jobs.snapshot())
+        self.journal.load()
+        return replace(self, jobs=self.jobs.snapshot(), unkept=None)
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return a provider's job by id, or None."""
@@ -308,6 +400,28 @@ def _shifted(job: Job, seconds: float) -> Timeline:
     if at == 0:
         return job.timeline
     return (*job.timeline[:at], *((moment + seconds, name) for moment, name in job.timeline[at:]))
+
+
+class Archive(Protocol):
+    """The kept state of worlds, as far as `Worlds` needs it."""
+
+    def open(self, world: World) -> None:
+        """Fill a new world with what runs in a kept one, and have its changes kept."""
+
+    def wake(self, world: World) -> None:
+        """Fill a world with the rest of what is kept of it."""
+
+    def knows(self, handle: str) -> bool:
+        """Whether a world is kept."""
+
+    def has(self, provider: str, job_id: str) -> bool:
+        """Whether any kept world has a provider's job."""
+
+    def drop(self, world: World) -> None:
+        """Forget a world entirely."""
+
+    def make_room(self, most: int) -> None:
+        """Forget the kept worlds that were used least recently and are not open, if there are as many as allowed."""
 
 
 class Worlds:
@@ -344,7 +458,11 @@ class Worlds:
         self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
+        # The worlds of an earlier process in which something runs, by handle, until somebody needs all of one.
+        self._asleep: dict[str, World] = {}
         self._index = JobIndex()
+        self.archive: Archive | None = None
+        """The kept state of worlds, if there is one."""
         self.keyless = self._open("")
         """The world of requests that need no key."""
 
@@ -357,6 +475,10 @@ class Worlds:
         return self._opened(key)
 
     def _opened(self, key: str) -> World:
+        # It may have been opened by its handle: keys are not kept.
+        if self.archive is not None and (world := self.by_handle(self._identity(key)[1])) is not None:
+            self._by_key[key], world.key = world, key
+            return world
         self._make_room()
         self._by_key[key] = world = self._open(key)
         return world
@@ -364,7 +486,10 @@ class Worlds:
     def _make_room(self) -> None:
         """Forget the idle worlds that were used least recently, if there are as many as may be kept."""
         most = self._keep_worlds
-        if most is None or len(self._by_key) < most:
+        if most is not None and self.archive is not None:
+            self.archive.make_room(most)
+        # Without the world of requests that need no key.
+        if most is None or len(self._by_handle) - 1 < most:
             return
         # Many at once, because this looks at every world: with 10,000, every 100th new one does.
         excess = len(self._by_key) - most + 1 + most // 100
@@ -398,40 +523,73 @@ class Worlds:
         """Forget a world entirely. If its key is used again, it opens a new world."""
         # Cancels sleepers and pending callbacks, which would keep the world alive.
         world.reset(RESETS)
+        if self.archive is not None and world.unkept is not None:
+            self.archive.drop(world)
         for key in {world.key, *world.keys.values()}:
             self._by_key.pop(key, None)
         self._by_handle.pop(world.handle, None)
 
-    def _open(self, key: str) -> World:
+    def _identity(self, key: str) -> tuple[Random, str]:
+        """Return the generator and the handle of the world of a key."""
         # Derived from seed and key, not drawn in order of arrival: concurrent tests get the same worlds in each run.
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
-        random = Random(int.from_bytes(identity[:16], "big"))
-        handle, table = identity[16:24].hex(), JobTable(self._index)
+        return Random(int.from_bytes(identity[:16], "big")), identity[16:24].hex()
+
+    def _open(self, key: str, handle: str | None = None, *, asleep: bool = False) -> World:
+        """Open the world of a key, or a kept one by its handle."""
+        (random, known), table = self._identity(key), JobTable(self._index)
+        handle = handle or known
         world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
         world.initial = (self._pace, self._limits)
         world.keep_jobs = self._keep_jobs
         if self._run is not None:
             # With a number, because a world that was forgotten may be opened again.
-            world.ids = Random(f"{self._run}:{key}:{next_number()}")
+            world.ids = Random(f"{self._run}:{handle}:{next_number()}")
         world.on_forget = lambda world, jobs: self.on_forget(world, jobs)
         # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)
+        world.random_seed = self._seed
         self._by_handle[world.handle] = world
+        if self.archive is not None:
+            self.archive.open(world)
+            if not asleep:
+                self.archive.wake(world)
         return world
 
     def by_handle(self, handle: str) -> World | None:
         """Return the world of a media URL's handle, or None."""
-        return self._by_handle.get(handle)
+        found = self._by_handle.get(handle)
+        if found is None and self.archive is not None:
+            if (found := self._asleep.pop(handle, None)) is not None:
+                self._by_handle[handle] = found
+                self.archive.wake(found)
+            elif self.archive.knows(handle):
+                found = self._open("", handle)
+        return found
+
+    def restore(self, handle: str) -> None:
+        """Open a kept world in which something runs, asleep until somebody needs all of it."""
+        self._asleep[handle] = self._open("", handle, asleep=True)
+        del self._by_handle[handle]
+
+    def opened(self, handle: str) -> World | None:
+        """Return a world that is open, without waking it."""
+        return self._by_handle.get(handle) or self._asleep.get(handle)
+
+    def is_asleep(self, world: World) -> bool:
+        """Whether only the running jobs of a world have been read."""
+        return world.handle in self._asleep
 
     def has(self, contract: Contract, job_id: str) -> bool:
         """Whether any world has a provider's job."""
-        return self._index.has(contract.key, job_id)
+        here = self._index.has(contract.key, job_id)
+        return here or (self.archive is not None and self.archive.has(contract.key, job_id))
 
     def __iter__(self) -> Iterator[World]:
         # Each once: a world may have several keys.
-        return iter({world.handle: world for world in tuple(self._by_key.values())}.values())
+        return iter([world for world in tuple(self._by_handle.values()) if world is not self.keyless])
 
     def close(self) -> None:
         """Stop every clock."""
-        for world in self:
+        for world in (*self, *self._asleep.values()):
             world.clock.close()

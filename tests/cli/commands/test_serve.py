@@ -326,7 +326,7 @@ def test_the_server_judges_a_client_when_asked_to(served: Callable[..., Served])
 
 def test_the_options_are_in_panels(run: Run) -> None:
     told = run("serve", "--help").out
-    panels = ["Network", "TLS", "Time", "Contracts", "Media", "Control", "Limits", "Observing"]
+    panels = ["Network", "TLS", "Time", "Contracts", "Media", "State", "Control", "Limits", "Observing"]
     assert [line.split()[1] for line in told.splitlines() if line.startswith("╭")] == ["Options", *panels]
     assert told.index("Network") < told.index("--port") < told.index("Time") < told.index("--pace")
 
@@ -384,6 +384,13 @@ def test_with_tls_the_banner_and_the_options_have_its_addresses(served: Callable
     assert found.options.authority is not None
     assert found.options.authority.startswith(b"-----BEGIN CERTIFICATE-----")
     assert found.front.destinations.find("mock", int(str(addresses["tls_url"]).rpartition(":")[2]))
+
+
+def test_a_kept_state_has_the_authority(served: Callable[..., Served], tmp_path: Path) -> None:
+    authority = own_certificates(tmp_path / "tls", ["localhost"]).authority
+    assert authority is not None
+    found = served("--tls", "--tls-port", 0, "--connect-port", 0, "--state", tmp_path)
+    assert found.options.authority == authority.read_bytes()
 
 
 def test_a_certificate_that_was_given_needs_no_authority(served: Callable[..., Served], tmp_path: Path) -> None:

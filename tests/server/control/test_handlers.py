@@ -455,7 +455,7 @@ async def test_a_reset_of_jobs_forgets_their_callbacks(contract: Contract, https
     await plane.ok("POST", "/reset")
     await plane.ok("POST", "/clock/advance", {"seconds": 86_400})
     assert receiver.received == []
-    assert not plane.mock.fake.callback_dispatcher()._by_world
+    assert not plane.mock.fake.callback_dispatcher()._attempts
 
 
 async def test_the_ledger_shows_the_billed_jobs_and_marks_duplicates(contract: Contract) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib.metadata import version
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -18,7 +19,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 @pytest.mark.parametrize("accept", ["", "text/plain", "*/*", OPENMETRICS, "nonsense;;;"])
 def test_each_format_parses_to_the_same_figures(accept: str) -> None:
-    content, media_type = exposition(counted(), GAUGES, "1.2", accept)
+    content, media_type = exposition(counted(), GAUGES, accept)
     assert media_type.startswith("application/openmetrics-text" if accept == OPENMETRICS else "text/plain")
     read = read_openmetrics if accept == OPENMETRICS else text_string_to_metric_families
     families = {family.name: family for family in read(content.decode())}
@@ -34,5 +35,5 @@ def test_each_format_parses_to_the_same_figures(accept: str) -> None:
     assert found["hobbyhorse_request_duration_seconds_count", labels] == 1
     assert found["hobbyhorse_request_duration_seconds_bucket", (("le", "0.001"), *labels)] == 0
     assert found["hobbyhorse_request_duration_seconds_bucket", (("le", "+Inf"), *labels)] == 1
-    assert found["hobbyhorse_build_info", (("version", "1.2"),)] == 1
+    assert found["hobbyhorse_build_info", (("version", version("hobbyhorse")),)] == 1
     assert found["process_resident_memory_bytes", ()] > 1e6

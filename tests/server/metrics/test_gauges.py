@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.metrics import gauges
-from hobbyhorse.server.metrics.gauges import Gauges, read_gauges
+from hobbyhorse.server.metrics.gauges import Gauges, gauges_of, read_gauges
 from hobbyhorse.server.worker.turns import Turns
 from tests.world import Mock
 
@@ -40,6 +41,11 @@ async def test_queues_and_images_are_those_of_the_parts(contract: Contract) -> N
     found = await read_gauges(mock.fake.worlds, mock.fake.callback_dispatcher(), renderer, uploads)
     assert found.queues == {"clock": 0, "callbacks": 0, "renders": 0, "images": 0, "uploads": 1}
     assert (found.images, found.image_bytes) == (1, 7)
+
+
+def test_gauges_survive_json() -> None:
+    one = Gauges(worlds=1, jobs=Counter({("acme", "queued"): 2}), queues={"clock": 1}, image_bytes=3)
+    assert gauges_of(json.loads(json.dumps(one.to_json()))) == one
 
 
 def test_gauges_of_processes_can_be_added() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -115,6 +117,31 @@ def test_callbacks_files_and_renderings_are_counted() -> None:
         assert (files["media", "200"], files["media", "206"]) == (1, 1)
         # The cache of an earlier run may have had the file.
         assert sum(by_labels(found, "hobbyhorse_render_duration_seconds_count", "file", "outcome").values()) <= 1
+
+
+@pytest.mark.anyio
+async def test_a_scrape_sums_over_the_processes() -> None:
+    contract = CONTRACTS[0]
+    one, other = Mock([contract]), Mock([contract])
+    for number, mock in ((1, one), (2, other)):
+        for _ in range(number):
+            await mock.submit(contract)
+
+    async def others() -> list[dict[str, Any]]:
+        return [json.loads(json.dumps(await other.fake.metrics.figures()))]
+
+    one.fake.metrics.others = others
+    text = (await one.send("GET", "/metrics", host="localhost")).body.decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    totals: Counter[str] = Counter()
+    for sample in samples:
+        totals[sample.name] += int(sample.value)
+    names = ("hobbyhorse_requests_total", "hobbyhorse_jobs", "hobbyhorse_worlds")
+    assert [totals[name] for name in names] == [3, 3, 2]
+    # The figures of this process alone are not changed by a scrape.
+    assert [one.count for one in one.fake.metrics.counters.requests.values()] == [1]
+    for mock in (one, other):
+        await mock.fake.close()
 
 
 @pytest.mark.anyio

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hobbyhorse.cli.listening import TlsOptions, is_loopback, listen, open_front, read_authority, read_proxies
+from hobbyhorse.cli.listening import (
+    TlsOptions,
+    is_loopback,
+    kept_certificates,
+    listen,
+    open_front,
+    read_authority,
+    read_proxies,
+)
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
 from hobbyhorse.cli.usage import UsageError, complain, inform
 from hobbyhorse.clock.clock import ManualClock, RealClock
@@ -31,20 +39,22 @@ from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.reloading.sources import watch_of
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
 from hobbyhorse.server.run import announce, serve
+from hobbyhorse.state.store import StateError
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
-if TYPE_CHECKING:  # the server does not need traces to start, see _judge, nor TLS, see open_front
+if TYPE_CHECKING:  # the server does not need traces to start, see _judge, nor TLS, see open_front, nor a state
     from hobbyhorse.server.front.gate import Front
+    from hobbyhorse.server.kept.keeper import Keeper
     from hobbyhorse.server.observing.observed import Observed
     from hobbyhorse.traces.trace import Trace
 
 # The prefix of the variables that set options, see `command_group`.
 ENVIRONMENT = "HOBBYHORSE_SERVE"
 # The panels of --help; they appear in the order of the options below.
-NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+NETWORK, TIME, CONTRACTS, MEDIA = "Network", "Time", "Contracts", "Media"
+STATE, CONTROL, LIMITS, OBSERVING = "State", "Control", "Limits", "Observing"
 TLS = "TLS and fixed hosts"
-OBSERVING = "Observing"
 # The values of --log and --log-level; `observing.log` has them too, but is not imported at each start.
 FORMS, LEVELS = ("text", "json"), ("debug", "info", "warning", "error")
 
@@ -189,6 +199,15 @@ def command(
     cache_size: Annotated[
         int, typer.Option(metavar="MB", min=1, help="Keep at most MB megabytes of videos.", rich_help_panel=MEDIA)
     ] = 1024,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep all jobs, callbacks and idempotency keys in DIR, so that the next server goes on with them; "
+            "by default they end with the server.",
+            rich_help_panel=STATE,
+        ),
+    ] = None,
     scenarios: Annotated[list[Path] | None, scenarios_option(CONTROL)] = None,
     seed: Annotated[int, typer.Option(help="The seed of every random choice.", rich_help_panel=CONTROL)] = 0,
     control_key: Annotated[
@@ -328,8 +347,9 @@ def command(
         # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
     cache = _writable_cache(cache)
+    keeper = None if state is None else _open_state(state, seed, loaded)
     bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
-    front = None if secure is None else open_front(loaded, bound, secure, public_url)
+    front = None if secure is None else open_front(loaded, bound, secure, public_url, kept_certificates(state))
     options = Options(
         pace=pace,
         seed=seed,
@@ -355,6 +375,7 @@ def command(
         keep_jobs=keep_jobs,
         run=os.urandom(RUN_BYTES).hex(),
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
+        state=keeper,
         judge=_judge,
         observe=observe,
         watch=_watch_of(contracts, variant or ()) if watch else None,
@@ -410,6 +431,16 @@ def _check_time(pace: str, clock: str, speed: float) -> None:
         raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
     if clock == "manual" and speed != 1:
         raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
+
+
+def _open_state(text: str, seed: int, contracts: Sequence[Contract]) -> Keeper:
+    """Open the kept state. Raises UsageError."""
+    from hobbyhorse.server.kept.opening import open_state  # noqa: PLC0415 - 60 ms (sqlite3, httpx), for --state alone
+
+    try:
+        return open_state(text, seed, contracts)
+    except StateError as error:
+        raise UsageError(f"--state: {error}") from None
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:

@@ -95,6 +95,10 @@ def read_operations(document: Mapping[str, Any]) -> dict[str, dict[str, ControlO
     return found
 
 
+SAFE = frozenset({"GET", "HEAD"})
+"""The methods that change nothing (RFC 9110, section 9.2.1)."""
+
+
 class ControlPlane:
     """The control plane as an ASGI application, for paths that begin with `/_mock`."""
 
@@ -166,7 +170,13 @@ class ControlPlane:
         if operation.id == "getDocument":
             return Response(self._document, media_type=JSON_TYPE)
         control_request = ControlRequest(self._context, world, request.scope, request.path_params, query, body, team)
-        result = await HANDLERS[operation.id](control_request)
+        try:
+            result = await HANDLERS[operation.id](control_request)
+        finally:
+            # Also a refused request may have moved the clock before it was refused.
+            if request.method not in SAFE:
+                world.changed()
+            await self._context.kept(world)
         if isinstance(result, Response):
             return result
         return Response(orjson.dumps(result), operation.status, media_type=JSON_TYPE)

@@ -21,7 +21,7 @@ from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.control.access import Team
-from hobbyhorse.server.request import header
+from hobbyhorse.server.request import header, nothing_to_keep
 from hobbyhorse.server.worker.threads import WorldThreads
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
 from hobbyhorse.traces.redaction import Redactor
@@ -76,6 +76,7 @@ class ControlContext:
     team_of: Callable[[str], Team | None]
     """Finds the team of an API key."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    kept: Callable[[World], Awaitable[None]] = nothing_to_keep
     authority: bytes | None = None
     connect_port: int | None = None
     problems: Callable[[], Sequence[str]] = tuple

@@ -9,19 +9,24 @@ notes it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hobbyhorse.contract.request import Order, Refusal, ValidRequest
 from hobbyhorse.server.files.image_sources import Source, classify
-from hobbyhorse.server.request import RENDERER_MODULE, OperationRequest, load
+from hobbyhorse.server.request import RENDERER_MODULE, OperationRequest, Services, load
+from hobbyhorse.state.records import DueRecord
 from hobbyhorse.worlds.jobs import Job
+from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
     from hobbyhorse.media.picture import PictureError
 
 IMMEDIATE_SOURCES = frozenset({Source.INLINE, Source.FIXTURE})
 DEFERRED_SOURCES = frozenset({Source.FETCH})
+FETCHING = "fetching"
+"""The kind of the due that fetches a job's images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +68,54 @@ def location(valid: ValidRequest) -> tuple[str | int, ...]:
     return ("body", *places[0])
 
 
+@dataclass(frozen=True, slots=True)
+class PictureFetch:
+    """The fetch of a job's images, beside the job: its world, and the origin of the server as its client sees it."""
+
+    services: Services
+    world: World
+    origin: str
+    invalid_url: str | None
+
+    @classmethod
+    def of(cls, call: OperationRequest, checked: CheckedOrder) -> PictureFetch:
+        """Return the fetch that a submission needs."""
+        return cls(call.services, call.world, call.origin, checked.invalid_url)
+
+
 def hold_until_fetched(call: OperationRequest, job: Job, checked: CheckedOrder) -> None:
     """Hold a job and schedule the fetching of its images."""
     job.held = True
-
-    async def action() -> None:
-        await fetch_images(call, job, checked)
-
+    action = partial(fetch_images, PictureFetch.of(call, checked), job)
     # On the clock, not as a bare task, so that virtual time counts the fetch as work in progress.
-    call.world.clock.at(call.world.clock.now(), action)
+    values = {"origin": call.origin, "invalid_url": checked.invalid_url}
+    call.world.schedule(call.world.clock.now(), action, FETCHING, job, values)
 
 
-async def fetch_images(call: OperationRequest, job: Job, checked: CheckedOrder) -> None:
-    """Fetch a job's images and end its hold. The job fails if an image is not usable."""
-    if checked.invalid_url is not None:
-        message = f"{checked.invalid_url[:120]!r} is neither an http(s) URL nor a data URI"
-        job.release(call.world.clock.now(), message)
-        return
-    stored = await _store(call, job.order, DEFERRED_SOURCES)
-    if isinstance(stored, Order):
-        job.order = stored
-        job.release(call.world.clock.now())
+def resume_fetch(services: Services, world: World, due: DueRecord) -> None:
+    """Schedule the fetch of a job's images again that an earlier process has not completed."""
+    job = world.jobs.get(due.job)
+    if job is None or not job.held:
+        world.forget_due(due.number)
     else:
-        job.release(call.world.clock.now(), str(stored))
+        fetch = PictureFetch(services, world, due.values["origin"], due.values["invalid_url"])
+        world.resume(due.moment, partial(fetch_images, fetch, job), due.number)
+
+
+async def fetch_images(fetch: PictureFetch, job: Job) -> None:
+    """Fetch a job's images and end its hold. The job fails if an image is not usable."""
+    world = fetch.world
+    if fetch.invalid_url is not None:
+        message: str | None = f"{fetch.invalid_url[:120]!r} is neither an http(s) URL nor a data URI"
+    else:
+        await load(RENDERER_MODULE)
+        store = fetch.services.renderer().image_store
+        stored = await store.try_take(job.order, fetch.origin, DEFERRED_SOURCES, world.handle)
+        message = None if isinstance(stored, Order) else str(stored)
+        if isinstance(stored, Order):
+            job.order = stored
+    job.release(world.clock.now(), message)
+    world.changed(job)
 
 
 async def render_video(call: OperationRequest, job: Job) -> bool:

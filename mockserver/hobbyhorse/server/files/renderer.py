@@ -54,12 +54,19 @@ class Renderer:
     """Renders the files of jobs on at most one thread per core, and stores the input images until it is closed."""
 
     def __init__(
-        self, cache: Cache, policy: FetchPolicy, plain: bool = False, counters: Counters | None = None
+        self,
+        cache: Cache,
+        policy: FetchPolicy,
+        plain: bool = False,
+        counters: Counters | None = None,
+        *,
+        pictures: Path | None = None,
     ) -> None:
+        """Make a renderer. The input images are kept in `pictures`; without it, they end with the renderer."""
         self._image_directory = ScratchDirectory()
         self._counters = counters or Counters()
         self.workers = WorkerPool()
-        self.image_store = ImageStore(self._image_directory.path, policy, self.workers, self._counters)
+        self.image_store = ImageStore(pictures or self._image_directory.path, policy, self.workers, self._counters)
         self._turns = Turns()
         self._cache, self._plain = cache, plain
         # Threads, not processes: ffmpeg does the work in processes of its own, and worker processes decode pictures.

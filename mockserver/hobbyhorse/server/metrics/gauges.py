@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from hobbyhorse.worlds.world import Worlds
 
@@ -32,6 +32,10 @@ class Gauges:
     image_bytes: int = 0
     queues: dict[str, int] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as JSON, for another process."""
+        return {**asdict(self), "jobs": [[*key, count] for key, count in self.jobs.items()]}
+
     def add(self, other: Gauges) -> None:
         """Add the state of another process that shares no worlds with this one."""
         for name in ("worlds", "journal_bytes", "journal_exchanges", "armed", "images", "image_bytes"):
@@ -39,6 +43,11 @@ class Gauges:
         self.jobs.update(other.jobs)
         for name, length in other.queues.items():
             self.queues[name] = self.queues.get(name, 0) + length
+
+
+def gauges_of(value: Any) -> Gauges:
+    """Return the gauges of `Gauges.to_json`."""
+    return Gauges(**{**value, "jobs": Counter({(provider, stage): count for provider, stage, count in value["jobs"]})})
 
 
 async def read_gauges(

@@ -1,7 +1,7 @@
 """The page as an ASGI application, for paths that begin with `/_mock/ui`.
 
 It is for people, so it differs from the control plane in one way only: a browser cannot send a control key with every
-request, so it logs in once (`sessions`). The records, their redaction and the actions are those of the control plane.
+request, so it logs in once (`sessions`). The records, their redaction and the actions come from the control plane.
 
 The page is closed to other pages: the headers forbid frames, scripts and styles that are not the page's own files, and
 requests of another origin are refused before anything else. URLs and contents have handles of worlds, never keys.
@@ -110,11 +110,11 @@ class Page:
             await self._router(scope, receive, send_guarded)
         except HTTPException as error:
             hint = "the address is wrong, or the page was left behind by an update"
-            response = _problem(error.status_code, "there is no such page", hint)
+            response = _problem(error.status_code, "this page does not exist", hint)
             await response(scope, receive, send_guarded)
 
     def _seen(self, endpoint: Callable[[Request, Viewer], Awaitable[Response]]) -> Endpoint:
-        """Return an endpoint that only somebody who may see worlds reaches."""
+        """Return an endpoint that needs a login, if the server needs one."""
 
         async def checked(request: Request) -> Response:
             viewer = self._sessions.viewer(request.scope)
@@ -133,7 +133,7 @@ class Page:
         async def looked(request: Request, viewer: Viewer) -> Response:
             world = self._context.worlds.by_handle(request.path_params["handle"])
             if world is None or world not in views.every_world(self._control(request), viewer):
-                message, hint = "there is no such world", "it was forgotten, or the server has started anew"
+                message, hint = "this world does not exist", "it was forgotten, or the server has started anew"
                 raise ControlError(404, "unknown_world", message, hint)
             control = self._control(request, world, viewer)
             return await endpoint(request, Look(control, dict(request.query_params), viewer))
@@ -213,19 +213,20 @@ class Page:
         if section == "callbacks":
             return _world_html("callbacks.html", look, section, views.callbacks(look))
         if section == "scenarios":
-            return _world_html("scenarios.html", look, section, views.scenarios(look, self._known(look.request)))
+            return _world_html("scenarios.html", look, section, views.scenarios(look, await self._known(look.request)))
         if section == "ledger":
             return _world_html("ledger.html", look, section, views.ledger(look))
         raise HTTPException(404)
 
-    def _known(self, request: ControlRequest) -> list[dict[str, Any]]:
-        """Return the catalogue, which is read again only if it is another one."""
+    async def _known(self, request: ControlRequest) -> list[dict[str, Any]]:
+        """Return the catalogue, which is matched with the contracts again only if it is another one."""
         try:
             found = self._context.catalogue()
         except ScenarioError as error:
             raise ControlError(422, error.code, error.message, error.hint) from None
         if self._catalogue[0] is not found:
-            self._catalogue = found, views.catalogue(request, found)
+            # In a thread, because this takes 50 ms.
+            self._catalogue = found, await asyncio.to_thread(views.catalogue, request, found)
         return self._catalogue[1]
 
     async def _events(self, request: Request, look: Look) -> Response:

@@ -1,4 +1,4 @@
-"""Sessions of the page: who may see which worlds. Knows no world.
+"""Sessions of the page: the worlds that a browser may see. Knows no world.
 
 Without a control key, a server on loopback shows every world to this machine. With one, the browser logs in with the
 key once and then sends a signed cookie, which has no key in it. The signature is made with the control key itself, so
@@ -31,7 +31,7 @@ PURPOSE = b"hobbyhorse page"
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks at the page: a team, or somebody who may see every world; `logged_in` is somebody with a session."""
+    """The reader of the page: a team, or None for a reader of every world; `logged_in` if there is a session."""
 
     team: Team | None = None
     logged_in: bool = False
@@ -48,7 +48,7 @@ class Sessions:
     access: AccessCheck
 
     def judge(self, scope: Scope) -> Forbidden | None:
-        """Return why a request is refused whether or not its sender has logged in, or None."""
+        """Return why a request is refused, with or without a login, or None."""
         refused = self.access.judge_page(scope["scheme"], scope["headers"])
         if refused is not None:
             return refused
@@ -68,7 +68,7 @@ class Sessions:
         return Forbidden("foreign_page", "the request comes from another page", "open the page itself")
 
     def viewer(self, scope: Scope) -> Viewer | None:
-        """Return who has sent a request, or None if a login is needed."""
+        """Return the reader that sent a request, or None if a login is needed."""
         if not self.access.guarded:
             return Viewer()
         claims = self._claims(_cookies(scope).get(cookie_name(scope), ""))

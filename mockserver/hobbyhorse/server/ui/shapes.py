@@ -27,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The stages of a job from its submission to its end; `words` says the same for those who do not see it."""
+    """The stages of a job from its submission to its end; `words` is its text for a screen reader."""
 
     parts: tuple[Part, ...]
     words: str

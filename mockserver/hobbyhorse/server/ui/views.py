@@ -46,7 +46,7 @@ SECTIONS = ("jobs", "exchanges", "callbacks", "scenarios", "ledger")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a world: the control plane's request for it, its query, and who looks."""
+    """One look at a world: the control plane's request for it, its query, and its reader."""
 
     request: ControlRequest
     query: Mapping[str, str]
@@ -172,7 +172,7 @@ async def _timeline(look: Look, job: Job) -> str:
     base = f"{look.request.context.origin(look.request.scope)}/{job.contract.key}"
 
     def work(world: World) -> str:
-        # The requests of nobody in particular are on the page of exchanges.
+        # Requests without a job are in the list of exchanges only.
         trace = look.request.context.trace(replace(world, journal=journal), job.contract, base, False)
         deliveries = tuple(one for one in trace.deliveries if one.job == job.id)
         return timeline(job.contract, replace(trace, deliveries=deliveries))

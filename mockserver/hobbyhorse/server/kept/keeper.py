@@ -1,0 +1,222 @@
+"""Keeps the worlds of a server: decides when their changes are written, and what a response waits for.
+
+The worlds are the state, in memory; the store is their log. Each change is noted in its world (`worlds/unkept.py`).
+`kept`, which every response and every callback awaits, writes what its world has noted as one change, and waits until
+the store has it. A poll has noted nothing that anyone waits for: it compares two numbers. What follows from the clock
+(the end of a job) or concerns only the past (a journal line, a delivery) is written within `TICK_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
+from hobbyhorse.server.files.image_checks import FETCHING, resume_fetch
+from hobbyhorse.server.kept.reading import WorldReader
+from hobbyhorse.server.request import Services
+from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
+from hobbyhorse.state.sqlite import NOTE_SECONDS, SqliteStore
+from hobbyhorse.state.store import Changes
+from hobbyhorse.worlds.journal import resume_numbers
+from hobbyhorse.worlds.kept_jobs import job_record, key_record
+from hobbyhorse.worlds.kept_worlds import head_of, line_of
+from hobbyhorse.worlds.unkept import Unkept
+from hobbyhorse.worlds.world import World, Worlds
+
+# A kill loses at most that much of what no response waited for.
+TICK_SECONDS = NOTE_SECONDS
+# The exit status of an unexpected error: memory is ahead of the state, so the server must not go on.
+UNWRITABLE = 3
+
+
+class Keeper:
+    """The archive of the worlds of one server, over a store that only this server writes."""
+
+    def __init__(self, store: SqliteStore, contracts: Sequence[Contract]) -> None:
+        self._store = store
+        store.on_failure = _give_up
+        self._reader = WorldReader(store, contracts, time.time)
+        self._changed: set[str] = set()
+        self._known = set(store.read(tables.handles))
+        # The worlds that were dropped, by the number of the change: until it is written, their records are still there.
+        self._dropped: dict[str, int] = {}
+        self._worlds: Worlds | None = None
+        self._services: Services | None = None
+        self._dispatcher: Callable[[], CallbackDispatcher] | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    def start(self, worlds: Worlds, services: Services) -> None:
+        """Open the worlds in which something runs, and begin to write. Needs the server's event loop."""
+        self._worlds, self._services = worlds, services
+        resume_numbers(self._store.read(tables.last_used))
+        for handle in self._store.read(tables.busy):
+            worlds.restore(handle)
+        self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of the input images."""
+        return self._store.folder.pictures
+
+    # What `Worlds` needs.
+
+    def open(self, world: World) -> None:
+        """Fill a new world with what is kept of it, and have its changes kept."""
+        world.unkept = world.jobs.unkept = Unkept(world.handle, self._changed)
+        if self.knows(world.handle) and self._reader.restore(world):
+            world.unkept.has_earlier_attempts = True
+            self._resume(world)
+        else:
+            world.unkept.touch()
+        self._known.add(world.handle)
+
+    def wake(self, world: World) -> None:
+        """Read the index of the jobs that have ended."""
+        self._reader.wake(world)
+
+    def knows(self, handle: str) -> bool:
+        """Whether a world is kept."""
+        return handle in self._known and self._dropped.get(handle, 0) <= self._store.kept
+
+    def has(self, provider: str, job_id: str) -> bool:
+        """Whether any kept world has a provider's job."""
+        return self._store.read(lambda db: tables.owned(db, provider, job_id))
+
+    def drop(self, world: World) -> None:
+        """Forget a world entirely."""
+        self._forget(world.handle)
+        self._changed.discard(world.handle)
+        world.unkept = world.jobs.unkept = None
+
+    def make_room(self, most: int) -> None:
+        """Forget the kept worlds that were used least recently and are not open, if there are as many as allowed."""
+        excess = len(self._known) - most + 1
+        if excess <= 0 or self._worlds is None:
+            return
+        # Many at once, because the query scans every world.
+        idle = self._store.read(lambda db: tables.idle_handles(db, excess + most // 100))
+        for handle in idle:
+            if handle in self._known and self._worlds.opened(handle) is None:
+                self._forget(handle)
+
+    def _forget(self, handle: str) -> None:
+        self._known.discard(handle)
+        self._dropped = {name: number for name, number in self._dropped.items() if number > self._store.kept}
+        changes = Changes(world=handle, erased=frozenset({"head"}), checked=False)
+        self._dropped[handle] = self._store.put(changes)
+
+    def _resume(self, world: World) -> None:
+        """Schedule again what was due in a world."""
+        services, dues = self._services, self._reader.dues(world)
+        assert services is not None
+        for due in dues:
+            if due.kind == FETCHING:
+                resume_fetch(services, world, due)
+            else:
+                services.callback_dispatcher().resume(world, due)
+        fetching = {due.job for due in dues if due.kind == FETCHING}
+        for job in world.jobs.running.values():
+            # Its pictures were fetched for a response that nobody waits for any more.
+            if job.held and job.id not in fetching:
+                job.release(world.clock.now())
+
+    # What responses and callbacks need.
+
+    async def kept(self, world: World) -> None:
+        """Wait until everything that a response about a world may show is kept."""
+        unkept = world.unkept
+        if unkept is None:
+            return
+        if unkept.urgent:
+            self._write(world)
+        if unkept.last > self._store.kept:
+            await self._store.until_kept(unkept.last)
+
+    def earlier_attempts(self, world: World) -> Iterable[CallbackAttempt]:
+        """Return the attempts to deliver callbacks that an earlier process has made."""
+        if world.unkept is None or not world.unkept.has_earlier_attempts:
+            return ()
+        world.unkept.has_earlier_attempts = False
+        page = self._store.read(lambda db: tables.page(db, world.handle, "attempt", count=KEPT_LINES))
+        return map(_read_attempt, page.records)
+
+    def _write(self, world: World) -> None:
+        """Put what a world has noted into the store, as one change."""
+        unkept, now = world.unkept, world.clock.now()
+        if unkept is None:
+            return
+        # The ends of jobs belong to the same moment as the tallies in the head. A world that sleeps has no tallies.
+        if self._worlds is not None and not self._worlds.is_asleep(world):
+            world.jobs.settle(now)
+        running, jobs = world.jobs.running, []
+        for job in unkept.jobs.values():
+            current = world.jobs.get(job.id)
+            # It may have been forgotten since, by a reset, and its number be another job's.
+            if current is not None and current.number == job.number:
+                jobs.append(job_record(current, ended=current.number not in running, now=now))
+        lines = []
+        for entry in unkept.entries:
+            entry.kept = True
+            lines.append(line_of(entry, world.key))
+        changes = Changes(
+            world=world.handle,
+            head=head_of(world, time.time()),
+            jobs=jobs,
+            keys=[key_record(*used) for used in unkept.keys],
+            dues=tuple(unkept.dues.values()),
+            exchanges=lines,
+            attempts=[_attempt_record(number, attempt) for number, attempt in unkept.attempts],
+            done=tuple(unkept.done),
+            forgotten=tuple(unkept.forgotten),
+            erased=frozenset(unkept.erased),
+            checked=False,
+        )
+        unkept.clear()
+        unkept.last = self._store.put(changes)
+
+    def _write_changed(self) -> None:
+        """Write what no response has waited for."""
+        changed = tuple(self._changed)
+        self._changed.clear()
+        for handle in changed:
+            world = self._worlds.opened(handle) if self._worlds is not None else None
+            if world is not None:
+                self._write(world)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._write_changed()
+
+    async def close(self) -> None:
+        """Write everything, and let go of the store."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticking
+        self._write_changed()
+        await self._store.close()
+
+
+def _give_up(reason: str) -> None:
+    """End the process: memory is ahead of the state, and nothing that was responded is lost."""
+    print(f"hobbyhorse: {reason}; the server stops", file=sys.stderr, flush=True)
+    os._exit(UNWRITABLE)
+
+
+def _attempt_record(number: int, attempt: CallbackAttempt) -> AttemptRecord:
+    return AttemptRecord(number, {**asdict(attempt), "body": base64.b64encode(attempt.body).decode()})
+
+
+def _read_attempt(record: AttemptRecord) -> CallbackAttempt:
+    return CallbackAttempt(**{**record.values, "body": base64.b64decode(record.values["body"])})

@@ -1,0 +1,44 @@
+"""Opens the kept state of a server: finds the store, and checks that server and state agree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import orjson
+
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.server.kept.keeper import Keeper
+from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.sqlite import SqliteStore
+from hobbyhorse.state.store import StateError, agreed
+
+SYNCS = ("normal", "full")
+
+
+def open_state(text: str, seed: int, contracts: Sequence[Contract]) -> Keeper:
+    """Open the state in a folder, `DIR` or `DIR?sync=full`. Raises StateError."""
+    path, _, query = text.partition("?")
+    options = parse_qs(query, keep_blank_values=True)
+    sync = options.pop("sync", ["normal"])[-1]
+    if options or sync not in SYNCS:
+        raise StateError(f"{text!r} has unknown options; allowed: ?sync=full")
+    if not path:
+        raise StateError("the name of the folder is empty")
+    store = SqliteStore(Path(path), full=sync == "full")
+    try:
+        digests = {contract.key: digest(contract) for contract in contracts}
+        store.write_meta(agreed(store.found, seed, digests, store.read(tables.running)))
+    except StateError:
+        store.stop()
+        raise
+    return Keeper(store, contracts)
+
+
+def digest(contract: Contract) -> str:
+    """Return a digest of everything in a contract that a job depends on, with its variants."""
+    parts = (contract.written, contract.schemas.documents)
+    varied = (contract.graph, contract.idempotency, contract.retention, contract.polling, contract.callbacks)
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS) + repr(varied).encode()).hexdigest()

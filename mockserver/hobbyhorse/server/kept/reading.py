@@ -1,0 +1,80 @@
+"""From the records of a world to the world, in two steps: what runs at the start of the server, the rest on first use.
+
+A start reads the worlds in which something runs: the head, the running jobs and the dues, but not the jobs that have
+ended. Such a world sleeps. Its clock runs and its callbacks are sent, which needs no other job. It wakes when a request
+or a link names it: then the index of its ended jobs is read, and a job itself when it is requested.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.records import KEPT_LINES, DueRecord
+from hobbyhorse.state.sqlite import SqliteStore
+from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
+from hobbyhorse.worlds.job_table import KeptEnd
+from hobbyhorse.worlds.jobs import Job
+from hobbyhorse.worlds.journal import Entry
+from hobbyhorse.worlds.kept_jobs import JobReader, read_key
+from hobbyhorse.worlds.kept_worlds import read_line, restore_world
+from hobbyhorse.worlds.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class WorldReader:
+    """Reads worlds from a store. `now` returns the store's time."""
+
+    store: SqliteStore
+    contracts: Sequence[Contract]
+    now: Callable[[], float]
+
+    def restore(self, world: World) -> bool:
+        """Restore what runs in a world; return False if the state has no such world."""
+        head = self.store.read(lambda db: tables.find_head(db, world.handle))
+        if head is None:
+            return False
+        reader = JobReader(self.contracts)
+        restore_world(world, head, self.now(), reader.scenarios)
+        records = self.store.read(lambda db: tables.running_jobs(db, world.handle))
+        # The start was refused if a provider with running jobs is not served.
+        running = [reader.job(record) for record in records if record.provider in reader.contracts]
+        called = self.store.read(lambda db: tables.called(db, world.handle))
+        world.jobs.restore(head.values["jobs"], running, lambda job_id: self._job(reader, world.handle, job_id), called)
+        for job, record in zip(running, records, strict=False):
+            if record.values["queued"]:
+                world.wait_in_queue(job)
+        world.idempotency = IdempotencyKeys(kept=lambda provider, key: self._key(world.handle, provider, key))
+        total = head.values["journal"]
+        world.journal.restore(total, lambda: self._lines(world.handle, total))
+        return True
+
+    def wake(self, world: World) -> None:
+        """Restore the rest of a world."""
+        served = {contract.key for contract in self.contracts}
+        world.jobs.restore_ended(self.store.read(lambda db: self._ended(db, world.handle, served)))
+
+    def dues(self, world: World) -> list[DueRecord]:
+        """Return the dues of a world."""
+        return self.store.read(lambda db: tables.dues(db, world.handle))
+
+    def _ended(self, db: sqlite3.Connection, handle: str, served: set[str]) -> list[KeptEnd]:
+        return [end for end in tables.ended(db, handle) if end[2] in served]
+
+    def _job(self, reader: JobReader, handle: str, job_id: str) -> Job:
+        """Read a job that has ended."""
+        record = self.store.read(lambda db: tables.job_of_world(db, handle, job_id))
+        return reader.job(record)
+
+    def _key(self, handle: str, provider: str, key: str) -> UsedKey | None:
+        """Read the use of an idempotency key."""
+        found = self.store.read(lambda db: tables.find_key(db, handle, provider, key))
+        return None if found is None else read_key(found)
+
+    def _lines(self, handle: str, total: int) -> Iterator[Entry]:
+        """Read the lines of a journal up to a total: later ones are of this process, and in memory too."""
+        page = self.store.read(lambda db: tables.page(db, handle, "exchange", before=total, count=KEPT_LINES))
+        return map(read_line, page.records)
