@@ -205,6 +205,10 @@ def test_a_watch_reads_the_contracts_as_the_start_does(served: Callable[..., Ser
     lifecycle.write_text(lifecycle.read_text().replace('"class": "success"', '"class": "wrong"'))
     with pytest.raises(ReloadError, match=re.escape(str(lifecycle))):
         contracts.read()
+    kept, scenarios = served("--watch", "--state", tmp_path / "state").options.watch(Fake()).sources  # type: ignore[misc]
+    with pytest.raises(ReloadError, match="a server with --state reads its contracts at its start only; restart it"):
+        kept.read()
+    assert scenarios.read()
     own, _ = served("--watch").options.watch(Fake()).sources  # type: ignore[misc]
     assert own.folders == (ROOT / "contracts",)
 

@@ -378,7 +378,7 @@ def command(
         state=keeper,
         judge=_judge,
         observe=observe,
-        watch=_watch_of(contracts, variant or ()) if watch else None,
+        watch=_watch_of(contracts, variant or (), state) if watch else None,
     )
     control_is_off = control_key is None and not teams and not options.loopback
     banner = _log_banner if log == "json" else _print_banner
@@ -407,12 +407,15 @@ def _observers(form: str | None, level: str | None, spans: bool) -> Callable[[Fa
         raise UsageError(str(error)) from None
 
 
-def _watch_of(directory: Path | None, variants: Sequence[str]) -> Callable[[Fake], Watch]:
+def _watch_of(directory: Path | None, variants: Sequence[str], state: str | None) -> Callable[[Fake], Watch]:
     """Return a function that watches the contracts of a directory, or the project's, and the scenarios of a server."""
     # By its name, so that the project's contracts are checked too: whoever watches them changes them.
     chosen = directory or data_directory("contracts")
 
     def read() -> list[Contract]:
+        # A kept job is read again by the contract of its submission, which the state knows only by its digest.
+        if state is not None:
+            raise ReloadError("a server with --state reads its contracts at its start only; restart it")
         try:
             return load_contracts(chosen, variants)
         except (UsageError, ContractError) as error:
