@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hobbyhorse.cli.listening import TlsOptions, is_loopback, listen, open_front, read_authority, read_proxies
+from hobbyhorse.cli.listening import (
+    TlsOptions,
+    is_loopback,
+    kept_certificates,
+    listen,
+    open_front,
+    read_authority,
+    read_proxies,
+)
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
 from hobbyhorse.cli.processes.sharing import read_sharing
 from hobbyhorse.cli.usage import UsageError, complain, inform
@@ -353,7 +361,7 @@ def command(
     keeper = None if state is None or sharing is not None else _open_state(state, seed, loaded)
     # Before Options: whether other machines reach the server depends on the bound address.
     bound = listen(host, port, shared=processes > 1)
-    front = None if secure is None else open_front(loaded, bound, secure, public_url)
+    front = None if secure is None else open_front(loaded, bound, secure, public_url, kept_certificates(state))
     options = Options(
         pace=pace,
         seed=seed,
