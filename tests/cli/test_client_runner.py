@@ -28,9 +28,12 @@ from hobbyhorse.conformance.client.cases import (
 )
 from hobbyhorse.runners.process_pool import ProcessPool
 from tests.cli.sample_clients import HIAPI, KEEPS
+from tests.runners.virtual.conftest import tracer
+
+__all__ = ["tracer"]
 
 NONE = ClientOptions(
-    command=None, python=None, resume_command=None, seed=0, speed=1.0, limit=30.0, parallel=None, contracts=None
+    command=None, python=None, resume_command=None, seed=0, speed=None, limit=30.0, parallel=None, contracts=None
 )
 CALLABLE = replace(NONE, python=KEEPS[1])
 COMMAND = replace(NONE, command=["true"])
@@ -42,6 +45,8 @@ COMMAND = replace(NONE, command=["true"])
         (NONE, "name one client: a command after --, or --python FILE:FUNCTION"),
         (replace(CALLABLE, command=["true"]), "name one client: "),
         (replace(CALLABLE, parallel=0), "--parallel is 0; allowed: 1 or more"),
+        (replace(CALLABLE, virtual=True), "--virtual and --real-time are for commands"),
+        (replace(COMMAND, virtual=True, speed=2.0), "--speed is for real time"),
         (replace(CALLABLE, resume_command="true"), "--resume-command needs a command"),
         (replace(CALLABLE, python="nowhere.py:generate"), "nowhere.py"),
         (replace(COMMAND, command=["no-such-command"]), "the client: command not found: 'no-such-command'"),
@@ -82,12 +87,20 @@ def test_many_runs_of_a_callable_are_shared_by_processes() -> None:
 
 
 def test_only_a_command_that_can_be_resumed_is_killed() -> None:
-    with open_runner(HIAPI, HIAPI.models[0], COMMAND, runs=1) as runner:
-        assert (runner.name, runner.kinds) == ("true", (*KINDS, FOLDER))
-    with open_runner(HIAPI, HIAPI.models[0], replace(COMMAND, resume_command="true -x"), runs=1) as runner:
+    real = replace(COMMAND, virtual=False)
+    with open_runner(HIAPI, HIAPI.models[0], real, runs=1) as runner:
+        assert (runner.name, runner.kinds, runner.virtual) == ("true", (*KINDS, FOLDER), False)
+    with open_runner(HIAPI, HIAPI.models[0], replace(real, resume_command="true -x"), runs=1) as runner:
         assert runner.kinds == (*KINDS, FOLDER, KILLED, MOVED)
         (trace,) = runner.play([Case()])
     assert trace.exchanges == ()
+
+
+def test_the_clock_of_a_command_is_set_in_virtual_time_only(tracer: Path) -> None:
+    with open_runner(HIAPI, HIAPI.models[0], COMMAND, runs=1) as runner:
+        assert (runner.kinds, runner.virtual) == ((*KINDS, FOLDER, *CLOCK_KINDS), True)
+    with open_runner(HIAPI, HIAPI.models[0], replace(COMMAND, resume_command="true -x"), runs=1) as runner:
+        assert runner.kinds == (*KINDS, FOLDER, KILLED, MOVED, *CLOCK_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +116,8 @@ def test_only_a_command_that_can_be_resumed_is_killed() -> None:
             replace(NONE, command=["x"], resume_command="x --resume", limit=60.0, speed=2.5),
             ("--limit", "60", "--speed", "2.5", "--resume-command", "x --resume", "--", "x"),
         ),
+        (replace(NONE, command=["x"], virtual=True), ("--virtual", "--", "x")),
+        (replace(NONE, command=["x"], virtual=False), ("--real-time", "--", "x")),
     ],
 )
 def test_a_replay_names_the_client_and_the_options_that_are_not_default(

@@ -14,21 +14,31 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError, complain
-from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, COMMAND_KINDS, FALLBACK_KINDS, RESUMED_KINDS, Case
+from hobbyhorse.conformance.client.cases import (
+    CALLABLE_KINDS,
+    COMMAND_KINDS,
+    FALLBACK_KINDS,
+    RESUMED_KINDS,
+    VIRTUAL_COMMAND_KINDS,
+    VIRTUAL_RESUMED_KINDS,
+    Case,
+)
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
+from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.command import CommandError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
+from hobbyhorse.runners.virtual.compiled import Unavailable
+from hobbyhorse.runners.virtual.mode import CommandOptions, command_runner
 from hobbyhorse.server.front.certificates import CertificateError
 
 CLIENT = "Client"
 # A client needs seconds for a job that takes one; the provider's clock runs as fast as the client's.
-DEFAULT_LIMIT, DEFAULT_SPEED = 30.0, 1.0
+DEFAULT_LIMIT = 30.0
 
 CommandArgument = Annotated[
     list[str] | None, typer.Argument(metavar="COMMAND...", help="The client's command, after --.")
@@ -52,12 +62,21 @@ ResumeOption = Annotated[
     ),
 ]
 SpeedOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--speed",
         metavar="N",
-        help="Run the server's clock N times as fast; the command has to scale its waits.",
+        help="Run in real time, with the server's clock N times as fast; the command has to scale its waits.",
         rich_help_panel=CLIENT,
+    ),
+]
+VirtualOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--virtual/--real-time",
+        help="Run the command in virtual time (Linux; the default if it works), or in real time.",
+        rich_help_panel=CLIENT,
+        show_default=False,
     ),
 ]
 LimitOption = Annotated[
@@ -95,13 +114,15 @@ class ClientOptions:
     python: str | None
     resume_command: str | None
     seed: int
-    speed: float
+    speed: float | None
     limit: float
     parallel: int | None
     contracts: Path | None
     tls: bool = False
     fit: Fit | None = None
     """How the test cases are adapted to the client; None to find it out with a run or two."""
+    virtual: bool | None = None
+    """Whether a command runs in virtual time; None if that works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +140,10 @@ class ClientRunner:
     before: Callable[[Case], Sequence[Case]] | None = None
     notes: tuple[str, ...] = ()
     fit: Fit = field(default_factory=Fit)
+    virtual: bool = False
+    """Whether a command runs in virtual time."""
+    late_notes: Callable[[], tuple[str, ...]] = tuple
+    """Returns the notes on the runs after their end."""
 
 
 def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | None) -> None:
@@ -142,8 +167,9 @@ def replay_options(client: ClientOptions) -> tuple[str, ...]:
     words = ["--contracts", str(client.contracts)] if client.contracts is not None else []
     if client.python is not None:
         return (*words, "--python", client.python)
-    given = [("--limit", client.limit, DEFAULT_LIMIT), ("--speed", client.speed, DEFAULT_SPEED)]
+    given = [("--limit", client.limit, DEFAULT_LIMIT), ("--speed", client.speed, None)]
     words += [word for name, value, default in given if value != default for word in (name, f"{value:g}")]
+    words += [] if client.virtual is None else ["--virtual" if client.virtual else "--real-time"]
     words += ["--tls"] if client.tls else []
     words += ["--resume-command", client.resume_command] if client.resume_command is not None else []
     return (*words, "--", *(client.command or ()))
@@ -157,12 +183,7 @@ def open_runner(
 
     `second` is the provider that the client falls back to, with its model.
     """
-    if client.parallel is not None and client.parallel < 1:
-        raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
-    if (client.python is None) == (not client.command):
-        raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    if second is not None and client.resume_command is not None:
-        raise UsageError("--resume-command needs one provider: a client that falls back is not killed and restarted")
+    _check(client, falls_back=second is not None)
     providers = [(contract, model)] if second is None else [(contract, model), second]
     if client.tls:
         _check_tls(client, providers)
@@ -171,7 +192,7 @@ def open_runner(
             order_for(*one)
     except LookupError as error:
         raise UsageError(str(error)) from None
-    try:
+    with _usage_errors():
         if client.python is not None:
             given = client.fit or Fit()
             named = None if second is None else (second[0].key, second[1].id)
@@ -182,23 +203,67 @@ def open_runner(
                 ways = CALLABLE_KINDS if second is None else FALLBACK_KINDS
                 yield ClientRunner(play, ways, client.python, fresh, before, about(fit), fit)
         else:
-            command, resume = _commands(client)
-            # A client cannot be killed at a point of its run unless there is a command that resumes it.
-            kinds: tuple[str, ...] = RESUMED_KINDS if resume else COMMAND_KINDS
-            kinds = kinds if second is None else FALLBACK_KINDS
-            # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
-            opened = FakeSession(
-                contract, model, client.seed, "real", client.speed, "fast", second=second, tls=client.tls
-            )
-            with opened as session:
-                commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
-                fit = commands.fit()
-                yield ClientRunner(commands, kinds, shlex.join(command), notes=about(fit), fit=fit)
+            with command_runner(providers, _options(client)) as (commands, fit):
+                yield _for_command(client, commands, fit, falls_back=second is not None)
+
+
+def _check(client: ClientOptions, *, falls_back: bool) -> None:
+    """Raise UsageError if options contradict each other."""
+    if client.parallel is not None and client.parallel < 1:
+        raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
+    if client.python is not None and client.virtual is not None:
+        raise UsageError("--virtual and --real-time are for commands; a Python callable runs in virtual time")
+    if (client.python is None) == (not client.command):
+        raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
+    if falls_back and client.resume_command is not None:
+        raise UsageError("--resume-command needs one provider: a client that falls back is not killed and restarted")
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn the errors of a client that cannot be run into UsageError."""
+    try:
+        yield
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
+    except Unavailable as error:
+        raise UsageError(f"--virtual: {error}") from None
     except CertificateError as error:
         raise UsageError(f"--tls: {error}") from None
+
+
+def _options(client: ClientOptions) -> CommandOptions:
+    command, resume = _commands(client)
+    return CommandOptions(
+        command,
+        resume,
+        client.seed,
+        client.limit,
+        client.speed,
+        client.parallel,
+        # A certificate is valid from today on, and the date of virtual time is another one.
+        False if client.tls else client.virtual,
+        client.fit,
+        complain,
+        client.tls,
+    )
+
+
+def _for_command(client: ClientOptions, commands: CommandRunner, fit: Fit, *, falls_back: bool) -> ClientRunner:
+    """Return the runner of a command. `falls_back` means that the client has two providers."""
+    virtual, resumes = commands.in_virtual_time, client.resume_command is not None
+    # A client cannot be killed at a point of its run unless there is a command that resumes it.
+    if falls_back:
+        kinds: tuple[str, ...] = FALLBACK_KINDS
+    elif virtual:
+        kinds = VIRTUAL_RESUMED_KINDS if resumes else VIRTUAL_COMMAND_KINDS
+    else:
+        kinds = RESUMED_KINDS if resumes else COMMAND_KINDS
+    name = shlex.join(client.command or ())
+    return ClientRunner(
+        commands, kinds, name, notes=about(fit), fit=fit, virtual=virtual, late_notes=commands.late_notes
+    )
 
 
 def _check_tls(client: ClientOptions, providers: Sequence[tuple[Contract, Model]]) -> None:
@@ -251,8 +316,12 @@ def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:
     for name, words in (("the client", command), ("--resume-command", resume)):
         if words is not None and (not words or shutil.which(words[0]) is None):
             raise UsageError(f"{name}: {_why_not_executable(words[0] if words else '')}")
+    if client.virtual and client.tls:
+        raise UsageError("--tls is for real time: a certificate is not valid at the date of virtual time")
+    if client.virtual and client.speed is not None:
+        raise UsageError("--speed is for real time; in virtual time, waits take no time at all")
     for name, value in (("--speed", client.speed), ("--limit", client.limit)):
-        if not value > 0:
+        if value is not None and not value > 0:
             raise UsageError(f"{name} is {value:g}; allowed: greater than 0")
     return command, resume
 

@@ -39,6 +39,10 @@ def show_result(result: Result, contract: Contract, report: Path | None, second:
         stopped = result.interrupted or bool(result.errors)
         why = "the suite was stopped" if stopped else "the runs were used up; --runs N allows more"
         console.print(f"[yellow]{len(coverage.untried)} of them were not tried, because {why}[/yellow]")
+    for name, count in result.unjudged.items():
+        runs = "a run has" if count == 1 else f"{count} runs have"
+        uses = f"the client used {name}, which virtual time does not cover; try --real-time"
+        console.print(f"[yellow]{runs} no verdict: {escape(uses)}[/yellow]")
     for note in result.notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
     if result.unfit is not None:

@@ -48,7 +48,7 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import Client
-from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Running, Target, start, with_ids
+from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Launch, Running, Target, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.saved_file import still_there
@@ -429,7 +429,7 @@ def _at_once(done: Iterable[_CallableRun], now: Callable[[], float]) -> None:
 
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """The commands of one call of a runner. Once it is stopped, none of them runs, and none starts."""
 
     running: list[Running] = field(default_factory=list)
@@ -468,7 +468,7 @@ class CommandRunner:
     parallel: int = PARALLEL
     _zones: dict[str, str] = field(default_factory=dict)
     """The time zones of the current runs, by API key."""
-    _batches: dict[str, _Batch] = field(default_factory=dict)
+    _batches: dict[str, Batch] = field(default_factory=dict)
     """The batches of the current runs, by API key."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
@@ -476,7 +476,7 @@ class CommandRunner:
 
         If the caller is interrupted, or does not want the other traces, the commands that are running are ended.
         """
-        batch, pool = _Batch(), ThreadPoolExecutor(self.parallel)
+        batch, pool = Batch(), ThreadPoolExecutor(self.parallel)
         try:
             yield from pool.map(partial(self._run, batch), cases)
         except BaseException:
@@ -492,12 +492,24 @@ class CommandRunner:
             session.fit = session.fit.with_role(session.read(self.run(HAPPY)))
         return session.fit
 
+    @property
+    def in_virtual_time(self) -> bool:
+        """Whether the commands run in virtual time."""
+        return False
+
+    def late_notes(self) -> tuple[str, ...]:
+        """Return notes on the runs, after their end."""
+        return ()
+
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
-        return self._run(_Batch(), case)
+        return self._run(Batch(), case)
 
-    def _run(self, batch: _Batch, case: Case) -> Trace:
-        world = self.session.world(case)
+    def _run(self, batch: Batch, case: Case) -> Trace:
+        return self._run_in(self.session.world(case), batch, case)
+
+    def _run_in(self, world: MockWorld, batch: Batch, case: Case, watched: float = 0.0) -> Trace:
+        """Run the command in a new world, which is observed for `watched` seconds after the end of the run."""
         self._zones[world.api_key] = zone_of(case, NAMED_ZONES)
         self._batches[world.api_key] = batch
         # A killed process may still write into the folder while the folder is removed.
@@ -512,7 +524,7 @@ class CommandRunner:
             }
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
         del self._zones[world.api_key], self._batches[world.api_key]
-        trace = self.session.trace(world, case, [run for run, _ in ended])
+        trace = self.session.trace(world, case, [run for run, _ in ended], world.clock.now() + watched)
         finished = [done for _, done in ended]
         return self.session.finished(trace, lambda half: _exposing(half, finished))
 
@@ -533,16 +545,31 @@ class CommandRunner:
             targets if len(targets) > 1 else (),
             self.session.server.variables,
         )
-        begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
+        launch = self._launch(world)
+        begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder, launch=launch)
         return self._batches[world.api_key].start(begin)
 
     def _run_command(self, world: MockWorld, targets: tuple[Target, ...], folder: Path) -> tuple[Run, Finished]:
         begun = world.clock.now()
         with self._start(world, targets, folder) as running:
             done = running.wait()
-            if running.leftovers():
-                time.sleep(REAL_QUIET_SECONDS)
+            self._watch(world, running)
         return Run(begun, targets[0].base_url, targets[0].request, done.outcome), done
+
+    def _launch(self, world: MockWorld) -> Launch | None:
+        """Return how the commands of a world are started; None as ordinary processes."""
+        return None
+
+    def _watch(self, world: MockWorld, running: Running) -> None:
+        """Let the processes that have outlived a command run on for a while."""
+        if running.leftovers():
+            time.sleep(REAL_QUIET_SECONDS)
+
+    def _pass_time(self, world: MockWorld, seconds: float) -> None:
+        """Let time pass between two runs, if that costs nothing."""
+
+    def _expect(self, world: MockWorld, count: int) -> None:
+        """Note that so many commands are about to start together."""
 
     def _once(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         return [self._run_command(world, self.session.targets(world, case), folder)]
@@ -550,22 +577,23 @@ class CommandRunner:
     def _twice(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         # A client that keeps its state beside its output finds the files of the first run there.
         folders = [folder if case.kind == FOLDER else folder / str(number) for number in (1, 2)]
-        return [
-            self._run_command(world, self.session.targets(world, case, number), own)
-            for number, own in enumerate(folders, 1)
-        ]
+        first = self._run_command(world, self.session.targets(world, case, 1), folders[0])
+        self._pass_time(world, BETWEEN_SECONDS)
+        return [first, self._run_command(world, self.session.targets(world, case, 2), folders[1])]
 
     def _recovery(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         """Run the command under faults, then without any: what the first runs left behind must not stop the last."""
         targets = self.session.targets(world, case)
         failed = [self._run_command(world, targets, folder / str(n)) for n in range(FAILING_COMMANDS)]
         world.disarm()
+        self._pass_time(world, RECOVERY_SECONDS)
         return [*failed, self._run_command(world, self.session.targets(world, case, 2), folder / "last")]
 
     def _crowd(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
             return self._run_command(world, self.session.targets(world, case, number), folder / str(number))
 
+        self._expect(world, CROWD_SIZE)
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
             return list(pool.map(one, CROWD_NUMBERS))
 

@@ -33,7 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, Protocol
 
 import orjson
 
@@ -46,6 +46,9 @@ from hobbyhorse.traces.trace import KEY, OUTCOMES, REDACTED, Outcome
 KEPT_OUTPUT_BYTES = 65_536
 # Values of `class` in the outcome line, the last of a command's output. Only the runner reports `unfinished`.
 REPORTABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
+
+# How the message of a run begins that took too much real time.
+AT_LIMIT = "it had not ended at its limit"
 
 # A pipe's default capacity on Linux, so that one read empties the pipe.
 _CHUNK = 65_536
@@ -167,25 +170,26 @@ def start(
     now: Callable[[], float],
     folder: Path | None = None,
     grace: float = 1.0,
+    launch: Launch | None = None,
 ) -> Running:
     """Start a command. After `limit` real seconds it gets SIGTERM, and `grace` seconds later SIGKILL.
 
     `now` returns the end time for the outcome. `folder` contains the request and the video, and is kept, so that the
-    command can be resumed. Without `folder`, the command has a private folder until `close`. Raises CommandError.
+    command can be resumed. Without `folder`, the command has a private folder until `close`. `launch` starts the
+    process in another way than as an ordinary child. Raises CommandError.
     """
     if os.name != "posix":
         raise CommandError("commands can run only on Linux and macOS; on Windows, use WSL")
     directory = folder or Path(tempfile.mkdtemp(prefix="hobbyhorse-"))
     try:
-        mark, before = secrets.token_hex(16), process_ids()
-        process = _begin(argv, {**_inherited(), **environment(task, directory), RUN_VARIABLE: mark})
+        variables = {**_inherited(), **environment(task, directory), RUN_VARIABLE: secrets.token_hex(16)}
+        process = _begin(argv, variables, launch or OrdinaryProcess)
     except BaseException:
         if folder is None:
             shutil.rmtree(directory, ignore_errors=True)
         raise
     return Running(
         process,
-        Leftovers(process.pid, mark, before),
         task,
         folder=directory,
         private=folder is None,
@@ -203,19 +207,11 @@ def _inherited() -> dict[str, str]:
     return here
 
 
-def _begin(argv: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _begin(argv: Sequence[str], variables: Mapping[str, str], launch: Launch) -> Process:
     if not argv:
         raise CommandError("the command is empty; write it after --")
     try:
-        return subprocess.Popen(
-            argv,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        return launch(argv, variables)
     except (OSError, ValueError) as error:
         raise CommandError(f"{argv[0]!r} cannot be started: {_reason(argv[0], error)}") from None
 
@@ -231,6 +227,145 @@ def _reason(program: str, error: OSError | ValueError) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}; a script needs a first line such as #!/bin/sh"
     return str(error)
+
+
+class Process(Protocol):
+    """A started command: an ordinary child, or a program in virtual time.
+
+    `cut` is the reason why it was ended, if it was, `stuck` means that nothing could wake it, and `ended_at` is the
+    time of its end, if the process knows it better than its observer.
+    """
+
+    cut: str | None
+    stuck: bool
+    ended_at: float | None
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, and of its group."""
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """The output of the command."""
+
+    @property
+    def stderr(self) -> IO[bytes]:
+        """The error output of the command."""
+
+    @property
+    def end(self) -> int | None:
+        """A file descriptor that is readable once the process has ended, if the system has one."""
+
+    def exit_status(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the group."""
+
+    def kill(self) -> None:
+        """Kill the group."""
+
+    def kill_leftovers(self) -> None:
+        """Kill every process that the command started."""
+
+    def has_leftovers(self) -> bool:
+        """Whether processes that the command started are alive after its end."""
+
+    def wait(self, seconds: float) -> None:
+        """Reap the process, for at most so many real seconds."""
+
+    def close(self) -> None:
+        """Close the files, apart from the streams."""
+
+
+Launch = Callable[[Sequence[str], Mapping[str, str]], Process]
+"""Starts a command with environment variables. Raises OSError or ValueError."""
+
+
+class OrdinaryProcess:
+    """A command as a child of this process, in a session of its own."""
+
+    cut: str | None = None
+    stuck = False
+    ended_at: float | None = None
+
+    def __init__(self, argv: Sequence[str], variables: Mapping[str, str]) -> None:
+        """Start a command. Raises OSError or ValueError."""
+        before = process_ids()
+        self._process = subprocess.Popen(
+            argv,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._leftovers = Leftovers(self.pid, variables[RUN_VARIABLE], before)
+        self.end: int | None = None
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):
+                self.end = os.pidfd_open(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, and of its group."""
+        return self._process.pid
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """The output of the command."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    @property
+    def stderr(self) -> IO[bytes]:
+        """The error output of the command."""
+        assert self._process.stderr is not None
+        return self._process.stderr
+
+    def exit_status(self) -> int | None:
+        """Return the exit status, or None while it runs. Does not reap the process if the system allows it."""
+        if not hasattr(os, "waitid"):
+            return self._process.poll()
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the group."""
+        self.signal(signal.SIGKILL)
+
+    def kill_leftovers(self) -> None:
+        """Kill every process that the command started."""
+        self._leftovers.kill()
+
+    def has_leftovers(self) -> bool:
+        """Whether processes that the command started are alive after its end."""
+        if os.path.isdir("/proc/self"):
+            return any(True for _ in self._leftovers.alive())
+        try:
+            os.killpg(self.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Reap the process."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def close(self) -> None:
+        """Close the files, apart from the streams."""
+        if self.end is not None:
+            os.close(self.end)
+            self.end = None
 
 
 class _Tail:
@@ -265,8 +400,7 @@ class Running:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
-        processes: Leftovers,
+        process: Process,
         task: ClientTask,
         *,
         folder: Path,
@@ -276,13 +410,11 @@ class Running:
         now: Callable[[], float],
     ) -> None:
         self._process, self._task, self._folder, self._private = process, task, folder, private
-        self._processes = processes
         self._limit, self._grace, self._now = limit, grace, now
         self._cut: str | None = None
         self._killed = False
         self._tails = (_Tail(), _Tail())
         self._selector = selectors.PollSelector()
-        self._pidfd: int | None = None
         self._finished: Finished | None = None
         self._over, self._closing, self._closed = threading.Event(), False, False
         self._reaping = threading.Lock()
@@ -326,20 +458,14 @@ class Running:
             if self._closed:
                 return
             self._killed = True
-            self._signal(signal.SIGKILL)
-            self._processes.kill()
+            self._process.kill()
+            self._process.kill_leftovers()
 
     def leftovers(self) -> bool:
         """Whether processes that the command started are alive after its main process has ended."""
         if not self._over.is_set() or self._closed:
             return False
-        if os.path.isdir("/proc/self"):
-            return any(True for _ in self._processes.alive())
-        try:
-            os.killpg(self.pid, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
+        return self._process.has_leftovers()
 
     def close(self) -> None:
         """End the command and its leftovers, and remove its private folder."""
@@ -350,36 +476,28 @@ class Running:
         self._closing = True
         self._thread.join(_STUBBORN)
         with self._reaping:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STUBBORN)
+            self._process.wait(_STUBBORN)
             self._closed = True
         if self._private:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
-
     def _listen(self) -> None:
         for stream, tail in zip((self._process.stdout, self._process.stderr), self._tails, strict=True):
-            assert stream is not None
             os.set_blocking(stream.fileno(), False)  # an empty pipe that a leftover keeps open would block `_drain`
             self._selector.register(stream, selectors.EVENT_READ, tail)
-        if hasattr(os, "pidfd_open"):
-            with suppress(OSError):
-                self._pidfd = os.pidfd_open(self.pid)
-                self._selector.register(self._pidfd, selectors.EVENT_READ)
+        if self._process.end is not None:
+            self._selector.register(self._process.end, selectors.EVENT_READ)
 
     def _watch(self) -> None:
         try:
             self._follow()
-            ended = self._now()
-            if self._pidfd is not None:
-                self._selector.unregister(self._pidfd)
+            ended = self._process.ended_at or self._now()
+            if self._process.end is not None:
+                self._selector.unregister(self._process.end)
             self._drain()
             if self._cut:
-                self._processes.kill()
-            self._finished = self._finish(ended, _exit_status(self._process))
+                self._process.kill_leftovers()
+            self._finished = self._finish(ended, self._process.exit_status())
             self._over.set()
             # Continue to read, because leftovers may run until `close` and must not block on a full pipe.
             while not self._closing and self._selector.get_map():
@@ -392,20 +510,20 @@ class Running:
         """Read the output until the process has ended. At the time limit, terminate it; if it does not end, kill it."""
         if self._read_until(self._limit):
             return
-        self._cut = f"it had not ended at its limit of {self._limit:g} s"
-        self._signal(signal.SIGTERM)
+        self._cut = f"{AT_LIMIT} of {self._limit:g} s"
+        self._process.signal(signal.SIGTERM)
         if not self._read_until(self._grace):
-            self._signal(signal.SIGKILL)
+            self._process.kill()
             self._read_until(_STUBBORN)
 
     def _read_until(self, seconds: float) -> bool:
         """Read for at most `seconds`; return whether the process has ended."""
         moment = time.monotonic() + seconds
-        while _exit_status(self._process) is None:
+        while self._process.exit_status() is None:
             left = moment - time.monotonic()
             if left <= 0:
                 return False
-            self._read(left if self._pidfd is not None else min(left, _TICK))
+            self._read(left if self._process.end is not None else min(left, _TICK))
         return True
 
     def _read(self, seconds: float) -> None:
@@ -440,27 +558,16 @@ class Running:
 
     def _finish(self, ended: float, exit_status: int | None) -> Finished:
         cut = "it was killed" if self._killed and exit_status == -signal.SIGKILL else self._cut
+        cut = self._process.cut or cut
         stdout, stderr = (tail.text(self._task) for tail in self._tails)
         outcome = _outcome(exit_status, cut, stdout, stderr, video=_video(output_of(self._folder)), ended=ended)
-        return Finished(outcome, stdout, stderr, exit_status)
+        return Finished(replace(outcome, stuck=self._process.stuck), stdout, stderr, exit_status)
 
     def _release(self) -> None:
         self._selector.close()
         for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-
-
-def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit status of a process, or None while it runs. Does not reap the process if the system allows it."""
-    if not hasattr(os, "waitid"):
-        return process.poll()
-    found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    if found is None:
-        return None
-    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            stream.close()
+        self._process.close()
 
 
 def _video(path: Path) -> SavedFile | None:

@@ -313,6 +313,11 @@ class MockWorld:
         """The newest exchanges, oldest first."""
         return self._records(self._server.run(lambda: list(self._world.journal)))
 
+    @property
+    def journal_length(self) -> int:
+        """The number of exchanges in the journal, without reading them. May be called from any thread."""
+        return len(self._world.journal)
+
     def _records(self, exchanges: Iterable[LiveExchange]) -> list[Exchange]:
         contracts = {contract.key: contract for contract in self._server.asgi.contracts}
         return [exchange_record(one, contracts.get(one.provider or "")) for one in exchanges]

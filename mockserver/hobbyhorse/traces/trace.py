@@ -156,7 +156,7 @@ class Trace:
     of the same case without its variations, if it has some. `order` is the body that the test case gave to the client,
     unless that is the plain one. `patience` is the time in seconds after which the client gives up a job that never
     ends, if another run has shown it. `real_dates` means that a library may have read the date of the machine in place
-    of the virtual one.
+    of the virtual one. `unjudged` names what the client used that virtual time does not cover: the run proves nothing.
 
     A client that falls back to a second provider has a trace for each. `partner` is the trace of the same runs with the
     other provider, and `rank` the place of this one, from 0.
@@ -182,6 +182,7 @@ class Trace:
     plain: Outcome | None = None
     patience: float | None = None
     real_dates: bool = False
+    unjudged: str = ""
     partner: Trace | None = None
     rank: int = 0
 

@@ -10,7 +10,6 @@ import typer
 
 from hobbyhorse.cli.client_runner import (
     DEFAULT_LIMIT,
-    DEFAULT_SPEED,
     ClientOptions,
     CommandArgument,
     LimitOption,
@@ -19,6 +18,7 @@ from hobbyhorse.cli.client_runner import (
     ResumeOption,
     SpeedOption,
     TlsOption,
+    VirtualOption,
     open_runner,
     option_names,
     replay_options,
@@ -47,9 +47,9 @@ from hobbyhorse.conformance.client.shard import Shard, read_shard
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.contract.values import Contract, Model
 
-# Runs of a Python callable, and of a command. A callable runs in virtual time, so that more of its runs fit into the
-# few minutes of a CI job; `full` is for a night.
-PROFILE_RUNS = {"ci": (1_000, 150), "full": (10_000, 2_000)}
+# Runs of a Python callable, of a command in real time, and of a command in virtual time, as fit into the few minutes of
+# a CI job; `full` is for a night.
+PROFILE_RUNS = {"ci": (1_000, 150, 500), "full": (10_000, 2_000, 5_000)}
 SEARCH = "Search"
 
 
@@ -65,7 +65,8 @@ def command(
     resume_command: ResumeOption = None,
     parallel: ParallelOption = None,
     limit: LimitOption = DEFAULT_LIMIT,
-    speed: SpeedOption = DEFAULT_SPEED,
+    speed: SpeedOption = None,
+    virtual: VirtualOption = None,
     tls: TlsOption = False,
     profile: Annotated[
         str,
@@ -111,11 +112,14 @@ def command(
         raise UsageError(str(error)) from None
     (contract, chosen), second = providers_of(load_contracts(contracts), provider, model)
     most_runs = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
-    client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts, tls)
+    virtual_runs = runs if runs is not None else PROFILE_RUNS[profile][2]
+    client = ClientOptions(
+        command, python, resume_command, seed, speed, limit, parallel, contracts, tls, virtual=virtual
+    )
     providers = [(contract, chosen)] if second is None else [(contract, chosen), second]
     plan = Plan(most_runs, seed, tuple(rule or ()), shard=_shard(shard))
     with stoppable():
-        result = with_baseline(_searched(providers, client, plan), accepted)
+        result = with_baseline(_searched(providers, client, plan, virtual_runs), accepted)
         required = frozenset[str]() if allow_not_observed else frozenset(rule or ())
         # Another shard may have found an entry of the baseline that this one has not.
         stale = result.stale if plan.shard is None else ()
@@ -126,20 +130,23 @@ def command(
     raise typer.Exit(result.exit_status)
 
 
-def _searched(providers: Sequence[tuple[Contract, Model]], client: ClientOptions, plan: Plan) -> Result:
-    """Run the suite. Raises UsageError."""
+def _searched(
+    providers: Sequence[tuple[Contract, Model]], client: ClientOptions, plan: Plan, virtual_runs: int
+) -> Result:
+    """Run the suite; `virtual_runs` are the runs of a command in virtual time. Raises UsageError."""
     runs = plan.runs if plan.shard is None else plan.shard.share(plan.runs)
     (contract, model), second = providers[0], providers[1] if len(providers) > 1 else None
     with open_runner(contract, model, client, runs, second) as runner:
         try:
             with progress(runner.name) as show:
-                plan = replace(plan, kinds=runner.kinds)
+                plan = replace(plan, kinds=runner.kinds, runs=virtual_runs if runner.virtual else plan.runs)
                 search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
                 search.notes += runner.notes
                 search.fit = runner.fit
                 search.second = None if second is None else second[0]
                 result = search.run(runner.name, model.id)
-                return replace(result, model=",".join(one.id for _, one in providers))
+                notes = (*result.notes, *runner.late_notes())
+                return replace(result, model=",".join(one.id for _, one in providers), notes=notes)
         except CannotRun as error:
             raise UsageError(str(error)) from None
 

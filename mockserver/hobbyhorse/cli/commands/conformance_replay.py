@@ -11,7 +11,6 @@ import typer
 
 from hobbyhorse.cli.client_runner import (
     DEFAULT_LIMIT,
-    DEFAULT_SPEED,
     ClientOptions,
     ClientRunner,
     CommandArgument,
@@ -20,6 +19,7 @@ from hobbyhorse.cli.client_runner import (
     ResumeOption,
     SpeedOption,
     TlsOption,
+    VirtualOption,
     open_runner,
     option_names,
     warn_of_misplaced_options,
@@ -57,7 +57,8 @@ def command(
     python: PythonOption = None,
     resume_command: ResumeOption = None,
     limit: LimitOption = DEFAULT_LIMIT,
-    speed: SpeedOption = DEFAULT_SPEED,
+    speed: SpeedOption = None,
+    virtual: VirtualOption = None,
     tls: TlsOption = False,
     allow_not_observed: AllowNotObservedOption = False,
 ) -> None:
@@ -81,7 +82,9 @@ def command(
     if found.case.kind in (KILLED, MOVED) and resume_command is None:
         raise UsageError(f"{finding}: the client was killed and started again; give --resume-command, and a command")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
-    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, tls, found.fit)
+    client = ClientOptions(
+        command, python, resume_command, found.seed, speed, limit, 1, contracts, tls, found.fit, virtual
+    )
     replayed = _Replayed(rule)
     try:
         read = [contract] if second is None else [contract, second[0]]
@@ -131,7 +134,10 @@ class _Replayed:
 
     def add(self, halves: Sequence[AnnotatedTrace]) -> None:
         """Judge a run, at each of the client's providers."""
-        checked = [half.judgement for half in check_halves(self.rule, halves)]
+        unjudged = next((half.trace.unjudged for half in halves if half.trace.unjudged), "")
+        if unjudged:
+            self.unfinished.append(f"the client uses {unjudged}, which virtual time does not cover; use --real-time")
+        checked = [] if unjudged else [half.judgement for half in check_halves(self.rule, halves)]
         breaches = tuple(breach for one in checked for breach in one.breaches)
         self.results.append(Judgement(any(one.observed for one in checked), breaches))
         outcomes = [run.outcome for half in halves for run in half.trace.runs if run.outcome is not None]

@@ -33,6 +33,9 @@ USUAL_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, REC
 CALLABLE_KINDS = (*USUAL_KINDS, MEMBERS, *CLOCK_KINDS)
 COMMAND_KINDS = (*USUAL_KINDS, FOLDER)
 RESUMED_KINDS = (*COMMAND_KINDS, KILLED, MOVED)
+# The kinds in which a command runs in virtual time, where its clock can be set too.
+VIRTUAL_COMMAND_KINDS = (*COMMAND_KINDS, *CLOCK_KINDS)
+VIRTUAL_RESUMED_KINDS = (*RESUMED_KINDS, *CLOCK_KINDS)
 # The kinds in which a client of two providers runs: one order after the other, so that each request has one run.
 FALLBACK_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG)
 # Characters of an order that a case in words shows: enough for an ordinary order, and one long line at most.

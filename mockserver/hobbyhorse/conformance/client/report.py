@@ -67,6 +67,7 @@ def report_json(result: Result, *contracts: Contract, folder: Path | None = None
         "errors": [str(error) for error in result.errors],
         "unfit": result.unfit,
         "notes": list(result.notes),
+        "unjudged": dict(result.unjudged),
         "options": list(result.options),
         **_shard(result),
     }

@@ -36,6 +36,7 @@ class Result:
     `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client. `shard` is the part of a
     search that was split. `options` are the words that name the client to `conformance replay`, such as `--python
     client.py:generate`. The rules in `required` have to be observed; of a search that was split, in one of its shards.
+    `unjudged` counts the runs without a verdict, by what the client used that virtual time does not cover.
     """
 
     provider: str
@@ -57,6 +58,7 @@ class Result:
     shard: Shard | None = None
     options: tuple[str, ...] = ()
     required: frozenset[str] = frozenset()
+    unjudged: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def broken(self) -> tuple[Verdict, ...]:

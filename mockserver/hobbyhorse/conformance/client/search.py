@@ -240,6 +240,8 @@ class Search:
     """The runs that the plan allows; for a shard, its own."""
     is_extra_free: bool = False
     """Whether runs that the plan does not have, such as confirmations, take no run from it."""
+    unjudged: dict[str, int] = field(default_factory=dict)
+    """How many runs were not judged, by what the client used that virtual time does not cover."""
 
     def __post_init__(self) -> None:
         self.allowed = self.plan.runs
@@ -363,6 +365,7 @@ class Search:
             fit=self.fit,
             operations=frozenset(f"{one.rule.id}/{name}" for one in self.tallies for name in one.groups),
             shard=self.plan.shard,
+            unjudged=dict(self.unjudged),
         )
 
     def _note(self, doing: str, error: Exception) -> InternalError:
@@ -458,6 +461,10 @@ class Search:
 
     def _judge(self, case: Case, trace: Trace) -> None:
         """Check a trace against every rule, and add the evidence to the tallies."""
+        if trace.unjudged:
+            self.unjudged[trace.unjudged] = self.unjudged.get(trace.unjudged, 0) + 1
+            self.seen[case.key] = frozenset()
+            return
         varying = variations(case.scenario)
         # The same variation is armed for every role, and a client may use some of them only at its deadline.
         unmet = trace.unmet if trace.partner is None else (*trace.unmet, *trace.partner.unmet)
@@ -496,7 +503,7 @@ class Search:
         if usual.key not in self.endings:
             for one in self.run_cases([usual]):
                 self._count_extra(usual)
-                self.endings[usual.key] = one.runs[-1].outcome if one.runs else None
+                self.endings[usual.key] = one.runs[-1].outcome if one.runs and not one.unjudged else None
                 self._judge(usual, one)
         return replace(trace, plain=self.endings[usual.key])
 
@@ -507,7 +514,9 @@ class Search:
         self.allowed += self.is_extra_free
 
     def _check(self, tally: Tally, halves: Sequence[AnnotatedTrace]) -> list[Half]:
-        """Return the evidence of a trace about a rule; none if the rule fails."""
+        """Return the evidence of a trace about a rule; none if the rule fails, or the trace proves nothing."""
+        if halves[0].trace.unjudged:
+            return []
         try:
             return check_halves(tally.rule, halves)
         except Exception as error:

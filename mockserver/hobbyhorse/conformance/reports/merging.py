@@ -9,6 +9,7 @@ What must hold:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,6 +113,7 @@ def _read(folder: Path, fields: Mapping[str, Any]) -> ShardReport:
         notes=tuple(summary["notes"]),
         options=tuple(summary["options"]),
         required=frozenset(shard["required"]),
+        unjudged=dict(summary.get("unjudged", {})),
     )
     return ShardReport(folder, Shard(int(shard["number"]), int(shard["of"])), result, found)
 
@@ -170,6 +172,7 @@ def merged(reports: Sequence[ShardReport]) -> Merged:
         operations=frozenset().union(*(one.operations for one in results)),
         notes=tuple(dict.fromkeys(note for one in results for note in one.notes)),
         required=frozenset().union(*(one.required for one in results)),
+        unjudged=dict(sum((Counter(one.unjudged) for one in results), Counter[str]())),
     )
     return Merged(union, fits)
 

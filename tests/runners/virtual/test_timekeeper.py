@@ -1,0 +1,97 @@
+"""Programs in virtual time: each kind of wait takes its time on their clocks, and none in reality."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from tests.conftest import NIGHT, many
+from tests.runners.virtual.conftest import RunProgram
+
+# Every way to wait that virtual time covers.
+WAYS = [
+    *("sleep", "received", "sent", "alarms", "posix_timers", "timer_files", "absolute", "futexes", "selects"),
+    *("signals", "exec_from_thread", "spawned", "denied", "clocks"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_to_wait_takes_its_time_on_the_clocks_of_the_program(run: RunProgram, waits: str, way: str) -> None:
+    done = run([waits, way])
+    assert done.status == 0, done.err
+    assert (done.keeper.unsupported, done.keeper.denied, done.keeper.crept) == ([], [], 0.0)
+
+
+def test_many_threads_wake_up_at_their_deadlines(run: RunProgram, waits: str) -> None:
+    done = run([waits, "threads", str(many(1_000, 200))])
+    assert done.status == 0, done.err
+    assert done.passed == pytest.approx(16, abs=0.01)
+
+
+SHELL = "date +%s; sleep 100; (sleep 50; date +%s) & sleep 1; wait; date +%s"
+
+
+def test_a_shell_and_its_processes_have_one_clock(run: RunProgram) -> None:
+    done = run(["/bin/sh", "-c", SHELL])
+    first, second, third = map(int, done.out.split())
+    assert (second - first, third - first) == (150, 150)
+    assert done.passed == pytest.approx(150, abs=0.01)
+
+
+THREADS = """
+import threading, time
+begun = time.monotonic()
+def work(n):
+    for _ in range(3):
+        time.sleep(n)
+        print(n, round(time.monotonic() - begun, 1), flush=True)
+threads = [threading.Thread(target=work, args=(n,)) for n in (3, 2, 5, 2)]
+for one in threads: one.start()
+for one in threads: one.join()
+"""
+
+
+def test_the_order_of_threads_is_the_same_each_time(run: RunProgram) -> None:
+    first = run([sys.executable, "-S", "-c", THREADS]).out
+    assert first.split()[:4] == ["2", "2.0", "2", "2.0"]
+    assert [run([sys.executable, "-S", "-c", THREADS]).out for _ in range(3)] == [first] * 3
+
+
+@pytest.mark.parametrize("way", ["spin", "zero_polls"])
+def test_time_passes_with_a_program_that_waits_for_its_clock(run: RunProgram, waits: str, way: str) -> None:
+    done = run([waits, way])
+    assert done.status == 0, done.err
+    assert done.keeper.crept == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.parametrize("way", ["forever", "stops"])
+def test_a_program_that_nothing_can_wake_is_stuck(run: RunProgram, waits: str, way: str) -> None:
+    done = run([waits, way])
+    assert (done.status, done.stuck) == (-9, True)
+    assert done.cut == "every thread of the client waits, and no event is left that could wake one"
+
+
+def test_a_program_that_never_ends_is_ended_at_the_limit_of_virtual_time(run: RunProgram) -> None:
+    done = run(["/bin/sh", "-c", "while :; do sleep 60; done"], limit=600)
+    assert (done.status, done.cut) == (-9, "the client had not ended at the limit of its virtual time")
+    assert done.passed == pytest.approx(600, abs=0.01)
+
+
+@pytest.mark.skipif(not NIGHT, reason="4,096 processes at once disturb the tests beside it; runs by night")
+def test_a_program_that_starts_processes_without_end_is_ended(run: RunProgram, waits: str) -> None:
+    done = run([waits, "bomb"])
+    assert (done.status, done.cut) == (-9, "it started more than 4096 threads")
+
+
+def test_a_call_that_virtual_time_does_not_cover_is_named(run: RunProgram, waits: str) -> None:
+    assert run([waits, "ptrace"]).keeper.unsupported == ["ptrace"]
+    done = run([waits, "io_uring"])
+    assert (done.status, done.keeper.denied) == (0, ["io_uring_setup"])
+
+
+def test_waiting_costs_no_real_time(run: RunProgram, waits: str) -> None:
+    begun = time.monotonic()
+    run([waits, "sleep"])
+    assert time.monotonic() - begun < 30  # of an hour, on a busy machine
