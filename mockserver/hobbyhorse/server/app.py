@@ -286,6 +286,7 @@ class Fake:
                 forget=self.forget,
                 scrape=self.metrics.scrape,
                 team_of=self._team_of,
+                refused=self.journal,
             )
             self._control = ControlPlane(context, self.access)
         return self._control
