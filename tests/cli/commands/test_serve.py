@@ -390,6 +390,13 @@ def test_with_tls_the_banner_and_the_options_have_its_addresses(served: Callable
     assert found.front.destinations.find("mock", int(str(addresses["tls_url"]).rpartition(":")[2]))
 
 
+def test_a_kept_state_has_the_authority(served: Callable[..., Served], tmp_path: Path) -> None:
+    authority = own_certificates(tmp_path / "tls", ["localhost"]).authority
+    assert authority is not None
+    found = served("--tls", "--tls-port", 0, "--connect-port", 0, "--state", tmp_path)
+    assert found.options.authority == authority.read_bytes()
+
+
 def test_a_certificate_that_was_given_needs_no_authority(served: Callable[..., Served], tmp_path: Path) -> None:
     pem = own_certificates(tmp_path, ["localhost"]).chain
     found = served("--tls-cert", pem, "--tls-key", pem, "--tls-port", 0, "--connect-port", 0)
