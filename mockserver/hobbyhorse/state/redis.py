@@ -209,6 +209,10 @@ class RedisStore:
         compared = _comparisons(changes) if changes.checked else []
         if compared is None:
             return False
+        if not changes.checked:
+            # Its versions may be those of the copies, with other contents.
+            self._heads.pop(changes.world, None)
+            self._jobs = {name: job for name, job in self._jobs.items() if name[0] != changes.world}
         found = await self._keep(changes, compared, [])
         if found < 0:
             raise NotOwner(changes.world)
