@@ -362,8 +362,10 @@ def _commands(changes: Changes) -> list[tuple[Part, ...]]:
     world, head = changes.world, changes.head
     erased = {*changes.erased, *KINDS} if "head" in changes.erased else changes.erased
     found: list[tuple[Part, ...]] = [("@erase", world, kind) for kind in sorted(erased)]
-    if "head" not in erased or head is not None:
-        found.append(("SADD", "hh:worlds", world))
+    if "head" in erased and head is None:
+        # The world is forgotten, with whatever else the change has.
+        return found
+    found.append(("SADD", "hh:worlds", world))
     if changes.forgotten:
         found.append(("@forget", world, *changes.forgotten))
     if head is not None:
