@@ -24,6 +24,7 @@ from tests.world import HTTP
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's package chromium")
 
 axe, browser = test_report_pages.axe, test_report_pages.browser
+SERIOUS = ("serious", "critical")
 KEY = "the-key-of-the-browser-test"
 CONTRACT = CONTRACTS[0]
 SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\"'></textarea><svg onload=hacked=3>"
@@ -255,7 +256,7 @@ def test_each_page_fits_each_width_and_can_be_read(scheme: Scheme, browser: Brow
                 page.evaluate(axe)
                 found = page.evaluate("() => axe.run()")
                 assert found["passes"]
-                serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+                serious = [one for one in found["violations"] if one["impact"] in SERIOUS]
                 assert [(one["id"], one["nodes"][0]["html"][:200]) for one in serious] == [], path
 
 
@@ -286,13 +287,16 @@ def test_another_page_gets_nothing(browser: Browser, running: Running) -> None:
     assert world.clock.speed == 1
 
 
-def test_a_server_with_a_control_key_asks_for_it_once(browser: Browser) -> None:
+def test_a_server_with_a_control_key_asks_for_it_once(browser: Browser, axe: str) -> None:
     fake = Fake(CONTRACTS, Options(control_key="a-control-key"))
     with serving(fake) as url, opened(browser) as page:
         running = Running(fake, url)
         running.submit()
         page.goto(running.page)
         assert page.url == f"{url}/_mock/ui/login"
+        page.evaluate(axe)
+        serious = [one for one in page.evaluate("() => axe.run()")["violations"] if one["impact"] in SERIOUS]
+        assert serious == []
         page.keyboard.type("a-control-key")
         page.keyboard.press("Enter")
         page.wait_for_url("**/_mock/ui")

@@ -52,6 +52,11 @@ class Case:
         """A hash of the server's file and the defect: a result belongs to exactly this server."""
         return hashlib.sha256(f"{digest(self.provider)}:{self.defect}:{self.seed}".encode()).hexdigest()[:16]
 
+    @property
+    def model(self) -> int:
+        """The number of the model to judge: a defect of references shows only in orders of the second model."""
+        return int(self.defect.startswith("reference-"))
+
 
 @cache
 def digest(provider: str) -> str:
@@ -105,7 +110,7 @@ def judged(case: Case, cache: Path, *, whole: bool = False) -> dict[str, Any]:
             timeout=SECONDS,
             seed=case.seed,
         )
-        with opened(contract, contract.models[0], options) as session:
+        with opened(contract, contract.models[case.model], options) as session:
             _probed(session, whole=whole or case.defect == HONEST)
             result = concluded(session, contract, server_rules(), time.monotonic() - began)
     return summary(result) | {"seconds": round(time.monotonic() - began, 1)}

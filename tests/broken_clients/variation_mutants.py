@@ -167,6 +167,15 @@ VARIATIONS: tuple[tuple[str, str, str, Changes], ...] = (
         ),
     ),
     (
+        "VAR-17",
+        "vtrix",
+        "the cost is computed with an empty text",
+        _before(
+            STAGE,
+            '        if b\'"cost"\' in answer.body:\n            float(json.loads(answer.body)["usage"]["cost"])\n',
+        ),
+    ),
+    (
         "VAR-18",
         "vtrix",
         "the code of an error is expected to be a text",

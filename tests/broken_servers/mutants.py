@@ -18,7 +18,7 @@ from hobbyhorse.contract.values import Contract
 from . import conduct, films
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
 from .query_mutants import QUERIES
-from .response_mutants import RESPONSES
+from .response_mutants import RESPONSES, cancelled_with_video, edited
 from .value_mutants import VALUES
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
@@ -920,6 +920,15 @@ MUTANTS: tuple[Mutant, ...] = (
         RUNCOMFY,
         "a cancelled job is reported as not cancellable",
         denies_the_cancellation,
+        CANCEL,
+        contract=waiting,
+        pace="realistic",
+    ),
+    Mutant(
+        "LIF-07",
+        RUNCOMFY,
+        "a cancelled job has a video",
+        edited("result", cancelled_with_video),
         CANCEL,
         contract=waiting,
         pace="realistic",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -187,7 +188,65 @@ def replays_the_task(contract: Contract) -> Bend:
     return Bend(response=response)
 
 
+def cuts_keys(contract: Contract) -> Bend:
+    """Compare the first 32 characters of a key."""
+
+    def request(request: Request) -> Request:
+        key = request.headers.get("idempotency-key")
+        return request.with_header("idempotency-key", key[:32]) if key else request
+
+    return Bend(request=request)
+
+
+def refuses_long_keys(contract: Contract) -> Bend:
+    refusal = {"code": 400, "message": "invalid key", "data": None, "error_code": "INVALID_REQUEST"}
+
+    def request(request: Request) -> Request | Response:
+        return plain(400, refusal) if len(request.headers.get("idempotency-key", "")) > 64 else request
+
+    return Bend(request=request)
+
+
+def forgets_keys(contract: Contract) -> Bend:
+    """Forget a key after two uses."""
+    uses: Counter[str] = Counter()
+
+    def request(request: Request) -> Request:
+        key = request.headers.get("idempotency-key")
+        if request.role != "submit" or key is None:
+            return request
+        uses[key] += 1
+        return request.with_header("idempotency-key", None) if uses[key] > 3 else request
+
+    return Bend(request=request)
+
+
+def totals_the_page(request: Request, body: Any) -> Any:
+    return replaced(body, ("data", "total"), len(body["data"]["tasks"]))
+
+
+def cancelled_with_video(request: Request, body: Any) -> Any:
+    if body.get("status") != "cancelled":
+        return body
+    return body | {"output": {"video": "http://127.0.0.1:1/a.mp4"}}
+
+
+def any_scheme(contract: Contract) -> Bend:
+    """Read a key in any scheme."""
+
+    def request(request: Request) -> Request:
+        word, _, key = request.headers.get("authorization", "").partition(" ")
+        return request.with_header("authorization", f"Bearer {key}") if word == "Basic" else request
+
+    return Bend(request=request)
+
+
 RESPONSES: tuple[DataMutant, ...] = (
+    ("AUT-05", "hiapi", "a key is read in any scheme", any_scheme, ("job", "auth:job"), False),
+    ("IDM-01", "hiapi", "only the beginning of a key counts", cuts_keys, ("idempotency*",), False),
+    ("IDM-01", "hiapi", "a key of 65 characters is refused", refuses_long_keys, ("job", "idempotency*"), False),
+    ("IDM-01", "hiapi", "a key is soon forgotten", forgets_keys, ("idempotency*", "machine"), False),
+    ("IDN-06", "hiapi", "the total counts the page", edited("list", totals_the_page), ("machine", "identity:*"), False),
     ("VAL-01", "hiapi", "a first response is marked as a replay", marks_everything, ("job", "idempotency"), False),
     ("IDM-01", "hiapi", "a replay has more members than the first response", replays_the_task, ("idempotency",), False),
     ("VAL-05", "runcomfy", "the links of a submission are swapped", edited("submit", swapped_links), JOB, False),

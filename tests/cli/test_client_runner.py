@@ -45,6 +45,7 @@ COMMAND = replace(NONE, command=["true"])
         (NONE, "name one client: a command after --, or --python FILE:FUNCTION"),
         (replace(CALLABLE, command=["true"]), "name one client: "),
         (replace(CALLABLE, parallel=0), "--parallel is 0; allowed: 1 or more"),
+        (replace(CALLABLE, tls=True), "--tls needs a command"),
         (replace(CALLABLE, virtual=True), "--virtual and --real-time are for commands"),
         (replace(COMMAND, virtual=True, speed=2.0), "--speed is for real time"),
         (replace(CALLABLE, resume_command="true"), "--resume-command needs a command"),
@@ -112,6 +113,7 @@ def test_the_clock_of_a_command_is_set_in_virtual_time_only(tracer: Path) -> Non
             ("--contracts", "mine", "--python", "a.py:f"),
         ),
         (replace(NONE, command=["node", "c.mjs"]), ("--", "node", "c.mjs")),
+        (replace(NONE, command=["node", "c.mjs"], tls=True), ("--tls", "--", "node", "c.mjs")),
         (
             replace(NONE, command=["x"], resume_command="x --resume", limit=60.0, speed=2.5),
             ("--limit", "60", "--speed", "2.5", "--resume-command", "x --resume", "--", "x"),

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ def test_a_command_gets_the_url_and_secret_of_its_callbacks(tmp_path: Path) -> N
     assert variables["HOBBYHORSE_CALLBACK_URL"] == "http://127.0.0.1:9/"
     assert variables["HOBBYHORSE_CALLBACK_SECRET"] == "whsec"
     assert variables["HOBBYHORSE_SPEED"] == "2.5"
+
+
+def test_a_command_gets_the_variables_of_its_task_before_those_of_its_surroundings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://elsewhere")
+    monkeypatch.setenv("NO_PROXY", "*")
+    variables = {"https_proxy": "http://127.0.0.1:8888", "NO_PROXY": "localhost"}
+    printed = run('echo "$https_proxy $NO_PROXY"', task=replace(TASK, variables=variables)).stdout
+    assert printed == "http://127.0.0.1:8888 localhost\n"
 
 
 def test_a_command_of_two_providers_gets_each_variable_twice_and_the_plain_ones_of_the_first(tmp_path: Path) -> None:

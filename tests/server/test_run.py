@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -395,6 +397,58 @@ def test_a_client_that_goes_away_breaks_nothing() -> None:
         status, _, err = server.stop()
     assert status == 0
     assert "Traceback" not in err
+
+
+# ---- TLS
+
+
+TLS = ("--tls", "--tls-port", "0", "--connect-port", "0", "--pace", "instant")
+
+
+def test_with_tls_the_ready_line_has_its_addresses_and_the_authority_is_gone_at_the_end() -> None:
+    with served(*TLS) as server:
+        ready = json.loads(server.line)
+        assert set(ready) == {"url", "pid", "tls_url", "ca", "connect_proxy"}
+        authority = httpx.get(f"{server.url}/_mock/ca.pem", trust_env=False)
+        assert authority.text == Path(ready["ca"]).read_text()
+        assert ready["connect_proxy"].endswith(":" + authority.headers["x-mock-connect-port"])
+        trusted = ssl.create_default_context(cadata=authority.text)
+        with httpx.Client(verify=trusted, trust_env=False) as idle:
+            found = idle.get(ready["tls_url"]).json()["providers"]
+            assert found == {contract.key: f"{ready['tls_url']}/{contract.key}" for contract in CONTRACTS}
+            begun = time.monotonic()
+            status, _, err = server.stop()
+        assert (status, time.monotonic() - begun < PATIENCE / 2) == (0, True)
+    # Nothing was cancelled, although the idle client has not confirmed the end of TLS.
+    assert not re.search("Traceback|ERROR|Cancel", err), err
+    assert not Path(ready["ca"]).exists()
+
+
+def test_bytes_of_any_kind_at_its_ports_break_nothing() -> None:
+    with served(*TLS) as server:
+        ready = json.loads(server.line)
+        for name in ("tls_url", "connect_proxy"):
+            for data in (*NO_REQUESTS, b"", b"CONNECT \r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\x00" * 70_000):
+                with connect(ready[name]) as connection, suppress(ConnectionError):
+                    connection.sendall(data)
+                    connection.shutdown(socket.SHUT_WR)
+                    assert b" 200 " not in connection.recv(65_536)
+        trusted = ssl.create_default_context(cafile=ready["ca"])
+        assert httpx.get(ready["tls_url"], verify=trusted, trust_env=False).status_code == 200
+        status, _, err = server.stop()
+    assert status == 0
+    assert "Traceback" not in err
+
+
+def test_without_tls_nothing_of_it_is_imported() -> None:
+    script = "import sys, hobbyhorse.cli.commands.serve; print(*sorted(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    late = {
+        "trustme",
+        "cryptography",
+        *(f"hobbyhorse.server.front.{name}" for name in ("gate", "opening", "protocols")),
+    }
+    assert late & set(found) == set()
 
 
 # ---- in process, with a manual clock

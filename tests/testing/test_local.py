@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import ScenarioError
 from hobbyhorse.worlds.world import Ending
 from tests.conftest import CONTRACTS, contracts_that
+from tests.raw_client import PATIENCE
 from tests.world import HTTP, documented
 
 
@@ -293,3 +295,40 @@ def test_a_wait_ends_in_a_test_that_has_frozen_the_time(monkeypatch: pytest.Monk
             monkeypatch.setattr(f"time.{name}", lambda: 1_768_478_400.0)
         with pytest.raises(TimeoutError, match="0 of 1 exchanges"):
             world.wait_for(1, timeout=0.2, role="status")
+
+
+# ---- clients with fixed hosts
+
+
+def test_with_tls_its_variables_lead_a_client_from_a_fixed_host_to_it(contract: Contract) -> None:
+    _, model, body = documented(contract)
+    with MockServer(pace="instant", tls=True) as server:
+        variables, world = server.variables, server.world()
+        trusted = ssl.create_default_context(cafile=variables["SSL_CERT_FILE"])
+        with httpx.Client(proxy=variables["HTTPS_PROXY"], verify=trusted, trust_env=False, timeout=PATIENCE) as http:
+            client = ContractClient(contract, f"https://{contract.hosts[0]}", world.api_key, http)
+            job = client.submit(model.id, body).reading.values["job"]
+            role = "result" if "result" in contract.operations else "status"
+            link = str(client.call(role, path={"job": job}).reading.values["video_url"])
+            assert link.startswith(f"https://{contract.hosts[0]}/media/")
+            assert http.get(link).status_code == 200
+        assert world.complaints() == []
+        assert world.trace(contract.key).base == f"https://{contract.hosts[0]}"
+    assert not Path(variables["SSL_CERT_FILE"]).exists()
+
+
+def test_with_tls_the_other_origins_are_https_too_directly_and_through_the_proxy() -> None:
+    with MockServer(tls=True, elsewhere=True) as server:
+        trusted = ssl.create_default_context(cafile=server.variables["SSL_CERT_FILE"])
+        assert set(server.origins) >= {"media", "port", "foreign"}
+        for kind, origin in server.origins.items():
+            assert origin.startswith("https://")
+            expected = "not for clients" if kind == "private" else f"the {kind} origin does not serve this path"
+            for proxy in (None, server.variables["HTTPS_PROXY"]):
+                with httpx.Client(proxy=proxy, verify=trusted, trust_env=False, timeout=PATIENCE) as http:
+                    assert expected in http.get(f"{origin}/nowhere").text
+
+
+def test_without_tls_there_are_no_variables() -> None:
+    with MockServer() as server:
+        assert server.variables == {}

@@ -112,6 +112,12 @@ def open_front(
     )
 
 
+def kept_certificates(state: str | None) -> Path | None:
+    """Return the folder of certificates in a kept state, or None for a state in memory or on another machine."""
+    path = (state or "").partition("?")[0]
+    return Path(path) / "tls" if path and "://" not in path else None
+
+
 def read_authority(front: Front | None) -> bytes | None:
     """Return the certificate of a server's own authority."""
     authority = None if front is None else front.certificates.authority

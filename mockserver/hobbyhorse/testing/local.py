@@ -132,7 +132,8 @@ class MockServer:
         """Bind the ports for HTTPS and for the forward proxy. Raises CertificateError."""
         self._scratch = ScratchDirectory()
         contracts, tls = self._fake.contracts, bind("127.0.0.1", 0)
-        certificates = certificates_for(contracts, tls, self._scratch.path)
+        names = {one.getsockname()[0] for one in origins}
+        certificates = certificates_for(contracts, tls, self._scratch.path, names=names)
         proxy = bind("127.0.0.1", 0)
         return make_front(contracts, certificates, plain=(), tls=[tls, *origins], proxy=proxy)
 

@@ -296,6 +296,11 @@ class Journal:
         self.total = self._bytes = 0
 
     @property
+    def in_memory(self) -> int:
+        """The number of exchanges in memory, without those of an earlier process that were not read yet."""
+        return len(self._entries)
+
+    @property
     def kept_bytes(self) -> int:
         """The bytes of the bodies that are kept."""
         return self._bytes

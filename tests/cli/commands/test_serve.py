@@ -390,6 +390,13 @@ def test_with_tls_the_banner_and_the_options_have_its_addresses(served: Callable
     assert found.front.destinations.find("mock", int(str(addresses["tls_url"]).rpartition(":")[2]))
 
 
+def test_a_kept_state_has_the_authority(served: Callable[..., Served], tmp_path: Path) -> None:
+    authority = own_certificates(tmp_path / "tls", ["localhost"]).authority
+    assert authority is not None
+    found = served("--tls", "--tls-port", 0, "--connect-port", 0, "--state", tmp_path)
+    assert found.options.authority == authority.read_bytes()
+
+
 def test_a_certificate_that_was_given_needs_no_authority(served: Callable[..., Served], tmp_path: Path) -> None:
     pem = own_certificates(tmp_path, ["localhost"]).chain
     found = served("--tls-cert", pem, "--tls-key", pem, "--tls-port", 0, "--connect-port", 0)
@@ -435,3 +442,18 @@ def test_a_mistake_about_tls_or_proxies_is_one_line(given: list[str], said: str,
         done = run("serve", "--port", 0, *(one.format(taken=port) for one in given))
     assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert said in done.err
+
+
+def test_a_state_is_opened_and_a_wrong_one_refused_in_one_line(
+    served: Callable[..., Served], run: Run, tmp_path: Path
+) -> None:
+    assert served().options.state is None
+    keeper = served("--state", tmp_path, "--seed", 3).options.state
+    assert keeper is not None
+    done = run("serve", "--port", 0, "--state", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"hobbyhorse: --state: another server uses {str(tmp_path)!r}: process ")
+    keeper._store.stop()
+    done = run("serve", "--port", 0, "--state", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "hobbyhorse: --state: the state was made with the seed 3, not 0; use --seed 3\n"

@@ -101,3 +101,12 @@ def test_each_contract_refuses_most_near_misses_and_each_differs_from_the_order(
 @pytest.mark.parametrize("schema", [True, {"type": "string"}, {"type": "object"}])
 def test_a_schema_without_members_has_no_near_misses(schema: Any) -> None:
     assert list(near_misses(Schemas({"a.json": schema}), "a.json#", {"x": 1})) == []
+
+
+def test_an_optional_object_is_tried_inside_the_input() -> None:
+    url = {"type": "string", "examples": ["https://x.example"]}
+    hook = {"type": "object", "required": ["url"], "properties": {"url": url}}
+    schema = {"type": "object", "properties": {"input": {"type": "object"}, "hook": hook}}
+    found = list(near_misses(Schemas({"a.json": schema}), "a.json#", {"input": {"a": 1}}))
+    moved = [one.parameters for one in found if one.pointer == ("input", "hook")]
+    assert moved == [{"input": {"a": 1, "hook": {"url": "https://x.example"}}}]

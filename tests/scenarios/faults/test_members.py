@@ -121,8 +121,19 @@ def test_null_stands_for_the_members_that_other_responses_have() -> None:
     assert found["status"] == "in_progress"
 
 
-def test_progress_goes_back_or_is_null() -> None:
+def test_a_cost_is_empty_and_so_is_the_list_of_another_place_of_the_video() -> None:
+    found = orjson.loads(under("empty_members", decided(b'{"usage":{"cost":"1.40","discount":1}}', VTRIX)).body)
+    assert found == {"usage": {"cost": "", "discount": 1}, "output": []}
+    result = next(one for one in CONTRACTS if one.key == "runcomfy").operations["result"]
+    values = {"video_url": "https://a/b.mp4"}
+    body = result.situations["succeeded"].template.write(lambda name: values.get(name, MISSING))
+    found = orjson.loads(under("empty_members", decided(body, result)).body)
+    assert (found["output"]["video"], found["output"]["videos"]) == ("https://a/b.mp4", [])
+
+
+def test_progress_goes_back_is_null_or_is_full() -> None:
     response = decided(b'{"progress":0.5}', VTRIX)
+    assert orjson.loads(under("other_progress", response, progress="full").body)["progress"] == 1
     assert 0 <= orjson.loads(under("other_progress", response).body)["progress"] < 0.5
     assert orjson.loads(under("other_progress", response, progress="null").body)["progress"] is None
     assert not OTHER_PROGRESS.applies(OTHER_PROGRESS, decided(b"{}", VTRIX), {"progress": "null"})

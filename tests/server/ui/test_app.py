@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,7 +14,7 @@ import pytest
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.control.access import Team
 from hobbyhorse.server.ui.app import HEADERS, MOST_FORM, ROOT
-from hobbyhorse.worlds.world import Ending
+from hobbyhorse.worlds.world import Ending, World
 from tests.conftest import CONTRACTS
 from tests.world import KEY, Mock, Reply, order_of
 
@@ -296,3 +297,39 @@ async def test_the_live_view_ends_when_its_world_is_forgotten_and_when_the_serve
     for one in (await reading, await whole):
         assert (one.status, one.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
         assert one.body.count(b"event: change") >= 1
+
+
+async def test_requests_with_a_refused_key_are_shown_to_the_reader_of_all_worlds(contract: Contract) -> None:
+    browser = Browser(api_keys=frozenset({KEY}), teams={"key-a": Team("team-a", "a-")}, control_key="main")
+    await browser.post("/login", {"key": "main"})
+    assert b"refused keys" not in (await browser.get("")).body
+    await browser.mock.call_plain(contract, "status", path={"job": "some-job"}, key="another-key")
+    assert b"refused keys" in (await browser.get("")).body
+    listed = (await browser.get("/worlds/refused/exchanges")).body.decode()
+    assert "some-job" in listed
+    assert "another-key" not in listed
+    number = next(one.number for one in browser.mock.fake.journal)
+    assert (await browser.get(f"/worlds/refused/exchanges/{number}")).status == 200
+    for section in SECTIONS:
+        assert (await browser.get(f"/worlds/refused{section}")).status == 200
+    browser.cookie = ""
+    await browser.post("/login", {"key": "key-a"})
+    assert b"refused keys" not in (await browser.get("")).body
+    assert (await browser.get("/worlds/refused/exchanges")).status == 404
+
+
+async def test_an_action_is_kept_like_one_of_the_control_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = Browser()
+    page, kept = await browser.mock.fake.page(), []
+
+    async def keep(world: World) -> None:
+        kept.append(world.handle)
+
+    monkeypatch.setattr(page, "_context", replace(page._context, kept=keep))
+    await browser.post(f"{browser.world()}/clock", {"speed": "0"})
+    await browser.post(f"{browser.world()}/clock", {"speed": "-1"})
+    assert kept == [browser.mock.world.handle]
+
+
+async def test_the_address_may_end_with_a_slash() -> None:
+    assert (await Browser().get("/")).headers["location"] == ROOT

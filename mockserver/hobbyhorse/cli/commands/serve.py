@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hobbyhorse.cli.listening import TlsOptions, is_loopback, listen, open_front, read_authority, read_proxies
+from hobbyhorse.cli.listening import (
+    TlsOptions,
+    is_loopback,
+    kept_certificates,
+    listen,
+    open_front,
+    read_authority,
+    read_proxies,
+)
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
 from hobbyhorse.cli.usage import UsageError, complain, inform
 from hobbyhorse.clock.clock import ManualClock, RealClock
@@ -341,7 +349,7 @@ def command(
     cache = _writable_cache(cache)
     keeper = None if state is None else _open_state(state, seed, loaded)
     bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
-    front = None if secure is None else open_front(loaded, bound, secure, public_url)
+    front = None if secure is None else open_front(loaded, bound, secure, public_url, kept_certificates(state))
     options = Options(
         pace=pace,
         seed=seed,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, TIMELINE, Fault, Option
-from hobbyhorse.scenarios.options import ACCEPTED, REPORT, SITUATION, STAGE, STATUS, VALUE
+from hobbyhorse.scenarios.options import ACCEPTED, PIECES, REPORT, SECONDS, SITUATION, STAGE, STATUS, VALUE
 from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 
@@ -22,6 +22,8 @@ REFUSES_SAFELY = frozenset({429, 503})
 TOO_MANY_REQUESTS = 429
 # The statuses that gateways add to a provider's own, each in its turn (RFC 9110, sections 15.6.3 to 15.6.5).
 GATEWAYS = (502, 503, 504)
+# A body whose second half comes after minutes: longer than a client waits for a piece, or for the whole.
+STALL = {SECONDS.name: 600, PIECES.name: 2}
 # The refusals that may not be final: a new job that is not visible yet, and refusals that pass.
 PASSING = frozenset({404, 408, 425, TOO_MANY_REQUESTS})
 TIMES = st.one_of(st.integers(1, 3), st.just("always"))
@@ -90,6 +92,8 @@ def _telling_options(fault: Fault, operation: Operation | None) -> Iterator[dict
         yield {ACCEPTED.name: True}
     if fault.has(STATUS.name):
         yield from ({STATUS.name: status} for status in GATEWAYS)
+    if fault.has(PIECES.name):
+        yield dict(STALL)
     if fault.has(REPORT.name):
         yield {REPORT.name: "failure"}
     if fault.has(SITUATION.name) and (refusal := final_refusal(operation)) is not None:

@@ -68,6 +68,10 @@ def _members(schemas: Schemas, schema: Mapping[str, Any], file: str, whole: Any,
             if valid is MISSING:
                 continue
             given = replaced(whole, (*at, name), valid)
+            # A server that ignores the member at the other level bills a job without it.
+            if isinstance(valid, dict) and not at and isinstance(value.get("input"), dict):
+                moved = replaced(whole, ("input", name), valid)
+                yield NearMiss(("input", name), "additionalProperties", moved)
         yield from _below(schemas, inner, file, given, (*at, name))
 
 
@@ -80,19 +84,28 @@ def _moved(whole: Any, at: Pointer, name: str) -> Iterator[NearMiss]:
     if at and isinstance(resolve(whole, at[:-1]), dict):
         yield NearMiss((*at, name), "required", replaced(without, (*at[:-1], name), value))
     elif not at and name != "input":
-        yield NearMiss((*at, name), "required", replaced(without, ("input",), {name: value}))
+        inner = resolve(whole, ("input",))
+        lower = {**inner, name: value} if isinstance(inner, dict) else {name: value}
+        yield NearMiss((*at, name), "required", replaced(without, ("input",), lower))
 
 
 def _valid(schema: Any, file: str, schemas: Schemas) -> Any:
-    """Return a valid value for an optional scalar, or MISSING if the schema names none."""
+    """Return a valid value for an optional member, or MISSING if the schema names none."""
     if not isinstance(schema, dict):
         return MISSING
     kind = schema.get("type")
+    if kind == "object":
+        required = {name: schema.get("properties", {}).get(name) for name in schema.get("required", ())}
+        inner = {name: _valid(*schemas.deref(one, file), schemas) for name, one in required.items()}
+        return MISSING if not inner or MISSING in inner.values() else inner
     for word in ("default", "const"):
         if word in schema:
             return schema[word]
     if schema.get("enum"):
         return schema["enum"][0]
+    shown = schema.get("examples", [])
+    if kind == "string" and shown:
+        return shown[0]
     if kind == "boolean":
         return True
     return schema.get("minimum", 0) if kind in ("integer", "number") else MISSING

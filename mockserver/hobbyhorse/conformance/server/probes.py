@@ -16,6 +16,7 @@ from hobbyhorse.conformance.server.ends import PROBE as ENDS
 from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.queries import ask
+from hobbyhorse.conformance.server.rules.authentication import OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
 from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK, longest_first_retry, promises_retry
 from hobbyhorse.conformance.server.rules.values import FOLLOWED, ROLE_OF_LINK, links_of
@@ -198,6 +199,8 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
         yield Probe("callback:order", "callbacks", lambda b: count * b.price, summary, _callback)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
+    if contract.idempotency.mode == "replay" and contract.idempotency.key is not None:
+        yield Probe("idempotency:late", "idempotency", _price, "the first submission with a key, again", _repeated_late)
     if "list" in contract.operations and "size" in contract.operations["list"].bindings:
         yield Probe("identity:pages", "identity", _free, "the pages of the list, one job on each", _pages)
     if {"first_frame", "references"} & set(session.model.parameters):
@@ -309,6 +312,10 @@ def _auth_job(session: Session) -> None:
     job = session.finished().id
     for role in _about_job(session.contract):
         _send_unauthorized(session, role, job)
+    for part, name, prefix in session.contract.security:
+        if part == "header" and prefix and "status" in _about_job(session.contract):
+            headers = {name: f"Basic {session.endpoint.api_key}"}
+            session.call("status", probe=OTHER_SCHEME, key=None, path={"job": job}, headers=headers)
 
 
 def _send_unauthorized(session: Session, role: str, job: str) -> None:
@@ -505,6 +512,7 @@ def _idempotency(session: Session) -> None:
     key, body = session.fresh_key(), session.marked("idempotency")
     again = "replayed" if replays else "key_used"
     session.submit_order("idempotency:first", body, headers=headers(key))
+    session.keyed = (body, headers(key))
     session.submit_order("idempotency:again", body, expected=again, headers=headers(key))
     other = session.marked("another")
     expected = "key_mismatch" if replays else "key_used"
@@ -514,6 +522,14 @@ def _idempotency(session: Session) -> None:
     sent, body = headers(session.fresh_key()), session.marked("concurrent")
     work = partial(session.submit_order, "idempotency:concurrent", body, headers=sent)
     session.concurrently([work] * 2)
+
+
+def _repeated_late(session: Session) -> None:
+    """Repeat a submission after other probes: a key that is forgotten within seconds protects no client."""
+    if session.keyed is None:
+        raise Skipped("no submission with a key was sent")
+    body, headers = session.keyed
+    session.submit_order("idempotency:late", body, expected="replayed", headers=headers)
 
 
 def _cancel(session: Session) -> None:

@@ -48,6 +48,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # The domain `invalid` never exists (RFC 2606), so no endpoint can have this picture.
 NO_PICTURE = "https://hobbyhorse.invalid/no-such-picture.png"
 WRONG_KEY = "hobbyhorse-wrong-key"
+# A header of more characters may be refused by whatever is in front of the endpoint.
+MOST_KEY_CHARACTERS = 1024
 # Replaces the second account's key in the trace.
 OTHER_KEY = "[other key]"
 KEY_REFUSALS = frozenset({"unauthenticated", "key_refused", "forbidden"})
@@ -145,6 +147,8 @@ class Session:
     models: tuple[Model, ...] = ()
     random: Random = field(init=False)
     order: dict[str, Any] = field(init=False)
+    # A submission with a key, to be repeated later: its body and its headers.
+    keyed: tuple[dict[str, Any], dict[str, str]] | None = None
     _last: dict[str, float] = field(default_factory=dict)
     _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
@@ -230,8 +234,13 @@ class Session:
         return self.contract.job_id_prefix + ID_FORMS[self.contract.job_id_form](self.random, time.time())
 
     def fresh_key(self) -> str:
-        """Return an unused idempotency key."""
-        return str(uuid.uuid4())
+        """Return an unused idempotency key of the greatest documented length. Keys differ at their ends only."""
+        place, key = self.contract.idempotency.key, str(uuid.uuid4())
+        for one in self.submit.parameters if place is not None else ():
+            schema = self.contract.schemas.at(one.schema)
+            if place is not None and one.name.lower() == place.name.lower() and isinstance(schema, Mapping):
+                return key.rjust(min(int(schema.get("maxLength", 0)), MOST_KEY_CHARACTERS), "k")
+        return key
 
     def _with_picture(self, order: dict[str, Any]) -> dict[str, Any]:
         if self.picture is None:

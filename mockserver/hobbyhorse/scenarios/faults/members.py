@@ -219,6 +219,23 @@ def _null_absent(decided: DecidedOperation, value: Any, options: Options) -> Any
     return value
 
 
+def _empty_members(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    """Empty a cost that is a text, and add as empty the lists in which another place of the video would be."""
+    for at in bound(decided.operation, "cost"):
+        if isinstance(resolve(value, at), str):
+            value = _if_valid(decided, value, replaced(value, at, ""))
+    for at in bound(decided.operation, "video_url"):
+        holder = at[: next((depth for depth, step in enumerate(at) if step.isdigit()), 0)]
+        around = resolve(value, holder[:-1]) if holder else MISSING
+        if isinstance(around, dict) and holder[-1] not in around:
+            value = _if_valid(decided, value, replaced(value, holder, []))
+    return value
+
+
+def _if_valid(decided: DecidedOperation, value: Any, changed: Any) -> Any:
+    return changed if decided.valid(changed) else value
+
+
 def _other_progress(decided: DecidedOperation, value: Any, options: Options) -> Any:
     for at in bound(decided.operation, "progress"):
         here = resolve(value, at)
@@ -378,6 +395,14 @@ NULL_ABSENT = _variation(
     _null_absent,
     name="null_absent",
     says="has null for the members that it does not have yet",
+    form=NO_VALUE,
+    source="seen in the wild",
+    level=SHOULD,
+)
+EMPTY_MEMBERS = _variation(
+    _empty_members,
+    name="empty_members",
+    says="has an empty cost, and an empty list where the video is elsewhere",
     form=NO_VALUE,
     source="seen in the wild",
     level=SHOULD,

@@ -28,7 +28,7 @@ from hobbyhorse.traces.redaction import Redactor
 from hobbyhorse.traces.trace import Trace, to_json
 from hobbyhorse.worlds.job_table import count_before
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Journal
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.mistakes import INVALID, UNMATCHED
 from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds
@@ -75,6 +75,8 @@ class ControlContext:
     scrape: Callable[[str], Awaitable[tuple[bytes, str]]]
     team_of: Callable[[str], Team | None]
     """Finds the team of an API key."""
+    refused: Journal = field(default_factory=Journal)
+    """The exchanges without a world: their key is missing or not accepted."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     kept: Callable[[World], Awaitable[None]] = nothing_to_keep
     authority: bytes | None = None

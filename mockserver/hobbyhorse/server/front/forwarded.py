@@ -1,8 +1,8 @@
 """The address that clients of a reverse proxy use, from the headers that the proxy adds to their requests.
 
 Any client can send these headers, so they count only if the connection comes from a trusted proxy. A proxy adds its
-values after those that it got, or replaces them. So the values are read from the end: the last ones are the trusted
-proxy's, and those before them count only while the sender that the proxy names is a trusted proxy too.
+values after the client's, or replaces them. So the values are read from the end: the last ones are the trusted
+proxy's, and earlier ones count only while the sender that the proxy names is a trusted proxy too.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _elements(text: str) -> list[str]:
 
 
 def _values(given: Mapping[bytes, Sequence[str]]) -> dict[bytes, list[str | None]]:
-    """Return the schemes, hosts and prefixes in the order of the proxies; those of `Forwarded` if there are any."""
+    """Return the schemes, hosts and prefixes in the order of the proxies. `Forwarded` replaces schemes and hosts."""
     found: dict[bytes, list[str | None]] = {
         name: [one.strip() for one in given.get(name, ())] for name in (PROTO, HOST, PREFIX)
     }

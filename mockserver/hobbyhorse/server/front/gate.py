@@ -33,7 +33,7 @@ from hobbyhorse.server.transport import HEAD_SECONDS, MOST_HEAD_BYTES
 
 logger = logging.getLogger("uvicorn.error")
 
-# As many as uvicorn lets the system keep of connections that nobody has accepted yet.
+# As uvicorn: the most connections that the system keeps for a server which has not accepted them yet.
 BACKLOG = 2_048
 # A process without free descriptors cannot accept; asyncio tries again after as long.
 PAUSE_SECONDS = 1.0

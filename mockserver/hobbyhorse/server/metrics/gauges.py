@@ -66,7 +66,7 @@ async def read_gauges(
             found.jobs[key] += count
         journal = world.journal
         found.journal_bytes += journal.kept_bytes
-        found.journal_exchanges += len(journal)
+        found.journal_exchanges += journal.in_memory
         found.armed += len(world.scenarios.armed)
         due += world.clock.waiting
         found.worlds += world is not worlds.keyless

@@ -71,6 +71,7 @@ class Page:
         self._router = Router(
             [
                 Route(ROOT, self._seen(self._worlds)),
+                Route(f"{ROOT}/", self._home),
                 Route(f"{ROOT}/login", self._login, methods=["GET", "POST"]),
                 Route(f"{ROOT}/logout", self._logout, methods=["POST"]),
                 Route(f"{ROOT}/assets/{{name}}", self._asset),
@@ -131,8 +132,8 @@ class Page:
         """Return an endpoint for a world that its viewer may see."""
 
         async def looked(request: Request, viewer: Viewer) -> Response:
-            world = self._context.worlds.by_handle(request.path_params["handle"])
-            if world is None or world not in views.every_world(self._control(request), viewer):
+            world = views.find_world(self._control(request), viewer, request.path_params["handle"])
+            if world is None:
                 message, hint = "this world does not exist", "it was forgotten, or the server has started anew"
                 raise ControlError(404, "unknown_world", message, hint)
             control = self._control(request, world, viewer)
@@ -160,6 +161,9 @@ class Page:
 
     async def _logout(self, request: Request) -> Response:
         return RedirectResponse(f"{ROOT}/login", 303, {"set-cookie": self._sessions.logout(request.scope)})
+
+    async def _home(self, request: Request) -> Response:
+        return RedirectResponse(ROOT, 303)
 
     async def _asset(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -234,7 +238,7 @@ class Page:
 
         def read() -> Any:
             # A world that was forgotten has another object when its key is used again.
-            world = self._context.worlds.by_handle(handle)
+            world = views.find_world(look.request, look.viewer, handle)
             return None if world is None else state_of(world, dispatcher, look.query.get("job"))
 
         return self._stream(read)
@@ -289,7 +293,12 @@ class Page:
     async def _act(self, look: Look, operation: str, body: Mapping[str, Any], **names: str) -> None:
         """Do an operation of the control plane in a world. Raises ControlError."""
         one = look.request
-        await HANDLERS[operation](ControlRequest(one.context, one.world, one.scope, names, {}, body, one.team))
+        try:
+            await HANDLERS[operation](ControlRequest(one.context, one.world, one.scope, names, {}, body, one.team))
+        finally:
+            # As after a request to the control plane: also a refused one may have changed something.
+            one.world.changed()
+            await one.context.kept(one.world)
 
 
 def _number(name: str, text: str, most: float) -> float:

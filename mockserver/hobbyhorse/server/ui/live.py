@@ -1,7 +1,7 @@
 """The live view: server-sent events that say that a world has changed. The page then reads itself anew.
 
 Nothing in the server pays for it: while a page is open, a short record of its world is compared with the last one. The
-record has the stages of the newest jobs only, so it takes some 50 microseconds, however many jobs there are.
+record has the stages of the newest jobs only, so it takes less than half a millisecond, however many jobs there are.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 from markupsafe import Markup
@@ -41,6 +42,8 @@ PAGE_SIZE = 50
 MOST_IN_TIMELINE = 300
 # Characters of a prompt in a row.
 MOST_PROMPT = 120
+REFUSED = "refused"
+"""The handle that stands for the requests whose key is missing or not accepted."""
 SECTIONS = ("jobs", "exchanges", "callbacks", "scenarios", "ledger")
 
 
@@ -75,17 +78,28 @@ def worlds(request: ControlRequest, viewer: Viewer, before: int | None) -> dict[
     shown = older[:PAGE_SIZE]
     return {
         "total": len(found),
-        "worlds": [world_json(request, world) for world in shown],
+        "worlds": [{**world_json(request, world), "keyed": bool(world.key)} for world in shown],
         "older": shown[-1].used if len(shown) < len(older) else None,
     }
 
 
 def every_world(request: ControlRequest, viewer: Viewer) -> Iterable[World]:
-    """Yield the worlds that a viewer may see."""
-    known = request.context.worlds
+    """Yield the worlds that a viewer may see, and what stands for the requests without one."""
+    context = request.context
+    known = context.worlds
     yield from (world for world in known if viewer.may_see(world.key))
-    if viewer.team is None and known.keyless.journal.total:
-        yield known.keyless
+    if viewer.team is None:
+        refused = World("", REFUSED, known.keyless.clock, Random(), known.keyless.pace, journal=context.refused, used=0)
+        refused.label, known.keyless.label = "refused keys", "without a key"
+        yield from (world for world in (known.keyless, refused) if world.journal.total)
+
+
+def find_world(request: ControlRequest, viewer: Viewer, handle: str) -> World | None:
+    """Return the world with a handle, or None if the viewer may not see one."""
+    known = request.context.worlds.by_handle(handle)
+    if known is not None and known.key:
+        return known if viewer.may_see(known.key) else None
+    return next((world for world in every_world(request, viewer) if world.handle == handle), None)
 
 
 def shell(look: Look, section: str) -> dict[str, Any]:

@@ -136,6 +136,8 @@ def test_a_cancellation_that_was_not_confirmed_is_not_reported(contract: Contrac
         (found,) = messages(rules.cancel_is_confirmed, refused(contract, how=how).story()) or []
         assert found.startswith("the cancellation was not confirmed (409, request 12), but the run ended with")
     (found,) = messages(rules.cancel_is_confirmed, refused(contract, "Failed: job 7 was canceled").story()) or []
+    for message in ("job 7: it was not done after 1800 s, and was cancelled", "the job failed; it is canceled"):
+        assert messages(rules.cancel_is_confirmed, refused(contract, message).story()) not in (None, [])
     lost = waiting(contract, patience(contract)).nothing("cancel").end("failed", message=CLAIM)
     (found,) = messages(rules.cancel_is_confirmed, lost.story()) or []
     assert "(no response, request 12)" in found

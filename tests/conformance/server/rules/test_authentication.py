@@ -175,3 +175,18 @@ def test_a_key_that_is_refused_always_or_for_a_probe_breaks_no_rule(contract: Co
         told = Teller(contract).submit(probe="job").status(refusal.name, probe=probe)
         assert word("AUT-04", told) == PASSED
     assert word("AUT-04", Teller(contract).submit(probe="job").status("unknown_job", probe="job")) == PASSED
+
+
+# AUT-05
+
+
+def test_a_key_in_another_scheme_is_refused(contract: Contract) -> None:
+    refusal = find_situation(contract.operations["status"], "unauthenticated")
+    assert refusal is not None
+    assert word("AUT-05", Teller(contract).status(refusal.name, probe="auth:scheme")) == PASSED
+    shown = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+    told = Teller(contract).status(shown, probe="auth:scheme")
+    assert word("AUT-05", told) == BROKEN
+    at = verdict("AUT-05", told).breaches[0].places[0]
+    assert word("AUT-05", told, assuming(contract, at)) == LESSON
+    assert word("AUT-05", Teller(contract).status(shown)) == NOT_OBSERVED

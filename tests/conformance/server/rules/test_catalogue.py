@@ -75,6 +75,7 @@ def test_a_list_follows_its_request(contract: Contract) -> None:
         ([], 0, {"search": NO_MODEL}, PASSED),
         (every, 3, {"search": NO_MODEL}, BROKEN),
         (every, 3, {"task": "no-such-task"}, BROKEN),
+        (every, 3, {"kind": "no-such-kind"}, BROKEN),
         (every, 3, {"task": contract.models[0].task}, PASSED),
     ):
         assert verdict(FILTERED, models(models(told(contract), every), names, total, **query)) == word, query
@@ -85,7 +86,7 @@ def test_the_requests_name_only_what_the_contract_binds(contract: Contract) -> N
     operation = contract.operations["models"]
     names = {place.name for one in operation.bindings.values() for place in one.request}
     asked = requests_of(operation, "image-to-video")
-    assert len(asked) == 4
+    assert len(asked) == 5
     assert {name for query in asked for name in query} <= names
 
 

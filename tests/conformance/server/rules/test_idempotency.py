@@ -175,3 +175,19 @@ def test_the_response_to_a_repetition_has_the_members_of_the_first_one(contract:
 def test_the_items_of_a_list_count_as_one() -> None:
     assert members({"a": [{"b": 1}, {"c": 2}]}) == {("a",), ("a", "0", "b"), ("a", "0", "c")}
     assert members([]) == members(3) == frozenset()
+
+
+@keyed
+def test_a_new_key_is_accepted_if_anything_is(contract: Contract) -> None:
+    def refused(situation: str, **how: object) -> Teller:
+        told = teller(knowing(contract)).submit(expected="accepted", probe="job")
+        return told.submit(situation, None, key="key-2", expected="accepted", **how)
+
+    assert verdict(SAME, refused("key_mismatch")) == BROKEN
+    assert verdict(SAME, refused("invalid_request")) == BROKEN
+    assert verdict(SAME, refused("insufficient_balance")) == NOT_OBSERVED
+    assert verdict(SAME, refused("rate_limited")) == NOT_OBSERVED
+    only = teller(knowing(contract)).submit("invalid_request", None, expected="accepted")
+    assert verdict(SAME, only) == NOT_OBSERVED
+    # The key was used with another body.
+    assert verdict(SAME, refused("key_mismatch").submit(key="key-2", expected="accepted")) != BROKEN

@@ -281,3 +281,15 @@ def test_a_word_that_a_list_lacks_is_a_documented_fact_of_its_own(contract: Cont
     told = wrong(contract, "accepted", probe=f"negative:enum:{format_pointer(pointer)}", body=body)
     assert word("NEG-01", told, assuming(contract, home(contract, "submit", "invalid_request"))) == BROKEN
     assert word("NEG-01", told, assuming(contract, f"{_resolution(contract)}/enum")) == LESSON
+
+
+def test_a_documented_submission_is_accepted_if_another_one_is(contract: Contract) -> None:
+    def two(probe: str) -> Teller:
+        told = Teller(contract, order_for(contract, contract.models[0]))
+        told.submit("accepted", a_job(contract), probe="bound:/x:1", key="key-0")
+        return told.submit("invalid_request", None, probe=probe, key="key-1")
+
+    found = verdict("NEG-03", two("machine"))
+    assert found.verdict == BROKEN
+    assert "others are accepted" in found.breaches[0].message
+    assert word("NEG-03", two("callback:order")) == PASSED

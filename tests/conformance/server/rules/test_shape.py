@@ -15,7 +15,7 @@ from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
 from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.values import Assumption, Contract, Situation
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, contracts_that
 from tests.json_patch import after
 from tests.judging import family
 from tests.tracing import JSON, START, Teller
@@ -390,3 +390,12 @@ def test_every_rule_has_a_statement_and_a_reason(contract: Contract) -> None:
         assert rule.says.endswith(".")
         assert rule.because.endswith(".")
         assert judge(contract, [Teller(contract).trace()], [rule])[0].verdict in (NOT_OBSERVED, NOT_APPLICABLE)
+
+
+@contracts_that(lambda contract: "categories" in contract.operations)
+def test_a_request_that_needs_nothing_but_the_key_is_granted(contract: Contract) -> None:
+    refused = Teller(contract).submit(probe="job").call("categories", "unauthenticated", None, probe="read:categories")
+    assert word("SHA-01", refused) == BROKEN
+    assert word("SHA-01", Teller(contract).submit(probe="job").call("categories", "listed", None)) == PASSED
+    alone = Teller(contract).call("categories", "unauthenticated", None, probe="read:categories")
+    assert word("SHA-01", alone) == PASSED

@@ -20,11 +20,15 @@ OWN_DEADLINE_SHARE = 0.5
 # A report that the job is cancelled, and the words that make it another report.
 TYPE_NAME = re.compile(r"^[\w.]+: ")
 CLAIMED = re.compile(r"\bcancell?ed\b", re.IGNORECASE)
+# Words that leave open whether the job was cancelled: some anywhere in the report, others in the clause that says so or
+# after it. "Not done in time, and was cancelled" claims it.
+UNSURE = re.compile(r"\b(?:may|might|maybe|whether|if|unless|un\w+)\b", re.IGNORECASE)
 DOUBTED = re.compile(
-    r"n't|\b(?:not|never|cannot|could|may|might|maybe|whether|if|un\w+|fail\w*|refus\w*|tri(?:ed|es)|try\w*|"
-    r"attempt\w*|request\w*|still|running|should|must|to be|timed|timeout)\b",
+    r"n't|\b(?:not|never|cannot|could|fail\w*|refus\w*|tri(?:ed|es)|try\w*|attempt\w*|request\w*|still|running|should|"
+    r"must|to be|timed|timeout)\b",
     re.IGNORECASE,
 )
+CLAUSES = re.compile(r"[,;:.()]|\band\b|\bbut\b", re.IGNORECASE)
 
 
 def _cancels(contract: Contract) -> bool:
@@ -123,10 +127,17 @@ def cancel_is_confirmed(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     # Without the name of an exception, which says nothing about the cancellation.
     report = TYPE_NAME.sub("", outcome.message)
-    if CLAIMED.search(report) and not DOUBTED.search(report):
+    if _claims(report):
         last = cancels[-1]
         said = f"{last.status}, request {last.number}" if last.delivered else f"no response, request {last.number}"
         yield Breach(f"the cancellation was not confirmed ({said}), but the run ended with: {outcome.message[:200]}")
+
+
+def _claims(report: str) -> bool:
+    """Whether a report says without doubt that the job was cancelled."""
+    clauses = CLAUSES.split(report)
+    said = next((number for number, clause in enumerate(clauses) if CLAIMED.search(clause)), None)
+    return said is not None and not UNSURE.search(report) and not DOUBTED.search(" ".join(clauses[said:]))
 
 
 def _still_runs(step: Step) -> bool:

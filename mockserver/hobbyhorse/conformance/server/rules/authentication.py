@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, VIDEO, Breach, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     conclusive,
@@ -24,6 +24,8 @@ from hobbyhorse.traces.orders import own, reads_of
 
 # The status that refuses a key, whatever else a contract gives it for (RFC 9110, section 15.5.2).
 UNAUTHORIZED = 401
+# The probe that sends the key in another scheme.
+OTHER_SCHEME = "auth:scheme"
 REFUSALS_OF_KEYS = frozenset({"unauthenticated", "key_refused"})
 
 
@@ -167,6 +169,33 @@ def own_key_accepted(trace: AnnotatedTrace) -> KindEvidence:
             security = _security(trace, step)
             message = f"{label(step)}: the key is refused with {step.status}, but {label(accepting)} accepts it"
             yield step.role, Breach(message, security, step.status)
+
+
+def _has_scheme(contract: Contract) -> bool:
+    return any(part == "header" and prefix for part, _, prefix in contract.security)
+
+
+@rule(
+    "AUT-05",
+    "documented-scheme",
+    level=SHOULD,
+    severity="S4",
+    applies=_has_scheme,
+    says="A key is accepted in the documented scheme only, such as Bearer.",
+    because="A client that sends its key in another scheme works by accident, until a gateway checks the header.",
+    fix="Compare the scheme of the header with the documented one, in any case of its letters, before the key is read.",
+)
+@one_per_kind
+def documented_scheme(trace: AnnotatedTrace) -> KindEvidence:
+    """Find requests that are granted although their key is in another scheme."""
+    for step in conclusive_probes(trace, OTHER_SCHEME):
+        yield OBSERVED
+        if step.ok:
+            documented_schemes = " or ".join(
+                prefix.strip() for _, _, prefix in trace.contract.security if prefix.strip()
+            )
+            message = f"{label(step)}: a key in the scheme Basic gets {step.status}; documented: {documented_schemes}"
+            yield step.role, Breach(message, _security(trace, step), step.status)
 
 
 def _sends_own_key(trace: AnnotatedTrace, step: Step) -> bool:

@@ -182,6 +182,6 @@ def _values(trace: AnnotatedTrace, step: Step, name: str) -> list[Any]:
 
 def requests_of(operation: Operation, task: str) -> list[dict[str, str]]:
     """Return the queries that show whether a list of models follows its request."""
-    asked = [{"size": "1"}, {"size": "1", "offset": "1"}, {"task": task}, {"search": NO_MODEL}]
+    asked = [{"size": "1"}, {"size": "1", "offset": "1"}, {"task": task}, {"kind": NO_MODEL}, {"search": NO_MODEL}]
     named = [{_name(operation, name): value for name, value in one.items()} for one in asked]
     return [{str(name): value for name, value in one.items()} for one in named if None not in one]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, Evidence, rule
-from hobbyhorse.conformance.server.expected import body_of, refused_as, replaced_status
+from hobbyhorse.conformance.server.expected import body_of, conclusive, refused_as, replaced_status
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer
 from hobbyhorse.contract.values import Contract, Situation
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
+from hobbyhorse.traces.annotated import TRANSIENT, AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.orders import credentials, order_of
 
 MODE = "lifecycle.json#/idempotency/mode"
@@ -21,6 +21,8 @@ OTHER_REFUSALS = frozenset({401, 402, 403, 404})
 OTHER_REASONS = frozenset(
     {"unauthenticated", "key_refused", "forbidden", "insufficient_balance", "insufficient_credits"}
 )
+# The probes whose submissions differ in their prompts only.
+ALIKE = frozenset({"job", "machine", "idempotency:first"})
 KEY_USE_REFUSALS = ("key_mismatch", "key_used")
 
 
@@ -52,6 +54,24 @@ def same_job(trace: AnnotatedTrace) -> Evidence:
         if _same_body(first, again) and not _refused_for_other_reasons(again) and not in_flight:
             yield OBSERVED
             yield from _not_same_job(trace, first, again)
+    yield from _fresh_refused(trace)
+
+
+def _fresh_refused(trace: AnnotatedTrace) -> Iterator[Breach]:
+    """Yield the submissions that are refused although their key was never used before, if any other is accepted."""
+    groups: dict[str, list[Step]] = {}
+    for step in trace.submits:
+        if (key := trace.key(step)) is not None and step.exchange.expected == "accepted":
+            groups.setdefault(key, []).append(step)
+    # Of the bodies that the suite sends, these are alike but for the prompt.
+    accepted = any(step.accepted and step.exchange.probe in ALIKE for step in trace.submits)
+    for steps in groups.values():
+        every = [one for one in trace.submits if trace.key(one) == trace.key(steps[0])]
+        refused = [one for one in every if 400 <= one.status < 500 and one.status not in TRANSIENT]
+        plain = not any(_refused_for_other_reasons(one) for one in refused) and conclusive(steps[0])
+        if accepted and plain and refused == every and len({canonical(one.exchange.body) for one in every}) == 1:
+            message = f"request {steps[0].number} has a new key, and is refused ({steps[0].status}); "
+            yield Breach(message + "submissions without this key are accepted", (MODE,), steps[0].status)
 
 
 def _not_same_job(trace: AnnotatedTrace, first: Step, again: Step) -> Iterator[Breach]:

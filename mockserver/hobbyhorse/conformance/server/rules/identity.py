@@ -324,7 +324,8 @@ def _pages(contract: Contract) -> bool:
     level=MUST,
     severity="S2",
     applies=_pages,
-    says="A page of a list has at most as many items as requested, and no item of another page.",
+    says="A page of a list has at most as many items as requested, and no item of another page; its total counts all "
+    "pages.",
     because="A client that walks through the pages misses jobs, or never comes to the end.",
     fix="Apply the requested size and offset in the query of the list, under an order that new jobs do not change.",
 )
@@ -340,6 +341,10 @@ def pages(trace: AnnotatedTrace) -> KindEvidence:
             if len(items) > int(size):
                 message = f"{label(step)}: {len(items)} items; requested: {size}"
                 yield "size", Breach(message, binding_places(trace.contract, operation, "size"), len(items))
+        total, jobs = _count(step.reading.values.get("total")), set(_accepted_before(trace, step))
+        if total is not None and total < len(jobs):
+            message = f"{label(step)}: the total is {total}, but {len(jobs)} jobs were accepted before"
+            yield "total", Breach(message, binding_places(trace.contract, operation, "total"), total)
     yield from _shared_pages(trace, steps)
 
 

@@ -109,6 +109,7 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
     if not any(step.accepted for step in trace.submits):
         yield from _accepts_nothing(trace)
         return
+    yield from _documented_refused(trace)
     for step in conclusive_probes(trace, "bounds:"):
         if step.accepted:
             yield OBSERVED
@@ -124,6 +125,16 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         elif _refused_for_its_body(trace, step):
             message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}"
             yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
+
+
+def _documented_refused(trace: AnnotatedTrace) -> KindEvidence:
+    """Find documented submissions that are refused for their bodies, although other submissions are accepted."""
+    # The callbacks' orders are left out: one of them has a picture that may be refused.
+    for step in trace.submits:
+        known = step.exchange.probe in ORDERS - {"callback:order"} and order_of(trace, step) is not None
+        if known and _refused_for_its_body(trace, step):
+            message = f"{label(step)}: a documented submission is refused with {step.status}; others are accepted"
+            yield "documented", Breach(message, (_model(trace, step).schema,), step.status)
 
 
 def _refused_together(trace: AnnotatedTrace, step: Step) -> bool:

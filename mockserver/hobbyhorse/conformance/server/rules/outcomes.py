@@ -47,7 +47,8 @@ def _reports(*names: str) -> Any:
     severity="S2",
     harm=MONEY,
     applies=_reports(*RESULTS, *REASONS),
-    says="A response shows one outcome: no error beside a success, and no result before the end or beside a failure.",
+    says="A response shows one outcome: no error beside a success, and no result before the end, or beside a failure "
+    "or a cancellation.",
     because="One client reads the error and submits again, another one takes the result: the video is paid twice.",
     fix="Build the response from the stage alone: the error only of a failed job, the result only of a success.",
 )
@@ -63,7 +64,7 @@ def one_outcome(trace: AnnotatedTrace) -> KindEvidence:
         if step.kinds == {"success"}:
             yield from _misplaced(trace, operation, step, REASONS, "failure")
         # LIF-05 reports the URL of a video before the end; this rule reports any other result.
-        elif step.kinds == {"failure"} or (not step.kinds & ENDS and step.video is None):
+        elif step.failure or (not step.kinds & ENDS and step.video is None):
             yield from _misplaced(trace, operation, step, RESULTS, "success")
 
 

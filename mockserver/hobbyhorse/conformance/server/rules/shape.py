@@ -38,6 +38,8 @@ LEAST_WAIT = 10.0
 FEW_BROKEN_OFF = 2
 # Statuses of a gateway in front of the endpoint, which responds in its own format.
 GATEWAYS = frozenset({502, 504})
+# The lowest status of a refusal (RFC 9110, section 15.5).
+FIRST_REFUSAL = 400
 # The values without which a client cannot follow a job.
 ESSENTIAL = ("job", "stage")
 # Violations reported for one body; a wrong body tends to violate every field.
@@ -168,6 +170,16 @@ def _undocumented(trace: AnnotatedTrace, step: Step) -> KindEvidence:
             yield (step.role, step.status, step.exchange.expected), _other_status(trace, operation, step)
     elif step.ok and not step.valid:
         yield from _broken_body(trace, operation, step)
+    elif _refused_read(trace, step):
+        message = f"{label(step)}: a documented request is refused with {step.status}"
+        yield (step.role, "read"), Breach(message, (responses_of(operation),), step.status)
+
+
+def _refused_read(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a request that needs nothing but the key is refused, although another operation accepts the key."""
+    probes = (step.exchange.probe or "", *(one.exchange.probe or "" for one in trace.steps if one.ok))
+    reads = probes[0].startswith("read:") and step.status >= FIRST_REFUSAL
+    return reads and any(not one.startswith(("auth:", "identity:")) for one in probes[1:])
 
 
 def _other_status(trace: AnnotatedTrace, operation: Operation, step: Step) -> Breach:
