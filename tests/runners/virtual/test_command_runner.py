@@ -32,7 +32,7 @@ from hobbyhorse.runners.against_fake import BETWEEN_SECONDS, RECOVERY_SECONDS, F
 from hobbyhorse.runners.virtual.command_runner import SLOW, SPINNING, VirtualCommandRunner
 from hobbyhorse.runners.virtual.compiled import Unavailable
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from hobbyhorse.traces.trace import Trace
+from hobbyhorse.traces.trace import Outcome, Trace
 from tests.conftest import CONTRACTS, ROOT
 
 EXAMPLE = ROOT / "examples" / "python" / "hiapi.py"
@@ -193,15 +193,15 @@ def test_a_client_that_floods_is_ended(
 
 
 def test_runs_without_a_verdict_are_counted_and_not_judged(session: FakeSession, tracer: Path) -> None:
-    """The client resubmits after a lost response, which would be a finding."""
-    (lost,) = [Case({"moves": {"submit": [{"move": "accept_then_drop"}]}})]
     happy = command(session, tracer).run(HAPPY)
-    double = replace(happy, exchanges=(*happy.exchanges[:1], *happy.exchanges), scenario=lost.scenario)
+    stuck = replace(happy.runs[0], outcome=Outcome("unfinished", happy.ended, stuck=True))
 
     def result(unjudged: str) -> Result:
         def play(cases: Sequence[Case]) -> Iterator[Trace]:
             for case in cases:
-                yield happy if case == HAPPY else replace(double, scenario=case.scenario, unjudged=unjudged)
+                yield (
+                    happy if case == HAPPY else replace(happy, runs=(stuck,), scenario=case.scenario, unjudged=unjudged)
+                )
 
         return Search(HIAPI, play, Plan(6)).run("client", HIAPI.models[0].id)
 
