@@ -36,8 +36,8 @@ create table if not exists world (
 ) without rowid;
 create table if not exists job (
   world text not null, number integer not null, id text not null, provider text not null, version integer not null,
-  end text not null, kind text not null, hash text not null, record blob not null, unique (world, number)
-);
+  end text not null, kind text not null, hash text not null, record blob not null, primary key (world, number)
+) without rowid;
 create index if not exists job_by_id on job (id, provider, world);
 create index if not exists job_running on job (world, number) where end = '';
 create table if not exists key (

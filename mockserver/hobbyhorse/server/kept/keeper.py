@@ -54,9 +54,8 @@ class Keeper:
         self._services: Services | None = None
         self._dispatcher: Callable[[], CallbackDispatcher] | None = None
         self._ticking: asyncio.Task[None] | None = None
-        # The worlds for which responses wait, and what they wait for until these are written.
+        # The worlds for which responses wait.
         self._urgent: dict[str, World] = {}
-        self._round: asyncio.Future[None] | None = None
 
     def start(self, worlds: Worlds, services: Services) -> None:
         """Open the worlds in which something runs, and begin to write. Needs the server's event loop."""
@@ -148,30 +147,24 @@ class Keeper:
         if unkept is None:
             return
         if unkept.urgent:
-            # In the next turn of the event loop: requests that are decided in one turn share a change.
-            if self._round is None:
-                self._round = asyncio.get_running_loop().create_future()
-                self._round.get_loop().call_soon(self._write_round)
+            # After a turn of the event loop: requests that are decided in one turn share a transaction.
             self._urgent[world.handle] = world
-            await asyncio.shield(self._round)
+            await asyncio.sleep(0)
+            if unkept.urgent:
+                # Again, for the case that another request has failed to write it.
+                self._urgent[world.handle] = world
+                self._write_urgent()
         if unkept.last > self._store.kept:
             await self._store.until_kept(unkept.last)
 
-    def _write_round(self) -> None:
-        """Write the worlds for which responses wait."""
-        done, self._round = self._round, None
+    def _write_urgent(self) -> None:
+        """Write the worlds for which responses wait, in one transaction."""
         worlds, self._urgent = self._urgent, {}
         try:
             for world in worlds.values():
                 self._write(world, wake=False)
+        finally:
             self._store.write_now()
-        except Exception as error:
-            # Nothing may be sent that is not kept.
-            if done is not None:
-                done.set_exception(error)
-        else:
-            if done is not None:
-                done.set_result(None)
 
     def earlier_attempts(self, world: World) -> Iterable[CallbackAttempt]:
         """Return the attempts to deliver callbacks that an earlier process has made."""
