@@ -3,7 +3,7 @@
 A row has the members of a record that statements compare, and the whole record as JSON. Two kinds are different,
 because only the newest `KEPT_LINES` of a world are kept. An attempt has a slot that a later one takes over. Lines of a
 journal are many and small, so all that are written together are one row. The rows are merged when they are read, later
-ones over earlier ones, and old rows are deleted now and then.
+ones over earlier ones, and old rows are deleted after some hundred lines.
 """
 
 from __future__ import annotations
