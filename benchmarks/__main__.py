@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import growth, harness, mediahost, memory, neighbours, polls, proxy, requests, scrape, startup, video
+from benchmarks import (
+    growth,
+    harness,
+    mediahost,
+    memory,
+    neighbours,
+    polls,
+    proxy,
+    requests,
+    scrape,
+    startup,
+    state,
+    video,
+)
 from benchmarks.report import run
 
 if __name__ == "__main__":
     first = (startup.main, polls.main, memory.main, growth.main, neighbours.main, scrape.main, requests.main)
-    sys.exit(run(*first, video.main, mediahost.main, harness.main, proxy.main))
+    sys.exit(run(*first, video.main, mediahost.main, harness.main, proxy.main, state.main))

@@ -68,8 +68,8 @@ def main() -> None:
                 for clients, count in CLIENTS.items():
                     row = (f"submit, {clients} clients", name)
                     _best(found, row, asyncio.run(_load(submits[name], count, clients, server.pid)))
-    _show(found)
     _starts(contract)
+    _show(found)
 
 
 def _best(found: dict[tuple[str, str], Cost], row: tuple[str, str], cost: Cost) -> None:

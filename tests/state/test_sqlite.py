@@ -179,3 +179,54 @@ async def test_a_waiter_that_has_given_up_disturbs_nobody(tmp_path: Path) -> Non
     waiting.cancel()
     assert await store.keep(Changes(world=WORLD, head=Head(2)))
     await store.close()
+
+
+async def test_the_event_loop_writes_itself_while_the_writer_is_idle(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    number = store.put(Changes(world=WORLD, head=Head(1), checked=False), wake=False)
+    store.write_now()
+    assert store.kept == number, "without a turn of the event loop"
+    assert (await store.look(WORLD)).head == Head(1)
+    await store.close()
+
+
+async def test_the_writer_takes_over_what_the_event_loop_may_not_wait_for(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("begin immediate")
+    began = time.monotonic()
+    number = store.put(Changes(world=WORLD, head=Head(1), checked=False), wake=False)
+    store.write_now()
+    assert time.monotonic() - began < 1, "it does not wait for the lock of another program"
+    assert store.kept < number
+    other.execute("rollback")
+    await store.until_kept(number)
+    assert (await store.look(WORLD)).head == Head(1)
+    other.close()
+    await store.close()
+
+
+async def test_after_a_slow_commit_the_writer_commits_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLOW_SECONDS", -1.0)
+    store = SqliteStore(tmp_path)
+    first = store.put(Changes(world=WORLD, head=Head(1), checked=False), wake=False)
+    store.write_now()
+    assert store.kept == first
+    with store._batch:
+        second = store.put(Changes(world=WORLD, head=Head(2), checked=False), wake=False)
+        store.write_now()
+        assert store.kept == first
+    await store.until_kept(second)
+    await store.close()
+
+
+async def test_with_full_synchronisation_the_event_loop_never_commits(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, full=True)
+    with store._batch:
+        number = store.put(Changes(world=WORLD, head=Head(1), checked=False), wake=False)
+        store.write_now()
+        assert store.kept < number
+    await store.until_kept(number)
+    await store.close()

@@ -235,6 +235,8 @@ class Fake:
         self._hosts = {host: provider for provider in self._providers.values() for host in provider.contract.hosts}
         self._services = replace(self._services, contracts=kept)
         self._files = FileRequests(self._services, self.server_routes)
+        if self.options.state is not None:
+            self.options.state.serve(kept)
         # Both know the contracts, and are created by the next request.
         self._server_routes = self._control = None
         self.end_streams()

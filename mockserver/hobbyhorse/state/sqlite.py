@@ -1,8 +1,10 @@
 """A store in a folder of this machine, for one server: SQLite, written by one thread.
 
-Everything that changes the database is done by the writer thread, in the order in which it was asked for. The writer
-takes all that waits, does it in one transaction, and reports it with one wake-up of the event loop: the more requests
-wait, the cheaper is each. So three things hold:
+Everything that changes the database is done in the order in which it was asked for, in transactions of all that waits:
+the more requests wait, the cheaper is each. The writer thread does it, or, if the writer is idle, the event loop itself
+(`write_now`): a commit writes to the memory of the kernel, which takes less time than to wake a thread and to be woken.
+Whatever may wait for the disk stays with the writer: checkpoints, `synchronous=FULL`, a database that another program
+has locked, and for `SLOW_PAUSE` seconds everything after a commit that took long. So three things hold:
 
 * A change has a number, and `kept` is the number of the last one that is in the database. What `put` returned is safe
   when `kept` has reached it; to find that out costs a comparison.
@@ -38,6 +40,8 @@ NOTE_SECONDS = 0.25
 PATIENCE = 5.0
 # Seconds between two tries of a failed transaction.
 RETRY_SECONDS = 0.1
+# A commit of the event loop that takes longer than this shows a slow disk; then the writer commits for a while.
+SLOW_SECONDS, SLOW_PAUSE = 0.02, 10.0
 # Milliseconds for which a reader such as `state show` may hold up the writer.
 BUSY_MS = 5_000
 
@@ -60,6 +64,12 @@ class SqliteStore:
         self.put_last = self.kept = 0
         try:
             self._writing, self._reading = _connect(self.folder.database), _connect(self.folder.database)
+            self._quick = None if full else _connect(self.folder.database)
+            if self._quick is not None:
+                # It waits for nothing: neither for a lock nor for a checkpoint.
+                self._quick.execute("pragma busy_timeout = 0")
+                self._quick.execute("pragma synchronous = normal")
+                self._quick.execute("pragma wal_autocheckpoint = 0")
             # NORMAL syncs the log at checkpoints only, FULL at each commit.
             self._writing.execute(f"pragma synchronous = {'full' if full else 'normal'}")
             found = read_meta(self._writing)
@@ -73,6 +83,9 @@ class SqliteStore:
         self._found = found
         self._read_lock = threading.Lock()
         self._changed = threading.Condition()
+        # Held while a batch of work is taken and done, so that no later batch overtakes it.
+        self._batch = threading.Lock()
+        self._quick_after = 0.0
         self._work: list[tuple[Work, asyncio.Future[Any] | None]] = []
         self._notes: list[Line] = []
         self._note_due = 0.0
@@ -84,9 +97,43 @@ class SqliteStore:
 
     # What a live server uses: it is the only writer, and its worlds are in memory.
 
-    def put(self, changes: Changes) -> int:
-        """Keep changes of the only writer soon; return their number."""
-        return self._ask(lambda db: tables.put(db, changes), None)
+    def put(self, changes: Changes, *, wake: bool = True) -> int:
+        """Keep changes of the only writer soon; return their number. Without `wake`, `write_now` has to follow."""
+        return self._ask(lambda db: tables.put(db, changes), None, wake=wake)
+
+    def write_now(self) -> None:
+        """Write what waits, on the event loop, or have the writer do it if that might take long."""
+        if self._quick is not None and time.monotonic() >= self._quick_after and self._batch.acquire(blocking=False):
+            try:
+                if self._write_quickly(self._quick):
+                    return
+            finally:
+                self._batch.release()
+        with self._changed:
+            self._changed.notify()
+
+    def _write_quickly(self, db: sqlite3.Connection) -> bool:
+        """Write what waits; return False if it has to be tried again."""
+        with self._changed:
+            work, self._work = self._work, []
+            last = self.put_last
+        began = time.monotonic()
+        try:
+            db.execute("begin immediate")
+            results = [one(db) for one, _ in work]
+            db.execute("commit")
+        except Exception:
+            with suppress(sqlite3.Error):
+                db.execute("rollback")
+            # The writer tries it again, and gives up in order.
+            with self._changed:
+                self._work = work + self._work
+            return False
+        if time.monotonic() - began > SLOW_SECONDS:
+            self._quick_after = time.monotonic() + SLOW_PAUSE
+        self.kept = last
+        self._settle(work, results)
+        return True
 
     async def until_kept(self, number: int) -> None:
         """Wait until the change with a number, and all before it, are kept."""
@@ -193,6 +240,8 @@ class SqliteStore:
             self._changed.notify()
         self._writer.join()
         self._reading.close()
+        if self._quick is not None:
+            self._quick.close()
         self.folder.close()
 
     # The writer.
@@ -204,11 +253,11 @@ class SqliteStore:
         self._ask(work, future)
         return await future
 
-    def _ask(self, work: Work, future: asyncio.Future[Any] | None) -> int:
+    def _ask(self, work: Work, future: asyncio.Future[Any] | None, *, wake: bool = True) -> int:
         with self._changed:
             self._work.append((work, future))
             self.put_last += 1
-            if len(self._work) == 1:
+            if wake:
                 self._changed.notify()
             return self.put_last
 
@@ -218,16 +267,19 @@ class SqliteStore:
             with self._changed:
                 while not self._work and not self._closing and not self._is_note_due():
                     self._changed.wait(self._note_due - time.monotonic() if self._notes else None)
-                work, self._work = self._work, []
-                notes, self._notes = self._notes, []
-                last = self.put_last
-            if not work and not notes:
+            with self._batch:
+                with self._changed:
+                    work, self._work = self._work, []
+                    notes, self._notes = self._notes, []
+                    last, closing = self.put_last, self._closing
+                if work or notes:
+                    results = self._transact(work, notes)
+                    if results is None:
+                        return
+                    self.kept = last
+                    self._report(work, results)
+            if closing and not work and not notes:
                 break
-            results = self._transact(work, notes)
-            if results is None:
-                return
-            self.kept = last
-            self._report(work, results)
         self._writing.close()
 
     def _is_note_due(self) -> bool:
@@ -241,7 +293,7 @@ class SqliteStore:
             try:
                 db.execute("begin immediate")
                 # Before the changes: a change may have a later form of a line.
-                tables.put_exchanges(db, notes)
+                tables.note(db, notes)
                 results = [one(db) for one, _ in work]
                 db.execute("commit")
             except Exception as error:
@@ -261,14 +313,14 @@ class SqliteStore:
         if loop is None or not (self._waiters or any(future is not None for _, future in work)):
             return
 
-        def wake() -> None:
-            for (_, future), result in zip(work, results, strict=True):
-                if future is not None and not future.done():
-                    future.set_result(result)
-            self._wake()
-
         with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(wake)
+            loop.call_soon_threadsafe(self._settle, work, results)
+
+    def _settle(self, work: Sequence[tuple[Work, asyncio.Future[Any] | None]], results: Sequence[Any]) -> None:
+        for (_, future), result in zip(work, results, strict=True):
+            if future is not None and not future.done():
+                future.set_result(result)
+        self._wake()
 
     def _wake(self) -> None:
         waiting, self._waiters = self._waiters, []

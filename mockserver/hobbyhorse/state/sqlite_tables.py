@@ -147,6 +147,13 @@ def put_exchanges(db: sqlite3.Connection, lines: Iterable[tuple[str, ExchangeRec
             db.execute("delete from exchange where world = ? and last <= ?", (world, last - KEPT_LINES))
 
 
+def note(db: sqlite3.Connection, lines: Sequence[tuple[str, ExchangeRecord]]) -> None:
+    """Put lines of journals that come without a change of their worlds."""
+    for world in {world for world, _ in lines}:
+        _open(db, world)
+    put_exchanges(db, lines)
+
+
 def _lines(db: sqlite3.Connection, world: str) -> list[ExchangeRecord]:
     """Return the newest lines of a journal, in the order of their numbers."""
     found: dict[int, ExchangeRecord] = {}

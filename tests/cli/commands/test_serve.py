@@ -442,3 +442,18 @@ def test_a_mistake_about_tls_or_proxies_is_one_line(given: list[str], said: str,
         done = run("serve", "--port", 0, *(one.format(taken=port) for one in given))
     assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert said in done.err
+
+
+def test_a_state_is_opened_and_a_wrong_one_refused_in_one_line(
+    served: Callable[..., Served], run: Run, tmp_path: Path
+) -> None:
+    assert served().options.state is None
+    keeper = served("--state", tmp_path, "--seed", 3).options.state
+    assert keeper is not None
+    done = run("serve", "--port", 0, "--state", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"hobbyhorse: --state: another server uses {str(tmp_path)!r}: process ")
+    keeper._store.stop()
+    done = run("serve", "--port", 0, "--state", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "hobbyhorse: --state: the state was made with the seed 3, not 0; use --seed 3\n"

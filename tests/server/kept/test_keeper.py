@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -392,3 +394,29 @@ async def test_a_world_without_work_sleeps_until_its_key_comes(contract: Contrac
         assert list(worlds) == []
         assert (await stage(server, contract, running))[1] == running
         assert [one.key for one in worlds] == [KEY]
+
+
+async def test_a_world_that_is_opened_after_a_reload_has_the_new_contract(contract: Contract, tmp_path: Path) -> None:
+    async with kept(tmp_path, contract, pace="instant") as server:
+        job = await server.mock.submit(contract)
+        await stage(server, contract, job)
+        await server.until_written()
+        await server.restart()
+        changed = replace(contract, polling=replace(contract.polling, longest_wait=599))
+        server.mock.fake.adopt_contracts([changed])
+        assert (await stage(server, contract, job))[1] == job
+        assert world(server).jobs[job].contract is changed
+        server.contracts = [changed]
+        await server.restart()
+        assert (await stage(server, contract, job))[1] == job
+
+
+async def test_requests_that_are_decided_together_share_a_change(contract: Contract, tmp_path: Path) -> None:
+    async with kept(tmp_path, contract) as server:
+        await server.mock.submit(contract)
+        assert server.keeper is not None
+        store = server.keeper._store
+        before = store.put_last
+        await asyncio.gather(*(server.mock.submit(contract) for _ in range(10)))
+        assert store.put_last - before < 10
+        assert len(world(server).jobs) == 11

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.server.kept.opening import digest, open_state
+from hobbyhorse.server.kept.opening import open_state
+from hobbyhorse.server.kept.reading import digest
 from hobbyhorse.state.store import StateError
 from tests.conftest import CONTRACTS
 from tests.server.kept.restarting import kept
@@ -29,12 +30,14 @@ async def test_options_are_checked(tmp_path: Path) -> None:
     for text in (f"{tmp_path}?sync=often", f"{tmp_path}?horse", f"{tmp_path}?sync=full&a=b"):
         with pytest.raises(StateError, match=r"unknown options; allowed: \?sync=full"):
             open_state(text, 0, CONTRACTS)
+    with pytest.raises(StateError, match="'redis://localhost' is not a folder"):
+        open_state("redis://localhost", 0, CONTRACTS)
     with pytest.raises(StateError, match="the name of the folder is empty"):
         open_state("", 0, CONTRACTS)
 
 
 async def test_a_changed_contract_is_refused_only_while_its_jobs_run(contract: Contract, tmp_path: Path) -> None:
-    changed = replace(contract, written={**contract.written, "another": "line"})
+    changed = replace(contract, polling=replace(contract.polling, longest_wait=599))
     assert digest(changed) != digest(contract) == digest(replace(contract))
     async with kept(tmp_path, contract) as server:
         await server.mock.submit(contract)

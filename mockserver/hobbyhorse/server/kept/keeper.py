@@ -15,18 +15,18 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
 from hobbyhorse.server.files.image_checks import FETCHING, resume_fetch
-from hobbyhorse.server.kept.reading import WorldReader
+from hobbyhorse.server.kept.reading import WorldReader, digest
 from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
 from hobbyhorse.state.sqlite import NOTE_SECONDS, SqliteStore
-from hobbyhorse.state.store import Changes
+from hobbyhorse.state.store import Changes, Meta
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.kept_jobs import job_record, key_record
 from hobbyhorse.worlds.kept_worlds import head_of, line_of
@@ -54,6 +54,9 @@ class Keeper:
         self._services: Services | None = None
         self._dispatcher: Callable[[], CallbackDispatcher] | None = None
         self._ticking: asyncio.Task[None] | None = None
+        # The worlds for which responses wait, and what they wait for until these are written.
+        self._urgent: dict[str, World] = {}
+        self._round: asyncio.Future[None] | None = None
 
     def start(self, worlds: Worlds, services: Services) -> None:
         """Open the worlds in which something runs, and begin to write. Needs the server's event loop."""
@@ -62,6 +65,13 @@ class Keeper:
         for handle in self._store.read(tables.busy):
             worlds.restore(handle)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    def serve(self, contracts: Sequence[Contract]) -> None:
+        """Read the worlds that are opened from now on with other contracts."""
+        self._reader = replace(self._reader, contracts=contracts)
+        found = self._store.found or Meta()
+        digests = {contract.key: digest(contract) for contract in contracts}
+        self._store.write_meta(replace(found, contracts={**found.contracts, **digests}))
 
     @property
     def pictures(self) -> Path:
@@ -138,9 +148,30 @@ class Keeper:
         if unkept is None:
             return
         if unkept.urgent:
-            self._write(world)
+            # In the next turn of the event loop: requests that are decided in one turn share a change.
+            if self._round is None:
+                self._round = asyncio.get_running_loop().create_future()
+                self._round.get_loop().call_soon(self._write_round)
+            self._urgent[world.handle] = world
+            await asyncio.shield(self._round)
         if unkept.last > self._store.kept:
             await self._store.until_kept(unkept.last)
+
+    def _write_round(self) -> None:
+        """Write the worlds for which responses wait."""
+        done, self._round = self._round, None
+        worlds, self._urgent = self._urgent, {}
+        try:
+            for world in worlds.values():
+                self._write(world, wake=False)
+            self._store.write_now()
+        except Exception as error:
+            # Nothing may be sent that is not kept.
+            if done is not None:
+                done.set_exception(error)
+        else:
+            if done is not None:
+                done.set_result(None)
 
     def earlier_attempts(self, world: World) -> Iterable[CallbackAttempt]:
         """Return the attempts to deliver callbacks that an earlier process has made."""
@@ -150,7 +181,7 @@ class Keeper:
         page = self._store.read(lambda db: tables.page(db, world.handle, "attempt", count=KEPT_LINES))
         return map(_read_attempt, page.records)
 
-    def _write(self, world: World) -> None:
+    def _write(self, world: World, *, wake: bool = True) -> None:
         """Put what a world has noted into the store, as one change."""
         unkept, now = world.unkept, world.clock.now()
         if unkept is None:
@@ -182,7 +213,7 @@ class Keeper:
             checked=False,
         )
         unkept.clear()
-        unkept.last = self._store.put(changes)
+        unkept.last = self._store.put(changes, wake=wake)
 
     def _write_changed(self) -> None:
         """Write what no response has waited for."""

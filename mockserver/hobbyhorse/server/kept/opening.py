@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs
 
-import orjson
-
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.kept.keeper import Keeper
+from hobbyhorse.server.kept.reading import digest
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.sqlite import SqliteStore
 from hobbyhorse.state.store import StateError, agreed
@@ -25,6 +23,8 @@ def open_state(text: str, seed: int, contracts: Sequence[Contract]) -> Keeper:
     sync = options.pop("sync", ["normal"])[-1]
     if options or sync not in SYNCS:
         raise StateError(f"{text!r} has unknown options; allowed: ?sync=full")
+    if "://" in path:
+        raise StateError(f"{text!r} is not a folder")
     if not path:
         raise StateError("the name of the folder is empty")
     store = SqliteStore(Path(path), full=sync == "full")
@@ -35,10 +35,3 @@ def open_state(text: str, seed: int, contracts: Sequence[Contract]) -> Keeper:
         store.stop()
         raise
     return Keeper(store, contracts)
-
-
-def digest(contract: Contract) -> str:
-    """Return a digest of everything in a contract that a job depends on, with its variants."""
-    parts = (contract.written, contract.schemas.documents)
-    varied = (contract.graph, contract.idempotency, contract.retention, contract.polling, contract.callbacks)
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS) + repr(varied).encode()).hexdigest()

@@ -7,9 +7,12 @@ or a link names it: then the index of its ended jobs is read, and a job itself w
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import orjson
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.state import sqlite_tables as tables
@@ -22,6 +25,13 @@ from hobbyhorse.worlds.journal import Entry
 from hobbyhorse.worlds.kept_jobs import JobReader, read_key
 from hobbyhorse.worlds.kept_worlds import read_line, restore_world
 from hobbyhorse.worlds.world import World
+
+
+def digest(contract: Contract) -> str:
+    """Return a digest of everything in a contract that a job depends on, with its variants."""
+    varied = (contract.graph, contract.idempotency, contract.retention, contract.polling, contract.callbacks)
+    documents = orjson.dumps(contract.schemas.documents, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(documents + repr(varied).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
