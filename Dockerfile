@@ -15,8 +15,8 @@ LABEL org.opencontainers.image.title="hobbyhorse" \
       org.opencontainers.image.description="A local stand-in for the providers of video models" \
       org.opencontainers.image.licenses="MIT"
 # A number, because Kubernetes cannot verify that a name is not root. /data belongs to it, and so does a new volume there.
-RUN groupadd --system --gid 10001 hobbyhorse \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin hobbyhorse \
+RUN groupadd --gid 10001 hobbyhorse \
+    && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin hobbyhorse \
     && install --directory --owner=10001 --group=10001 /data
 COPY --from=build /opt/hobbyhorse /opt/hobbyhorse
 # A server on 127.0.0.1 cannot be reached from outside its container. Videos are kept in the volume.
