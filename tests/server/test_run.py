@@ -408,7 +408,7 @@ TLS = ("--tls", "--tls-port", "0", "--connect-port", "0", "--pace", "instant")
 def test_with_tls_the_ready_line_has_its_addresses_and_the_authority_is_gone_at_the_end() -> None:
     with served(*TLS) as server:
         ready = json.loads(server.line)
-        assert set(ready) == {"url", "pid", "tls_url", "ca", "connect_proxy"}
+        assert set(ready) == {"url", "pid", "ui", "tls_url", "ca", "connect_proxy"}
         authority = httpx.get(f"{server.url}/_mock/ca.pem", trust_env=False)
         assert authority.text == Path(ready["ca"]).read_text()
         assert ready["connect_proxy"].endswith(":" + authority.headers["x-mock-connect-port"])

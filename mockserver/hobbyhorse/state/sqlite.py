@@ -6,8 +6,8 @@ the more requests wait, the cheaper is each. The writer thread does it, or, if t
 Whatever may wait for the disk stays with the writer: checkpoints, `synchronous=FULL`, a database that another program
 has locked, and for `SLOW_PAUSE` seconds everything after a commit that took long. So three things hold:
 
-* A change has a number, and `kept` is the number of the last one that is in the database. What `put` returned is safe
-  when `kept` has reached it; to find that out costs a comparison.
+* A change has a number, and `kept` is the number of the last one that is in the database. A change is safe
+  when `kept` has reached its number; the check is a comparison.
 * A transaction survives the end of the process at any moment, because the kernel has it. With `synchronous=FULL` it
   also survives a loss of power.
 * A transaction that fails (a full disk) is tried again for `PATIENCE` seconds. Then nothing may go on: memory is ahead
@@ -40,8 +40,9 @@ NOTE_SECONDS = 0.25
 PATIENCE = 5.0
 # Seconds between two tries of a failed transaction.
 RETRY_SECONDS = 0.1
-# A commit of the event loop that takes longer than this shows a slow disk; then the writer commits for a while.
-SLOW_SECONDS, SLOW_PAUSE = 0.02, 10.0
+# A commit of the event loop that takes longer shows a slow disk: then the writer commits for a moment. Not for long,
+# because a busy processor looks the same.
+SLOW_SECONDS, SLOW_PAUSE = 0.03, 1.0
 # Milliseconds for which a reader such as `state show` may hold up the writer.
 BUSY_MS = 5_000
 
@@ -95,14 +96,14 @@ class SqliteStore:
         self._writer = threading.Thread(target=self._write, name="state", daemon=True)
         self._writer.start()
 
-    # What a live server uses: it is the only writer, and its worlds are in memory.
+    # For a live server: the only writer, with its worlds in memory.
 
     def put(self, changes: Changes, *, wake: bool = True) -> int:
         """Keep changes of the only writer soon; return their number. Without `wake`, `write_now` has to follow."""
         return self._ask(lambda db: tables.put(db, changes), None, wake=wake)
 
     def write_now(self) -> None:
-        """Write what waits, on the event loop, or have the writer do it if that might take long."""
+        """Write the waiting changes on the event loop, or wake the writer if that might take long."""
         if self._quick is not None and time.monotonic() >= self._quick_after and self._batch.acquire(blocking=False):
             try:
                 if self._write_quickly(self._quick):
@@ -113,7 +114,7 @@ class SqliteStore:
             self._changed.notify()
 
     def _write_quickly(self, db: sqlite3.Connection) -> bool:
-        """Write what waits; return False if it has to be tried again."""
+        """Write the waiting changes; return False if the writer has to try it again."""
         with self._changed:
             work, self._work = self._work, []
             last = self.put_last
@@ -247,7 +248,7 @@ class SqliteStore:
     # The writer.
 
     async def _done(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
-        """Have the writer do something, and return its result when it is kept."""
+        """Let the writer do some work, and return its result when it is kept."""
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Found] = self._loop.create_future()
         self._ask(work, future)
@@ -308,7 +309,7 @@ class SqliteStore:
                 return results
 
     def _report(self, work: Sequence[tuple[Work, asyncio.Future[Any] | None]], results: Sequence[Any]) -> None:
-        """Wake everything that waits for what was written."""
+        """Wake the tasks that wait for the written changes."""
         loop = self._loop
         if loop is None or not (self._waiters or any(future is not None for _, future in work)):
             return

@@ -3,7 +3,7 @@
 A row has the members of a record that statements compare, and the whole record as JSON. Two kinds are different,
 because only the newest `KEPT_LINES` of a world are kept. An attempt has a slot that a later one takes over. Lines of a
 journal are many and small, so all that are written together are one row. The rows are merged when they are read, later
-ones over earlier ones, and old rows are deleted now and then.
+ones over earlier ones, and old rows are deleted after some hundred lines.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ create table if not exists world (
 ) without rowid;
 create table if not exists job (
   world text not null, number integer not null, id text not null, provider text not null, version integer not null,
-  end text not null, kind text not null, hash text not null, record blob not null, unique (world, number)
-);
+  end text not null, kind text not null, hash text not null, record blob not null, primary key (world, number)
+) without rowid;
 create index if not exists job_by_id on job (id, provider, world);
 create index if not exists job_running on job (world, number) where end = '';
 create table if not exists key (

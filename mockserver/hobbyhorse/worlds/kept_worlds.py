@@ -17,7 +17,7 @@ from hobbyhorse.worlds.journal import Delivery, Entry, JournalNote
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.world import Ending, World
 
-# Headers whose JSON is kept: of some hundred connections and as many lengths of responses.
+# The size of a cache of headers as JSON: of some hundred connections and as many lengths of responses.
 MOST_HEADERS = 1_024
 BARE = KEY.encode()
 
@@ -53,7 +53,7 @@ def head_of(world: World, real: float) -> Head:
 
 
 def _settings(world: World) -> dict[str, Any]:
-    """Return what changes rarely, as JSON."""
+    """Return the settings and scenarios of a world as JSON: they change rarely."""
     limits = world.limits
     return {
         "pace": world.pace,

@@ -1,7 +1,7 @@
-"""What has changed in a world since it was last kept. Only worlds of a server with a kept state have it. No HTTP.
+"""The changes of a world since it was last kept, for servers with a kept state. No HTTP.
 
-Whoever changes a world notes here what was changed, not how: the records are made when they are kept, from the objects
-as they are then. So a change that is noted twice is kept once, and everything that is kept together was true together.
+A change notes the changed object here, not the new value: records are made when they are kept, from the objects as they
+are then. So a change that is noted twice is kept once, and all records of one transaction were true together.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Unkept:
         self.last_due = 0
         self.attempts_total = 0
         self.settings: Any = None
-        """The JSON of what changes rarely, made when it was kept last; None if it has changed."""
+        """The JSON of the settings as they were kept last; None if they have changed."""
         self.clear()
 
     def clear(self) -> None:
@@ -114,7 +114,7 @@ class Unkept:
         self.touch()
 
     def erase(self, *kinds: str) -> None:
-        """Note that all records of some kinds were erased, also those that are not kept yet."""
+        """Note that all records of some kinds were erased, kept or not."""
         self.erased.update(kinds)
         if "job" in kinds:
             self.jobs.clear()

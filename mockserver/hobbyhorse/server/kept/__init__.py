@@ -1,1 +1,1 @@
-"""The worlds of a server whose state is kept: their changes are written, and their records are read."""
+"""Writes and reads the worlds of a server with a kept state."""

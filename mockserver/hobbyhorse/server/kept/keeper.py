@@ -1,9 +1,9 @@
-"""Keeps the worlds of a server: decides when their changes are written, and what a response waits for.
+"""Keeps the worlds of a server: decides when changes are written, and makes responses wait for them.
 
 The worlds are the state, in memory; the store is their log. Each change is noted in its world (`worlds/unkept.py`).
-`kept`, which every response and every callback awaits, writes what its world has noted as one change, and waits until
-the store has it. A poll has noted nothing that anyone waits for: it compares two numbers. What follows from the clock
-(the end of a job) or concerns only the past (a journal line, a delivery) is written within `TICK_SECONDS`.
+`kept`, which every response and every callback awaits, writes the noted changes of its world as one change, and waits
+until the store has it. A poll has noted nothing urgent: it compares two numbers. Changes that follow from the clock
+(the end of a job) or concern only the past (a journal line, a delivery) are written within `TICK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from hobbyhorse.worlds.world import World, Worlds
 if TYPE_CHECKING:
     from hobbyhorse.server.shared.routing import WorldRouter
 
-# A kill loses at most that much of what no response waited for.
+# A kill loses at most the changes of this time that no response waited for.
 TICK_SECONDS = NOTE_SECONDS
 # The exit status of an unexpected error: memory is ahead of the state, so the server must not go on.
 UNWRITABLE = 3
@@ -61,9 +61,8 @@ class Keeper:
         self._services: Services | None = None
         self._dispatcher: Callable[[], CallbackDispatcher] | None = None
         self._ticking: asyncio.Task[None] | None = None
-        # The worlds for which responses wait, and what they wait for until these are written.
+        # The worlds for which responses wait.
         self._urgent: dict[str, World] = {}
-        self._round: asyncio.Future[None] | None = None
 
     async def connect(self) -> None:
         """Reach the store. Raises StateError."""
@@ -91,7 +90,7 @@ class Keeper:
         digests = {contract.key: digest(contract) for contract in contracts}
         self._store.write_meta(replace(found, contracts={**found.contracts, **digests}))
 
-    # What `Worlds` needs.
+    # The archive of `Worlds`.
 
     def open(self, world: World) -> None:
         """Fill a new world with what is kept of it, and have its changes kept."""
@@ -139,7 +138,7 @@ class Keeper:
         self._dropped[handle] = self._store.put(changes)
 
     def _resume(self, world: World) -> None:
-        """Schedule again what was due in a world."""
+        """Schedule the dues of a world again."""
         services, dues = self._services, self._reader.dues(world)
         assert services is not None
         for due in dues:
@@ -149,11 +148,11 @@ class Keeper:
                 services.callback_dispatcher().resume(world, due)
         fetching = {due.job for due in dues if due.kind == FETCHING}
         for job in world.jobs.running.values():
-            # Its pictures were fetched for a response that nobody waits for any more.
+            # Its pictures were fetched for a response to a client that is gone.
             if job.held and job.id not in fetching:
                 job.release(world.clock.now())
 
-    # What responses and callbacks need.
+    # The interface for responses and callbacks.
 
     async def kept(self, world: World) -> None:
         """Wait until everything that a response about a world may show is kept."""
@@ -161,30 +160,24 @@ class Keeper:
         if unkept is None:
             return
         if unkept.urgent:
-            # In the next turn of the event loop: requests that are decided in one turn share a change.
-            if self._round is None:
-                self._round = asyncio.get_running_loop().create_future()
-                self._round.get_loop().call_soon(self._write_round)
+            # After a turn of the event loop: requests that are decided in one turn share a transaction.
             self._urgent[world.handle] = world
-            await asyncio.shield(self._round)
+            await asyncio.sleep(0)
+            if unkept.urgent:
+                # Again, for the case that another request has failed to write it.
+                self._urgent[world.handle] = world
+                self._write_urgent()
         if unkept.last > self._store.kept:
             await self._store.until_kept(unkept.last)
 
-    def _write_round(self) -> None:
-        """Write the worlds for which responses wait."""
-        done, self._round = self._round, None
+    def _write_urgent(self) -> None:
+        """Write the worlds for which responses wait, in one transaction."""
         worlds, self._urgent = self._urgent, {}
         try:
             for world in worlds.values():
                 self._write(world, wake=False)
+        finally:
             self._store.write_now()
-        except Exception as error:
-            # Nothing may be sent that is not kept.
-            if done is not None:
-                done.set_exception(error)
-        else:
-            if done is not None:
-                done.set_result(None)
 
     def earlier_attempts(self, world: World) -> Iterable[CallbackAttempt]:
         """Return the attempts to deliver callbacks that an earlier process has made."""
@@ -195,7 +188,7 @@ class Keeper:
         return map(_read_attempt, page.records)
 
     def _write(self, world: World, *, wake: bool = True) -> None:
-        """Put what a world has noted into the store, as one change."""
+        """Put the noted changes of a world into the store, as one."""
         unkept, now = world.unkept, world.clock.now()
         if unkept is None:
             return
@@ -229,7 +222,7 @@ class Keeper:
         unkept.last = self._store.put(changes, wake=wake)
 
     def _write_changed(self) -> None:
-        """Write what no response has waited for."""
+        """Write the changes that no response has waited for."""
         changed = tuple(self._changed)
         self._changed.clear()
         for handle in changed:
