@@ -1,7 +1,7 @@
 # The server as an image; docs/deployment.md explains its use.
 FROM python:3.12-slim AS build
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY mockserver mockserver
 COPY contracts contracts
 COPY fixtures fixtures

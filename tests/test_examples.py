@@ -68,8 +68,15 @@ COMMANDS = {
     "vtrix.py": ("vtrix", [sys.executable, "python/vtrix.py"]),
     "hiapi.mjs": ("hiapi", ["node", "javascript/hiapi.mjs"]),
     "vtrix.sh": ("vtrix", ["bash", "bash/vtrix.sh"]),
+    "hiapi.php": ("hiapi", ["php", "php/hiapi.php"]),
+    "hiapi.rb": ("hiapi", ["ruby", "ruby/hiapi.rb"]),
 }
-NEEDS = {"hiapi.mjs": ("node",), "vtrix.sh": ("bash", "curl", "getent", "sha256sum")}
+NEEDS = {
+    "hiapi.mjs": ("node",),
+    "hiapi.php": ("php",),
+    "hiapi.rb": ("ruby",),
+    "vtrix.sh": ("bash", "curl", "getent", "sha256sum"),
+}
 
 
 def load(name: str) -> ModuleType:
@@ -235,7 +242,7 @@ def test_videos_are_fetched_only_from_public_hosts_and_the_api_host(name: str) -
 
 
 def test_each_example_is_short() -> None:
-    files = [path for path in ROOT.rglob("*") if path.suffix in (".py", ".mjs", ".sh")]
+    files = [path for path in ROOT.rglob("*") if path.suffix in (".py", ".mjs", ".sh", ".go", ".java", ".php", ".rb")]
     assert not {path.name: n for path in files if (n := len(path.read_text().splitlines())) > LINES}
     readme = (ROOT / "README.md").read_text()
     assert not [path.name for path in files if f"/{path.name}]" not in readme]

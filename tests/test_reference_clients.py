@@ -22,10 +22,15 @@ from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
 from hobbyhorse.runners.client_suite import examine
+from hobbyhorse.runners.virtual.command_runner import VirtualCommandRunner
+from hobbyhorse.runners.virtual.self_check import checked_tracer
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 from tests.conftest import CONTRACTS, NIGHT, ROOT, many
+from tests.runners.virtual.conftest import tracer
 from tests.test_examples import COMMANDS, NEEDS
+
+__all__ = ["tracer"]
 
 RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "500"))
 SEED = int(os.environ.get("HOBBYHORSE_SEED", "0"))
@@ -91,6 +96,83 @@ def test_an_example_command_breaks_no_rule(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = {rule["id"]: rule["verdict"] for rule in json.loads((tmp_path / "report.json").read_text())["rules"]}
     assert {verdicts[rule] for rule in ("POL-01", "TMO-01", "SCH-01", "SEC-01")} == {"passed"}
+
+
+# Single faults, two timelines, two ways to run, and two steps of the clock.
+CASES = [
+    *(
+        Case({"moves": {"submit": [{"move": name}]}})
+        for name in ("server_error", "accept_then_drop", "unauthenticated")
+    ),
+    Case({"moves": {"status": [{"move": "rate_limited", "retry_after": 90}]}}),
+    Case({"moves": {"status": [{"move": "timeout"}]}}),
+    Case({"moves": {"status": [{"move": "server_error", "times": "always"}]}}),
+    Case({"moves": {"media": [{"move": "expired"}]}}),
+    STUCK_JOB,
+    Case({"timeline": {"move": "fail", "stage": "fail"}}),
+    *(Case({}, kind) for kind in ("twice", "together", "ahead", "behind")),
+]
+# The clients in other languages, each with its provider and the tools that it needs.
+OTHERS = {
+    "javascript/hiapi.mjs": ("hiapi", ("node",)),
+    "bash/vtrix.sh": ("vtrix", ("bash", "curl", "getent", "sha256sum")),
+    "php/hiapi.php": ("hiapi", ("php",)),
+    "ruby/hiapi.rb": ("hiapi", ("ruby",)),
+    "go/hiapi.go": ("hiapi", ("go",)),
+    "java/Hiapi.java": ("hiapi", ("java", "javac")),
+}
+# Compiling takes longer than the runs of a day.
+COMPILED = ("go/hiapi.go", "java/Hiapi.java")
+# Runs by night: a JVM needs seconds for each, and two clients get as many as the Python clients.
+NIGHTLY = {"java/Hiapi.java": 50, "javascript/hiapi.mjs": RUNS, "bash/vtrix.sh": RUNS}
+
+
+def words_of(name: str, folder: Path) -> list[str]:
+    """Return the command of a client, after its compilation."""
+    path = ROOT / "examples" / name
+    if name == "go/hiapi.go":
+        subprocess.run(["go", "build", "-o", str(folder / "client"), str(path)], check=True)
+        return [str(folder / "client")]
+    if name == "java/Hiapi.java":
+        subprocess.run(["javac", "-d", str(folder), str(path)], check=True)
+        return ["java", "-cp", str(folder), "Hiapi"]
+    return [OTHERS[name][1][0], str(path)]
+
+
+@pytest.mark.usefixtures("tracer")
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_client_in_another_language_breaks_no_rule_in_virtual_time(name: str, tmp_path: Path) -> None:
+    provider, tools = OTHERS[name]
+    if missing := [tool for tool in tools if shutil.which(tool) is None]:
+        pytest.skip(f"needs {missing[0]}, which is not installed")
+    if name in COMPILED and not NIGHT:
+        pytest.skip("its compilation takes long; runs by night")
+    suite = [str(Path(sys.executable).with_name("hobbyhorse")), "conformance", "client", "--provider", provider]
+    suite += ["--virtual", "--limit", "120", "--runs", str(many(NIGHTLY.get(name, 500), 8)), "--seed", str(SEED)]
+    suite += ["--report", str(tmp_path / "report"), "--", *words_of(name, tmp_path)]
+    done = subprocess.run(suite, capture_output=True, text=True, timeout=many(40_000, 900), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    verdicts = {rule["id"]: rule["verdict"] for rule in report["rules"]}
+    assert {verdicts[rule] for rule in ("POL-01", "TMO-01", "SCH-01", "SEC-01", "CLK-01")} == {"passed"}
+    assert report["summary"]["unjudged"] == {}
+
+
+@pytest.mark.usefixtures("tracer")
+def test_a_callable_and_a_program_get_the_same_verdicts(tmp_path: Path) -> None:
+    """Both run the same cases; a program has a folder besides, and reports its outcome itself."""
+    path, contract = ROOT / "examples" / "python" / "hiapi.py", next(one for one in CONTRACTS if one.key == "hiapi")
+    with FakeSession(contract, contract.models[0]) as session:
+        callable_runner = CallableRunner(session, find_client(f"{path}:generate"))
+        program = VirtualCommandRunner(session, [sys.executable, str(path)], limit=120.0, tracer=checked_tracer())
+        cases = [case for case in CASES if case.kind in CALLABLE_KINDS][:: many(1, 4)]
+        for case in cases:
+            halves = [AnnotatedTrace(contract, runner.run(case)) for runner in (callable_runner, program)]
+            found = [{rule.id for rule in rules() if check(rule, half).breaches} for half in halves]
+            assert found[0] == found[1], str(case)
+            # Only a program can report that an outcome is unknown.
+            ends = [[run.outcome.kind == "success" for run in half.trace.runs if run.outcome] for half in halves]
+            assert ends[0] == ends[1], str(case)
 
 
 RATE_LIMITED = {"move": "rate_limited", "retry_after": 90, "times": "always"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from hobbyhorse.conformance.client.cases import (
     TWICE,
     Case,
 )
+from hobbyhorse.conformance.client.report import report_json
+from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.conformance.client.search import STUCK_JOB
+from hobbyhorse.conformance.client.search import STUCK_JOB, Plan, Search
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import BETWEEN_SECONDS, RECOVERY_SECONDS, FakeSession
 from hobbyhorse.runners.virtual.command_runner import SLOW, SPINNING, VirtualCommandRunner
 from hobbyhorse.runners.virtual.compiled import Unavailable
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from hobbyhorse.traces.trace import Trace
+from hobbyhorse.traces.trace import Outcome, Trace
 from tests.conftest import CONTRACTS, ROOT
 
 EXAMPLE = ROOT / "examples" / "python" / "hiapi.py"
@@ -187,6 +190,27 @@ def test_a_client_that_floods_is_ended(
     assert outcome is not None
     assert "it was killed" not in outcome.message
     assert "the client has sent more than 20 requests" in outcome.message
+
+
+def test_runs_without_a_verdict_are_counted_and_not_judged(session: FakeSession, tracer: Path) -> None:
+    happy = command(session, tracer).run(HAPPY)
+    stuck = replace(happy.runs[0], outcome=Outcome("unfinished", happy.ended, stuck=True))
+
+    def result(unjudged: str) -> Result:
+        def play(cases: Sequence[Case]) -> Iterator[Trace]:
+            for case in cases:
+                yield (
+                    happy if case == HAPPY else replace(happy, runs=(stuck,), scenario=case.scenario, unjudged=unjudged)
+                )
+
+        return Search(HIAPI, play, Plan(6)).run("client", HIAPI.models[0].id)
+
+    judged, unjudged = result(""), result("ptrace")
+    assert judged.broken
+    assert judged.unjudged == {}
+    assert not unjudged.broken
+    assert unjudged.unjudged["ptrace"] == unjudged.runs - 1
+    assert report_json(unjudged)["summary"]["unjudged"] == unjudged.unjudged
 
 
 def uncovered(waits: str, way: str, tmp_path: Path) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 from hobbyhorse.runners.command import ClientTask, CommandError, Running, start
 from hobbyhorse.runners.virtual.self_check import NoServer
 from hobbyhorse.runners.virtual.timekeeper import Timekeeper
+from tests.runners.virtual.conftest import RunProgram
 
 TASK = ClientTask("http://127.0.0.1:1/hiapi", "key", {"a": 1}, "model")
 
@@ -145,6 +146,20 @@ def test_programs_die_with_the_process_that_runs_them(tracer: Path) -> None:
     runner.wait()
     runner.stdout.close()
     assert gone(pid)
+
+
+def test_a_program_that_ends_at_once_is_a_run_like_any_other(keeper: Timekeeper) -> None:
+    with keeper:
+        for _ in range(40):
+            with shell(keeper, "exit 4") as running:
+                assert running.wait().exit_status == 4
+
+
+def test_a_run_without_a_mark_kills_no_other_run(keeper: Timekeeper, run: RunProgram) -> None:
+    with keeper, shell(keeper, "while :; do :; done") as running:
+        assert run(["/bin/true"]).status == 0
+        assert not running.ended
+        assert alive(running.pid)
 
 
 def test_runs_leave_no_file_open(keeper: Timekeeper) -> None:

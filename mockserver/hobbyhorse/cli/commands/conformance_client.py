@@ -49,7 +49,7 @@ from hobbyhorse.contract.values import Contract, Model
 
 # Runs of a Python callable, of a command in real time, and of a command in virtual time, as fit into the few minutes of
 # a CI job; `full` is for a night.
-PROFILE_RUNS = {"ci": (1_000, 150, 500), "full": (10_000, 2_000, 5_000)}
+PROFILE_RUNS = {"ci": (1_000, 150, 600), "full": (10_000, 2_000, 5_000)}
 SEARCH = "Search"
 
 

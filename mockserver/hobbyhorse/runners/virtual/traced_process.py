@@ -26,6 +26,8 @@ from hobbyhorse.runners.virtual.compiled import Unavailable
 MESSAGE_BYTES = 256
 # Real seconds until the tracer must have started the program: it takes milliseconds.
 STARTING_SECONDS = 30.0
+# No session has this id, so that processes are found by the mark of their run alone.
+NO_SESSION = -1
 # The status of a program that ended with its tracer, as the kernel kills it.
 KILLED = -9
 
@@ -107,7 +109,10 @@ class TracedProcess:
             self.socket.close()
             self.close()
             raise
-        self._leftovers = Leftovers(self.pid, variables.get(RUN_VARIABLE, ""), before)
+        # Not by the session: the tracer reaps the program, so the system may give its id to another one.
+        mark = variables.get(RUN_VARIABLE)
+        # An empty mark would be a part of every other one.
+        self._leftovers = Leftovers(NO_SESSION, mark, before) if mark else None
 
     def _started(self) -> int:
         """Wait for the program's start; return its id."""
@@ -216,7 +221,8 @@ class TracedProcess:
         """Kill the processes that are left."""
         self.kill()
         self.wait(STARTING_SECONDS)
-        self._leftovers.kill()
+        if self._leftovers is not None:
+            self._leftovers.kill()
 
     def has_leftovers(self) -> bool:
         """Whether processes are alive after the program has ended."""

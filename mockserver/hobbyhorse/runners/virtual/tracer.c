@@ -66,6 +66,7 @@ typedef int64_t ns_t;
 #define LONGEST (INT64_MAX / 4) /* longer waits are infinite: sums of three such numbers do not overflow */
 #define MARGIN ((ns_t)1000)     /* of invariant 5 */
 #define MOST_TASKS 4096         /* threads; a program with more is a fork bomb */
+#define MOST_EVENTS 256         /* handled in a row */
 #define BUSY_REPORT_NS (10 * 1000000LL) /* real time between two reports of a thread that computes */
 #define COMPUTING_NS 100000000u         /* a thread that computes for less is not reported: most do, at their start */
 #define KERNEL_RESTART 514              /* ERESTARTNOHAND: restart unless a handler runs, then EINTR */
@@ -178,7 +179,7 @@ static int control, task_count;
 static pid_t program;
 static ns_t now, boot, step;
 static long order, serial;
-static bool wants_report = true, changed = true, hidden;
+static bool wants_report = true, changed = true, hidden, started;
 static ino_t outputs[2];
 static ns_t last_busy_report;
 
@@ -1034,7 +1035,8 @@ static void on_stop(struct task *t, int status) {
 static void drain(void) {
     int status;
     pid_t tid;
-    while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) {
+    /* Not without end: a program that never pauses must not keep the controller from being heard. */
+    for (int i = 0; i < MOST_EVENTS && (tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0; i++) {
         changed = true;
         if (WIFSTOPPED(status)) {
             on_stop(task_of(tid), status);
@@ -1050,7 +1052,7 @@ static void drain(void) {
             program = 0;
         }
     }
-    if (!tasks) _exit(0);
+    if (!tasks && started) _exit(0); /* a program may end before its start has been reported */
 }
 
 /* ---- idleness */
@@ -1350,6 +1352,7 @@ static void begin(char **words) {
     }
     close(failed[0]);
     say("started %d", pid);
+    started = true;
 }
 
 /* What the self-check runs: waits and clock reads of several kinds. Exits with 0 if virtual time passes right. */
@@ -1401,7 +1404,11 @@ int main(int count, char **words) {
         drain();
         struct pollfd ready = {control, POLLIN, 0};
         struct timespec delay, *most = NULL;
-        if (wants_report && is_idle()) {
+        siginfo_t next = {.si_pid = 0};
+        if (waitid(P_ALL, 0, &next, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) == 0 && next.si_pid) {
+            delay = (struct timespec){0, 0}; /* more events */
+            most = &delay;
+        } else if (wants_report && is_idle()) {
             report_idle();
             pause = 0;
         } else if (wants_report) {
