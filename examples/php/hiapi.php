@@ -71,6 +71,9 @@ function seconds(string $value): ?float
     if (preg_match('/^\d+$/', $value)) {
         return (float) $value;
     }
+    if (!preg_match('/^[A-Z]/i', $value)) { // strtotime would read almost anything as a time
+        return null;
+    }
     // An HTTP-date is in GMT, also in the old form that does not say so.
     $moment = strtotime(str_ends_with($value, 'GMT') ? $value : "$value GMT");
     return $moment === false ? null : $moment - microtime(true);

@@ -125,6 +125,8 @@ class VirtualCommandRunner(CommandRunner):
     def _watch(self, world: MockWorld, running: Running) -> None:
         if running.leftovers():
             self._keepers[world.api_key].watch(running.pid)
+        # The client may have ended before the server noted that the last response was read.
+        self._keepers[world.api_key].settle()
 
     def _pass_time(self, world: MockWorld, seconds: float) -> None:
         self._keepers[world.api_key].pass_time(seconds)

@@ -146,6 +146,10 @@ class Timekeeper:
         while any(one.pid == pid for one in tuple(self._processes)) and not self._closed:
             time.sleep(LOOK_SECONDS / 10)
 
+    def settle(self) -> None:
+        """Wait in real time until the server has nothing left to do at this time."""
+        self._time.settle()
+
     def pass_time(self, seconds: float) -> None:
         """Let time pass while no program runs."""
         goal = self.now() + seconds
