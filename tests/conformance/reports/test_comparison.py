@@ -59,6 +59,12 @@ def test_findings_are_new_gone_or_the_same(tmp_path: Path) -> None:
     assert not difference(tmp_path, old, old).has_news
 
 
+def test_runs_of_a_client_without_a_verdict_leave_its_report_readable(tmp_path: Path) -> None:
+    for unjudged in ({}, {"io_uring": 3}):
+        new = report(ruled("A-01", "broken", finding()), unjudged=unjudged)
+        assert names(difference(tmp_path, report(ruled("A-01", "passed")), new))[0] == ["A-01/poll"]
+
+
 def test_another_operation_of_a_broken_rule_is_a_finding_of_its_own(tmp_path: Path) -> None:
     old, new = (report(ruled("A-01", "broken", finding(during))) for during in ("poll", "download"))
     assert names(difference(tmp_path, old, new)) == (["A-01/download"], ["A-01/poll"], [], {})
