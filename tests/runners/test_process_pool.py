@@ -242,7 +242,7 @@ def test_a_replay_cut_off_at_the_limit_reports_it(tmp_path: Path) -> None:
     finding = tmp_path / "RTY-01.scenario.json"
     scenario = {"moves": {"status": [{"move": "rate_limited", "retry_after": 90}]}}
     finding.write_text(json.dumps({"rule": "RTY-01", "provider": "hiapi", "model": MODEL, "scenario": scenario}))
-    line = [COMMAND, "conformance", "replay", str(finding), "--times", "1", "--limit", "1"]
+    line = [COMMAND, "conformance", "replay", str(finding), "--times", "1", "--limit", "1", "--real-time"]
     done = subprocess.run([*line, "--", "sleep", "60"], capture_output=True, text=True, check=False)
     assert (done.returncode, "not-reached" in done.stdout) == (4, True), done.stdout + done.stderr
     assert (

@@ -155,6 +155,8 @@ class StoreMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", [kind for kind in STORES if kind not in ("memory", "redis")])
 def test_a_store_does_what_the_model_does(kind: str) -> None:
+    if kind == "valkey" and not NIGHT:
+        pytest.skip("takes minutes over a socket; runs by night")
     machine = type("Machine", (StoreMachine,), {"kind": kind})
     run_state_machine_as_test(
         machine,

@@ -100,6 +100,9 @@ def gone(pid: int) -> bool:
     return not alive(pid)
 
 
+@pytest.mark.skipif(
+    not os.environ.get("HOBBYHORSE_NIGHT"), reason="may wait without an end on a busy machine; by night"
+)
 def test_a_daemon_runs_on_for_a_while_and_is_ended(keeper: Timekeeper, tmp_path: Path) -> None:
     note = tmp_path / "note"
     script = f"setsid sh -c 'echo $$ >{note}; while :; do sleep 7; date +%s >>{note}; done' >/dev/null 2>&1 & sleep 1"
