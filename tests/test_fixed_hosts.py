@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zlib import crc32
 
 import httpx
 import pytest
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.media.probe import probe
-from tests.conftest import CONTRACTS, ROOT
+from tests.conftest import CONTRACTS, NIGHT, ROOT
 from tests.server.test_run import COMMAND, served
 from tests.world import documented
 
@@ -107,6 +108,8 @@ def run_client(client: list[str], provider: str, url: str, contract: Contract, f
 
 
 def test_a_client_orders_waits_and_downloads(client: list[str], contract: Contract, url: str, tmp_path: Path) -> None:
+    if not NIGHT and crc32(Path(client[-1]).name.encode()) % len(CONTRACTS) != CONTRACTS.index(contract):
+        pytest.skip("by day each client runs with one provider")
     done = run_client(client, contract.key, url, contract, tmp_path)
     assert done.returncode == 0, done.stderr
     reported = json.loads(done.stdout)
