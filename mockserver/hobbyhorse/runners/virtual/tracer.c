@@ -983,21 +983,23 @@ static void on_exec(struct task *t) {
     if (file >= 0) close(file);
 }
 
-/* Whether a signal has a handler in a thread's process. */
-static bool is_caught(pid_t tid, int sig) {
+/* Return a number from a thread's status; 0 if the thread is gone. */
+static unsigned long long status_of(pid_t tid, const char *name, int base) {
     char path[40], text[2048], *found;
     snprintf(path, sizeof path, "/proc/%d/status", tid);
     int file = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t size = file < 0 ? 0 : read(file, text, sizeof text - 1);
     if (file >= 0) close(file);
     text[size > 0 ? size : 0] = 0;
-    return (found = strstr(text, "\nSigCgt:")) && strtoull(found + 8, NULL, 16) >> (sig - 1) & 1;
+    return (found = strstr(text, name)) ? strtoull(found + strlen(name), NULL, base) : 0;
 }
+
+/* Whether a signal has a handler in a thread's process. */
+static bool is_caught(pid_t tid, int sig) { return status_of(tid, "\nSigCgt:", 16) >> (sig - 1) & 1; }
 
 static void on_stop(struct task *t, int status) {
     int sig = WSTOPSIG(status), event = status >> 16;
     unsigned long child = 0;
-    char path[40];
     pid_t tid = t->tid;
     t->slept = t->listening = false;
     switch (event) {
@@ -1008,9 +1010,11 @@ static void on_stop(struct task *t, int status) {
         on_exec(t);
         break;
     case PTRACE_EVENT_CLONE: case PTRACE_EVENT_FORK: case PTRACE_EVENT_VFORK:
-        /* Its own first stop may have been reported before, and even its end: then it is gone. */
-        snprintf(path, sizeof path, "/proc/%lu", ptrace(PTRACE_GETEVENTMSG, tid, 0, &child) ? 0 : child);
-        if (access(path, F_OK) == 0) task_of((pid_t)child);
+        /* Its own first stop may have been reported before, and even its end. Then it is traced no more, although its
+         * entry remains until its parent, which stands here, has waited for it. */
+        if (!ptrace(PTRACE_GETEVENTMSG, tid, 0, &child) &&
+            status_of((pid_t)child, "\nTracerPid:", 10) == (unsigned long long)getpid())
+            task_of((pid_t)child);
         break;
     case PTRACE_EVENT_STOP:
         if (sig != SIGTRAP) { /* stopped as a job: it sleeps until it is continued */
