@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -27,10 +28,10 @@ for _ in range(30):
 @linux
 @pytest.mark.parametrize("code", [FORKS, FORKS + "time.sleep(600)"])
 def test_processes_in_sessions_of_their_own_are_ended(code: str) -> None:
-    before = process_ids()
-    assert python(code, limit=SHORT * 4).outcome.kind in ("success", "unfinished")
-    sleeping = [name for name in process_ids() - before if _runs(name, b"600")]
-    assert sleeping == []
+    # In the command line of each process of this run, and of no process of another test.
+    mark = uuid4().hex
+    assert python(f"{code}\n# {mark}", limit=SHORT * 4).outcome.kind in ("success", "unfinished")
+    assert [name for name in process_ids() if _runs(name, mark.encode())] == []
 
 
 def _runs(name: str, word: bytes) -> bool:

@@ -31,6 +31,7 @@ Found = TypeVar("Found")
 
 worlds = st.sampled_from(["world-a", "world-b"])
 small = st.integers(0, 3)
+versions = st.integers(1, 3)
 texts = st.sampled_from(["", "ein Pferd – 馬", '"quoted"\\\n'])
 values = st.dictionaries(
     texts, st.one_of(st.none(), st.integers(-5, 5), texts, st.lists(small, max_size=2)), max_size=2
@@ -38,7 +39,7 @@ values = st.dictionaries(
 providers, keys = st.sampled_from(["acme", "other"]), st.sampled_from(["k", "l"])
 moments = st.floats(0, 100, allow_nan=False)
 heads = st.builds(
-    Head, small, small, st.just(""), moments, moments, st.sampled_from([0.0, 1.0, 10.0]), small, small, values
+    Head, versions, small, st.just(""), moments, moments, st.sampled_from([0.0, 1.0, 10.0]), small, small, values
 )
 # A number stands for one job forever, as in a server: its id and its provider follow from it.
 jobs = st.builds(
@@ -46,7 +47,7 @@ jobs = st.builds(
         number, f"job-{number}", "acme", version, *(("done", "success") if ended else ("", "")), "ab", more
     ),
     small,
-    small,
+    versions,
     st.booleans(),
     values,
 )

@@ -10,6 +10,7 @@ import pytest
 
 from hobbyhorse.state.records import (
     KEPT_LINES,
+    KINDS,
     LEASE_SECONDS,
     AttemptRecord,
     DueRecord,
@@ -230,6 +231,20 @@ async def test_a_forgotten_world_is_gone(store: Store) -> None:
     assert (await store.look(WORLD, "acme", "job-0")).job is None
     assert (await store.begin(WORLD, "acme")).number == 0
     assert await numbers(store, "exchange") == []
+
+
+async def test_nothing_is_kept_of_a_change_that_forgets_its_world(store: Store) -> None:
+    records: dict[str, Any] = {
+        "jobs": [job(0)],
+        "keys": [KeyRecord("acme", "k", "ff", "job-0", 9e9)],
+        "dues": [DueRecord(0, START, "callback", "job-0")],
+        "exchanges": [ExchangeRecord(1)],
+        "attempts": [AttemptRecord(0)],
+    }
+    assert await store.keep(Changes(world=WORLD, erased=frozenset({"head"}), **records))
+    assert list(await store.worlds()) == []
+    for kind in KINDS:
+        assert list((await store.page(WORLD, kind)).records) == []
 
 
 async def test_a_forgotten_job_takes_its_keys_and_dues_with_it(store: Store) -> None:

@@ -28,8 +28,8 @@ class Head:
     """The settings, the clock and the tallies of one world.
 
     The clock shows `base` at the store's time `at`, and passes `speed` seconds in each second. `version` counts the
-    changes of the head, `generation` the resets of its jobs. `begun` is the number of the next job, and only grows.
-    `group` is empty; it is for access control. `used` orders the worlds by their last use.
+    changes of the head from 1, `generation` the resets of its jobs. `begun` is the number of the next job, and only
+    grows. `group` is empty; it is for access control. `used` orders the worlds by their last use.
     """
 
     version: int = 1

@@ -102,12 +102,15 @@ def put(db: sqlite3.Connection, changes: Changes) -> None:
     world = changes.world
     if changes.erased:
         _erase(db, changes)
+    if "head" in changes.erased and changes.head is None:
+        # The world is forgotten, with whatever else the change has.
+        return
     if changes.forgotten:
         _forget(db, world, changes.forgotten)
     if (head := changes.head) is not None:
         row = (world, head.begun, head.version, head.base, head.at, head.speed, head.used, encode(head))
         db.execute(PUT_WORLD, row)
-    elif "head" not in changes.erased:
+    else:
         _open(db, world)
     if changes.jobs:
         db.executemany(PUT_JOB, [_job_row(world, one) for one in changes.jobs])

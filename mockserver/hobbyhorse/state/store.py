@@ -43,9 +43,10 @@ class Changes:
     """Changes of one world, kept all or not at all.
 
     First the kinds of records in `erased` are erased, `head` standing for the whole world, and the jobs with the
-    numbers in `forgotten`, with their keys and dues. Then the records are put. `done` has the numbers of dues that are
-    no more due, `released` the idempotency keys that are no more claimed, as pairs of provider and key. If not
-    `checked`, the versions are not compared: the caller is the only one.
+    numbers in `forgotten`, with their keys and dues. Then the records are put, unless the world was erased and there is
+    no new head: then nothing of the change is kept. `done` has the numbers of dues that are no more due, `released` the
+    idempotency keys that are no more claimed, as pairs of provider and key. If not `checked`, the versions are not
+    compared: the caller is the only one.
     """
 
     world: str
