@@ -108,7 +108,7 @@ class SharedProtocol(OpenProtocol):
         cycle = receive.__self__
         # The server must neither respond nor keep the body.
         cycle.response_complete = cycle.disconnected = True
-        cycle.body.clear()
+        cycle.body = type(cycle.body)()  # bytes or a bytearray, by the version of uvicorn
         self.pipeline.clear()
         self.forwarding = True
         self.flow.resume_reading()
