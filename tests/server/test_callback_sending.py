@@ -50,6 +50,9 @@ class Receiver:
     async def _drip(self, writer: asyncio.StreamWriter) -> None:
         while not self.goes_on.is_set():
             await asyncio.sleep(DEADLINE / 10)
+            # Older versions of uvloop raise RuntimeError if the sender has closed the connection meanwhile.
+            if writer.is_closing():
+                return
             if self.response:
                 writer.write(b"x")
                 await writer.drain()
