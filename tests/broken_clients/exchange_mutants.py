@@ -52,6 +52,18 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         (*NAMED, *_saving(f"Path(tempfile.mkdtemp()) / ({SUGGESTED})")),
     ),
     (
+        "SEC-07",
+        "vtrix",
+        "the key of the first order is kept for all",
+        (
+            (TLS, f"KEPT: list[str] = []\n{TLS}"),
+            (
+                """    headers = {"Authorization": f"Bearer {api_key}"}\n""",
+                """    KEPT.append(api_key)\n    headers = {"Authorization": f"Bearer {KEPT[0]}"}\n""",
+            ),
+        ),
+    ),
+    (
         "VAR-27",
         "vtrix",
         "the file has the name that the server suggests, whatever its length is",

@@ -444,6 +444,22 @@ def test_unauthenticated_requests_before_a_world_are_not_of_its_client(server: M
     assert world.trace(contract.key).exchanges == ()
 
 
+def test_a_key_that_was_issued_for_another_world_has_a_number(contract: Contract) -> None:
+    with MockServer([contract], clock="manual", closed=True) as server:
+        world = server.world("a-key-of-this-world", seed=0)
+        order(world, contract)
+        method, where, headers, body = request(world, contract)
+        for key in ("an-earlier-key", "an-unknown-key"):
+            ask(method, where, {**headers, "Authorization": f"Bearer {key}"}, body)
+        found = world.trace(contract.key, issued="an-earlier-key".__eq__)
+        assert [dict(one.headers)["authorization"] for one in found.exchanges] == [
+            "Bearer [key-1]",
+            "Bearer [key-2]",
+            "[redacted]",
+        ]
+        assert "[key-2]" not in str(world.trace(contract.key).exchanges)
+
+
 # ---- further origins
 
 

@@ -132,6 +132,7 @@ class FakeSession:
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
     # belongs to a run only if no other run could have sent it.
     _open: dict[str, bool] = field(default_factory=dict)
+    _issued: set[str] = field(default_factory=set)
     _fullest_and_least: tuple[dict[str, Any], ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -168,6 +169,7 @@ class FakeSession:
             self._number += len(self.providers)
             keys = {one.key: example_key(one, self._number + at) for at, (one, _) in enumerate(self.providers)}
             key = keys[self.contract.key]
+            self._issued.update(keys.values())
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         if self.second is not None:
@@ -235,7 +237,7 @@ class FakeSession:
             alone = self._open.pop(world.api_key)
         found = [
             replace(
-                world.trace(contract.key, strangers=alone),
+                world.trace(contract.key, strangers=alone, issued=self._issued.__contains__),
                 ended=ended,
                 model=model.id,
                 drill=case.kind,

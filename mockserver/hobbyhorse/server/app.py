@@ -319,10 +319,19 @@ class Fake:
             self._renderer.forget(world.jobs)
         self.worlds.drop(world)
 
-    def trace(self, world: World, contract: Contract, base: str, unauthenticated: bool = True) -> Trace:
+    def trace(
+        self,
+        world: World,
+        contract: Contract,
+        base: str,
+        unauthenticated: bool = True,
+        *,
+        issued: Callable[[str], bool] | None = None,
+    ) -> Trace:
         """Return the trace between a provider, reached at `base`, and the client of a world.
 
-        `unauthenticated` includes requests without an accepted key: they may come from this client.
+        `unauthenticated` includes requests without an accepted key: they may come from this client. `issued` tells
+        whether a key was issued for another world.
         """
         from hobbyhorse.server.world_trace import trace_of  # noqa: PLC0415 - delays readiness by 7 ms
 
@@ -337,6 +346,7 @@ class Fake:
             origins={**({"media": media} if media else {}), **self.options.elsewhere},
             secret=self.options.callback_secret,
             made=self._renderer.made if self._renderer is not None else None,
+            issued=issued,
         )
 
     def add_origins(self, origins: Mapping[str, str]) -> None:

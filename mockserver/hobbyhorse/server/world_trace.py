@@ -16,10 +16,12 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import SUBMISSIONS
 from hobbyhorse.scenarios.fault import MEDIA
+from hobbyhorse.server.request import api_key, first_headers
 from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.redaction import Redactor
 from hobbyhorse.traces.trace import Delivery, Trace, TracedJob
@@ -45,18 +47,21 @@ def trace_of(
     origins: Mapping[str, str] | None = None,
     secret: str | None = None,
     made: Callable[[Job], Path | None] | None = None,
+    issued: Callable[[str], bool] | None = None,
 ) -> Trace:
     """Return the trace between the client of a world and a provider.
 
     `base` is the provider's URL if no recorded request has one. `unauthenticated` is the journal of requests without
     an accepted key, and the world with their clock; its exchanges since the world's journal began are included.
-    `made` returns a job's video if it has been rendered.
+    `made` returns a job's video if it has been rendered. `issued` tells whether a key, which is not the world's, was
+    issued for another world: such a key gets a number of its own.
     """
-    # Known as the key, however short it is. The keys of other providers are secrets too.
-    keys = (key, *(one for one in world.keys.values() if one != key))
-    redactor = Redactor(contract, keys, shortest=1, kept=MOST_JOURNAL_BODY_BYTES)
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
-    found = sorted([*seen, *_unauthenticated(world, contract, unauthenticated)], key=lambda one: one.number)
+    strangers = _unauthenticated(world, contract, unauthenticated)
+    found = sorted([*seen, *strangers], key=lambda one: one.number)
+    # Known as the key, however short it is. The keys of other providers are secrets too.
+    keys = (key, *(one for one in world.keys.values() if one != key), *_issued(contract, strangers, issued))
+    redactor = Redactor(contract, keys, shortest=1, kept=MOST_JOURNAL_BODY_BYTES)
     jobs = _recorded_jobs(world, contract, found)
     armed = [one for one in world.scenarios.armed if contract.key in one.fits]
     timed, ordered = _in_time(world, found, unauthenticated), bool(world.keys)
@@ -114,6 +119,15 @@ def _unauthenticated(world: World, contract: Contract, unauthenticated: tuple[Jo
         for one in journal
         if one.provider in (None, contract.key) and one.number > world.since
     ]
+
+
+def _issued(contract: Contract, exchanges: Iterable[Exchange], issued: Callable[[str], bool] | None) -> Iterator[str]:
+    """Yield the keys in unaccepted requests that were issued for other worlds."""
+    for one in exchanges:
+        headers = first_headers({"headers": one.raw_headers})
+        key = api_key(contract.security, headers, urlsplit(one.url).query.encode())
+        if key is not None and issued is not None and issued(key):
+            yield key
 
 
 def _in_time(

@@ -339,13 +339,16 @@ class MockWorld:
         """The cost of the jobs that succeeded, in USD: one click that became four jobs shows here."""
         return self.ledger.usd
 
-    def trace(self, provider: str, *, strangers: bool = True) -> Trace:
+    def trace(self, provider: str, *, strangers: bool = True, issued: Callable[[str], bool] | None = None) -> Trace:
         """Return all exchanges between a provider and the client, without secrets.
 
         `strangers=False` leaves out unauthenticated requests, which may come from another concurrent client.
+        `issued` tells whether a key in them was given to a client: it gets a number of its own.
         """
         contract, base = self._contract(provider), self.url(provider)
-        return self._server.run(lambda: self._server.asgi.trace(self._world, contract, base, strangers))
+        return self._server.run(
+            lambda: self._server.asgi.trace(self._world, contract, base, unauthenticated=strangers, issued=issued)
+        )
 
     def arm(
         self,

@@ -32,7 +32,7 @@ from hobbyhorse.contract.reading import Reading, as_json, message_of, read_answe
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.exchange import ANSWER, ANSWER_HEADERS, API_KEY, BODY, DURATION, HEADERS
 from hobbyhorse.traces.submissions import carried
-from hobbyhorse.traces.trace import REDACTED, Delivery, Exchange, Outcome, Run, Trace, shows_key
+from hobbyhorse.traces.trace import KEY, NUMBERED_KEY, REDACTED, Delivery, Exchange, Outcome, Run, Trace, shows_key
 
 SUBMISSIONS = frozenset({"submit", "run"})
 READS = frozenset({"status", "result"})
@@ -91,6 +91,12 @@ class Step:
         """The job that the request or its response names."""
         named = self.reading.values.get("job")
         return self.exchange.job or (named if isinstance(named, str) else None)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What stands for the keys in the request's URL and headers."""
+        texts = (self.exchange.url, *(value for _, value in self.exchange.headers))
+        return tuple(word for text in texts for word in NUMBERED_KEY.findall(text))
 
     @property
     def delivered(self) -> bool:
@@ -340,6 +346,19 @@ class AnnotatedTrace:
         """Whether the trace would show an API key: browsers leave it out of their recordings."""
         texts = ((one.url, *(value for _, value in one.headers)) for one in self.trace.exchanges)
         return self.trace.jobs is not None or any(map(shows_key, itertools.chain.from_iterable(texts)))
+
+    @cached_property
+    def with_other_keys(self) -> tuple[Step, ...]:
+        """The steps of a test case that carry a key which the client was given for an earlier case.
+
+        A recording has none: it may show the keys of several accounts.
+        """
+        if not self.runs or self.trace.jobs is None:
+            return ()
+        # The keys of the client's providers come first.
+        is_pair = self.trace.partner is not None or self.trace.rank == 1
+        own = {KEY, "[key-1]", *(("[key-2]",) if is_pair else ())}
+        return tuple(step for step in self.steps if set(step.keys) - own)
 
     @cached_property
     def jobs(self) -> frozenset[str]:

@@ -394,7 +394,8 @@ class Search:
             return trace
         # A request that the server refuses is a finding in itself, but the other rules cannot be judged. So is a client
         # that runs well once only: the runner has run it before.
-        if not (refused(first) and self.broken) and not self._runs_only_once():
+        is_refused = refused(first) or bool(first.with_other_keys)
+        if not (is_refused and self.broken) and not self._runs_only_once():
             raise CannotRun(reason)
         self.roles, self.unfit = used_roles([first]), reason
         return trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from hobbyhorse.conformance.client.rules import secrecy as rules
 from hobbyhorse.conformance.rule import SHOULD
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.faults.download import DISPOSITIONS, ELSEWHERE
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.trace import Trace
 from tests.conftest import contracts_that
 from tests.judging import messages
 from tests.tracing import FOREIGN, HOME, PORT, PRIVATE, Teller
@@ -222,3 +225,27 @@ def test_another_name_and_an_unfinished_run_show_nothing_about_the_folder(contra
     assert named(contract, name="long") is None
     assert named(contract, "unfinished") is None
     assert named(contract, by_reference=True) is None
+
+
+OTHER_KEY = (("authorization", "Bearer [key-2]"),)
+
+
+def of_case(contract: Contract, **how: Any) -> Trace:
+    """Return the trace of a test case whose last request carries another key."""
+    return replace(told(contract).status(None, headers=OTHER_KEY).end("failed").trace(), **{"jobs": (), **how})
+
+
+def test_the_key_of_an_earlier_order_is_found(contract: Contract) -> None:
+    own = replace(told(contract).end("success").trace(), jobs=())
+    assert messages(rules.key_of_the_order, AnnotatedTrace(contract, own)) == []
+    (found,) = messages(rules.key_of_the_order, AnnotatedTrace(contract, of_case(contract))) or []
+    assert "carries the key that was given for an earlier order" in found
+
+
+def test_a_recording_may_show_the_keys_of_several_accounts(contract: Contract) -> None:
+    assert messages(rules.key_of_the_order, AnnotatedTrace(contract, of_case(contract, jobs=None))) is None
+
+
+def test_each_provider_of_a_client_has_a_key(contract: Contract) -> None:
+    for trace in (of_case(contract, partner=of_case(contract)), of_case(contract, rank=1)):
+        assert messages(rules.key_of_the_order, AnnotatedTrace(contract, trace)) == []

@@ -12,6 +12,7 @@ import orjson
 
 from hobbyhorse.conformance.client.rules.redirects import location
 from hobbyhorse.conformance.rule import (
+    MONEY,
     MUST,
     OBSERVED,
     OUTCOME,
@@ -191,6 +192,28 @@ def own_folder(trace: AnnotatedTrace) -> Evidence:
         # The folder does not exist, so that a client that believes the name fails.
         elif outcome.kind != "success" and NOT_WRITTEN.search(outcome.message):
             yield Breach(f"{named}, and the client tried to write there: {outcome.message[:200]}")
+
+
+@rule(
+    "SEC-07",
+    "key-of-the-order",
+    level=MUST,
+    severity="S1",
+    harm=MONEY,
+    channel=WIRE,
+    says="Send each order, and what belongs to it, with the key that was given for it, not with the key of an earlier "
+    "order.",
+    because="A service that orders for several customers bills one of them for the orders of all: "
+    "benchling/app-examples-python#22, a cached client that kept the credentials of its first tenant.",
+    fix="Make the HTTP client for each key, or keep one for each key, and never keep a key in a module.",
+    example="collect",
+)
+def key_of_the_order(trace: AnnotatedTrace) -> Evidence:
+    # Each run of a test has a key of its own; in a recording, all orders may be of one account.
+    if trace.runs and trace.trace.jobs is not None and any(step.keys for step in trace.steps):
+        yield OBSERVED
+    for step in trace.with_other_keys:
+        yield Breach(f"request {step.number}, {_bare(step)}, carries the key that was given for an earlier order")
 
 
 def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
