@@ -64,6 +64,17 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         ),
     ),
     (
+        "SEC-08",
+        "vtrix",
+        "the error shows the headers of its request",
+        (
+            (
+                'f"the submission returned no job: {answer}")',
+                'f"the submission returned no job: {answer}; it was sent with {dict(api.headers)}")',
+            ),
+        ),
+    ),
+    (
         "VAR-27",
         "vtrix",
         "the file has the name that the server suggests, whatever its length is",

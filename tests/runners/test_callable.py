@@ -208,6 +208,18 @@ def test_an_error_is_a_time_out_by_type_or_message_and_a_group_if_each_member_is
     assert failure(error, ENDED).kind == kind
 
 
+def test_a_failure_tells_whether_its_messages_or_its_causes_show_a_secret() -> None:
+    def caused(text: str, hidden: bool = False) -> BaseException:
+        error = ValueError("the order failed")
+        error.__context__, error.__suppress_context__ = KeyError(text), hidden
+        return error
+
+    for error in (ValueError("sk-secret"), Group(ValueError("a"), KeyError("sk-secret")), caused("Bearer sk-secret")):
+        assert failure(error, ENDED, ["sk-secret"]).shows_key is True
+    for error in (ValueError("sk"), caused("sk-secret", hidden=True)):
+        assert failure(error, ENDED, ["sk-secret"]).shows_key is False
+
+
 def test_the_message_of_a_failure_names_the_members_of_a_group_and_is_bounded() -> None:
     message = failure(Group(ValueError("a"), Group(KeyError("b"))), ENDED).message
     assert message == "Group: errors (ValueError: a; KeyError: 'b')"

@@ -143,7 +143,7 @@ def test_a_command_uses_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatc
 def test_a_command_that_saves_a_video_has_succeeded() -> None:
     finished = run('printf horse > "$HOBBYHORSE_OUTPUT"')
     digest = hashlib.sha256(b"horse").hexdigest()
-    assert finished.outcome == Outcome("success", ENDED, sha256=digest, size=5)
+    assert finished.outcome == Outcome("success", ENDED, sha256=digest, size=5, shows_key=False)
     assert finished.exit_status == 0
 
 
@@ -227,7 +227,7 @@ def test_a_failure_is_reported_with_the_line_that_names_the_error(tmp_path: Path
 
 
 def test_an_ordinary_last_line_is_not_an_outcome() -> None:
-    assert run("echo done").outcome == Outcome("success", ENDED)
+    assert run("echo done").outcome == Outcome("success", ENDED, shows_key=False)
 
 
 @pytest.mark.parametrize("words", ["Timed out after 300 s", "ReadTimeout", "Deadline exceeded", "job is still running"])
@@ -405,6 +405,8 @@ def test_the_output_of_a_command_contains_no_secret() -> None:
     finished = run('echo "$HOBBYHORSE_API_KEY $HOBBYHORSE_CALLBACK_SECRET" | tee /dev/stderr; exit 1', task=task)
     assert finished.stdout == finished.stderr == "[key] [redacted]\n"
     assert "secret" not in finished.outcome.message
+    assert finished.outcome.shows_key
+    assert python("print('sk')").outcome.shows_key is False
 
 
 def test_the_kept_output_does_not_begin_with_half_a_secret() -> None:

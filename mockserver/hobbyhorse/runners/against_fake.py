@@ -403,7 +403,8 @@ class _CallableRun:
             self.outcome = callables.success(value, now())
         else:
             self.exposed = callables.exposed_text(error)
-            self.outcome = callables.failure(error, now())
+            secrets = [secret for one in self.targets for secret in (one.api_key, one.callback_secret) if secret]
+            self.outcome = callables.failure(error, now(), secrets)
 
     def look_again(self) -> None:
         """Find out whether the file that the run returned is still the same."""

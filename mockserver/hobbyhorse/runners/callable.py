@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -178,15 +178,26 @@ def _without_video(message: str, ended: float) -> Outcome:
     return Outcome("success", ended, size=0, message=printable(message[:MOST_CHARACTERS]))
 
 
-def failure(error: BaseException, ended: float) -> Outcome:
-    """Return the outcome of a run that raised: `timeout` if every error's type or message means one, else `failed`."""
+def failure(error: BaseException, ended: float, secrets: Iterable[str] = ()) -> Outcome:
+    """Return the outcome of a run that raised: `timeout` if every error's type or message means one, else `failed`.
+
+    It tells whether one of the `secrets` is in what Python prints of the error.
+    """
     message = _described(error)
     members = _members(error)
     if members[0] is not error:
         message += f" ({'; '.join(map(_described, members))})"
     # Every error must be a time-out: a group with a time-out and a failure has failed.
     kind = "timeout" if all(map(_is_timeout, members)) else "failed"
-    return Outcome(kind, ended, message=printable(message[:MOST_CHARACTERS]))
+    shows_key = any(secret in text for text in islice(_printed(error), MOST_ERRORS) for secret in secrets)
+    return Outcome(kind, ended, message=printable(message[:MOST_CHARACTERS]), shows_key=shows_key)
+
+
+def _printed(error: BaseException) -> Iterator[str]:
+    """Yield the messages and notes of an error, of its members, causes and contexts, as a traceback shows them."""
+    for one in _chain(error):
+        yield safe_str(one)
+        yield from map(safe_str, _items(one, "__notes__"))
 
 
 def reason(error: BaseException | None) -> str:
@@ -256,6 +267,17 @@ def exposed_text(error: BaseException) -> str:
 
 
 def _texts(error: BaseException) -> Iterable[str]:
+    for one in _chain(error):
+        yield f"{type(one).__name__}: {safe_str(one)}"
+        values = [*_items(one, "args"), *_attributes(one)]
+        values += [more for value in values for more in _public_attributes(value)]
+        for value in values:
+            yield safe_repr(value)[:MOST_CHARACTERS]
+        yield from map(safe_str, _items(one, "__notes__"))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its members, and the causes and contexts of each, unless hidden by `from None`."""
     seen: set[int] = set()  # causes and contexts may form a cycle
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -263,12 +285,7 @@ def _texts(error: BaseException) -> Iterable[str]:
         if one is None or id(one) in seen or not is_a(one, BaseException):
             continue
         seen.add(id(one))
-        yield f"{type(one).__name__}: {safe_str(one)}"
-        values = [*_items(one, "args"), *_attributes(one)]
-        values += [more for value in values for more in _public_attributes(value)]
-        for value in values:
-            yield safe_repr(value)[:MOST_CHARACTERS]
-        yield from map(safe_str, _items(one, "__notes__"))
+        yield one
         waiting += _inner(one)
         waiting.append(tried(partial(_earlier, one), None))
 

@@ -383,6 +383,10 @@ class _Tail:
         if len(self.kept) > 2 * KEPT_OUTPUT_BYTES:
             del self.kept[: -KEPT_OUTPUT_BYTES - _MARGIN]
 
+    def has_any(self, secrets: Iterable[str]) -> bool:
+        """Whether one of the secrets is in the tail."""
+        return any(secret.encode() in self.kept for secret in secrets)
+
     def text(self, task: ClientTask) -> str:
         """Return the tail as text with masked secrets."""
         text = bytes(self.kept[-KEPT_OUTPUT_BYTES - _MARGIN :]).decode(errors="replace")
@@ -561,7 +565,9 @@ class Running:
         cut = self._process.cut or cut
         stdout, stderr = (tail.text(self._task) for tail in self._tails)
         outcome = _outcome(exit_status, cut, stdout, stderr, video=_video(output_of(self._folder)), ended=ended)
-        return Finished(replace(outcome, stuck=self._process.stuck), stdout, stderr, exit_status)
+        shows_key = any(tail.has_any(self._task.secrets) for tail in self._tails)
+        outcome = replace(outcome, stuck=self._process.stuck, shows_key=shows_key)
+        return Finished(outcome, stdout, stderr, exit_status)
 
     def _release(self) -> None:
         self._selector.close()

@@ -79,7 +79,8 @@ class Outcome:
     left a file behind without reporting success. `stuck` means that every thread of the client waited for an event that
     could not happen. `reasons` are the provider's error codes and messages that the client's caller learned; None if
     unknown. `saved` is the path that the client returned; `replaced` means that another run has overwritten or removed
-    the file there, and is None without such a file.
+    the file there, and is None without such a file. `shows_key` tells whether the API key or the callback secret is in
+    the messages of its error or in what it printed; None if unknown.
     """
 
     kind: str
@@ -96,6 +97,7 @@ class Outcome:
     reasons: tuple[str, ...] | None = None
     saved: str = ""
     replaced: bool | None = None
+    shows_key: bool | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in OUTCOMES:

@@ -249,3 +249,12 @@ def test_a_recording_may_show_the_keys_of_several_accounts(contract: Contract) -
 def test_each_provider_of_a_client_has_a_key(contract: Contract) -> None:
     for trace in (of_case(contract, partner=of_case(contract)), of_case(contract, rank=1)):
         assert messages(rules.key_of_the_order, AnnotatedTrace(contract, trace)) == []
+
+
+@pytest.mark.parametrize(("shows_key", "expected"), [(None, None), (False, []), (True, 1)])
+def test_a_secret_in_an_error_or_in_the_output_is_found(
+    contract: Contract, shows_key: bool | None, expected: object
+) -> None:
+    story = told(contract).end("failed", shows_key=shows_key).story()
+    found = messages(rules.no_secret_in_output, story)
+    assert (len(found) if found else found) == expected

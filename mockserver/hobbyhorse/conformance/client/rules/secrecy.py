@@ -216,6 +216,29 @@ def key_of_the_order(trace: AnnotatedTrace) -> Evidence:
         yield Breach(f"request {step.number}, {_bare(step)}, carries the key that was given for an earlier order")
 
 
+@rule(
+    "SEC-08",
+    "no-secret-in-output",
+    level=SHOULD,
+    severity="S1",
+    harm=SECURITY,
+    channel=OUTCOME,
+    says="Keep the key and the secret of callbacks out of error messages, and out of what a program prints.",
+    because="Errors and output are written into logs and issue trackers: axios/axios#6919, errors that print the "
+    "Authorization header of their request; clusterzx/paperless-ai#966, a log with a valid token.",
+    fix="Name the URL and the status in an error, never the headers of the request; no `set -x`, no `curl -v`.",
+    example="ask",
+)
+def no_secret_in_output(trace: AnnotatedTrace) -> Evidence:
+    for number, run in enumerate(trace.runs, 1):
+        if run.outcome is not None and run.outcome.shows_key is not None:
+            yield OBSERVED
+            if run.outcome.shows_key:
+                yield Breach(
+                    f"run {number} shows a secret in its error or its output; it ended as {run.outcome.kind!r}"
+                )
+
+
 def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
     """Yield a breach for each credential that a request sends to a host that must not receive it.
 
