@@ -9,6 +9,7 @@ declare -A tolerated=([refused]=1 [missing]=3 [useless]=4 [troubled]=8) # bad re
 speed=${HOBBYHORSE_SPEED:-1} # of the fake server's clock; 1 for a real provider
 output=$HOBBYHORSE_OUTPUT note_file=$HOBBYHORSE_OUTPUT.job
 base=${HOBBYHORSE_BASE_URL%/} job= status=0 again=
+passed=0 # real seconds in requests and pauses: bash has no clock that is safe from a change of the wall clock
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch" "$output.part"' EXIT
 
@@ -25,17 +26,18 @@ describe() { if ((status > 0)); then echo "status $status: $(head -c 300 "$scrat
 
 calculate() { awk "BEGIN { srand($RANDOM); printf \"%.3f\", ($1) }"; }
 holds() { awk "BEGIN { exit !($1) }"; }
-now() { calculate "$EPOCHREALTIME * $speed"; }
+now() { calculate "$passed * $speed"; }
 
 # send SECONDS METHOD URL [OPTION...]: send a request; set status (0: no response, or not all of it; -1: not sent), again
 # and the body. Redirects are not followed: their target would get the key.
 send() {
-  local within=$1 method=$2 url=$3 code result=0
+  local within=$1 method=$2 url=$3 told result=0
   shift 3
   : >"$scratch/body" >"$scratch/head"
-  code=$(curl -q --silent --globoff --noproxy '*' --proto '=http,https' --connect-timeout 10 --max-time "$within" \
-    --output "$scratch/body" --dump-header "$scratch/head" --write-out '%{http_code}' --request "$method" "$@" -- "$url") || result=$?
-  case $result in 0) status=$((10#$code)) ;; 5 | 6 | 7) status=-1 ;; *) status=0 ;; esac
+  told=$(curl -q --silent --globoff --noproxy '*' --proto '=http,https' --connect-timeout 10 --max-time "$within" \
+    --output "$scratch/body" --dump-header "$scratch/head" --write-out '%{http_code} %{time_total}' --request "$method" "$@" -- "$url") || result=$?
+  passed=$(calculate "$passed + ${told#* }")
+  case $result in 0) status=$((10#${told% *})) ;; 5 | 6 | 7) status=-1 ;; *) status=0 ;; esac
   again=$(sed -n 's/^retry-after:[[:space:]]*//Ip' "$scratch/head" | tr -d '\r')
   if [[ $again && ! $again =~ ^[0-9]+$ ]]; then # a date
     again=$(date -u -d "$again" +%s 2>/dev/null) && again=$(calculate "$again - $EPOCHREALTIME") || again=
@@ -91,7 +93,9 @@ pause() {
   left=$(calculate "$2 - $(now)")
   if holds "$left < $least_interval || ${again:-0} > $left"; then return 1; fi
   wait=$(calculate "${again:+1} + 0 ? (${again:-0} * 1.02 > $least_interval ? ${again:-0} * 1.02 : $least_interval) : $1 * (1 + rand() / 4)")
-  sleep "$(calculate "($wait < $left - $least_interval ? $wait : $left) / $speed")" # the last poll falls on the deadline
+  wait=$(calculate "($wait < $left - $least_interval ? $wait : $left) / $speed") # the last poll falls on the deadline
+  sleep "$wait"
+  passed=$(calculate "$passed + $wait")
 }
 
 # Save the note of this submission: its job is empty until it is known.
