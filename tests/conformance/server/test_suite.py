@@ -338,7 +338,8 @@ def unjudged(run: Run, url: str, folder: Path, *more: object, provider: str = "v
     """Run on an endpoint that cannot be judged, and return the reason: in time, status 2, one sentence, a report."""
     started = time.monotonic()
     done = run(*at(url, "--report", folder, "--timeout", "8", *more, provider=provider))
-    assert time.monotonic() - started < 12
+    # One timeout, with room for a busy machine: a suite that waited for each of its requests would take minutes.
+    assert time.monotonic() - started < 60
     assert done.status == 2, done.out
     report = json.loads((folder / "report.json").read_text())
     said: str = report["summary"]["unjudged"]
