@@ -21,7 +21,8 @@ from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 
 # Each of these broke a client: quotes and line breaks in JSON made from a template, characters outside the basic plane
-# and combining ones that were counted or cut as bytes, right-to-left text, templates' own signs, a path as a file name.
+# and combining ones that were counted or cut as bytes, right-to-left text, the signs of templates, of environment
+# variables and of the shell, a path as a file name, a word that looks like an option.
 TELLING_PROMPTS = (
     "a horse",
     'the sign says "no horses"',
@@ -30,11 +31,12 @@ TELLING_PROMPTS = (
     "🐎🏇🏽 👩\u200d🚀 🇨🇳",
     "e\u0301cole, Zu\u0308rich, nin\u0303o",
     "حصان يركض على الشاطئ",
-    "100 % {horse} ${HORSE} %s %(horse)s {{horse}} <b>&amp;</b>",
-    "../../horse/and:rider?*|\\.mp4",
+    "100 % {horse} $HOME ${PATH} %PATH% $(id) `id` %s %(horse)s {{horse}} <b>&amp;</b>",
+    "../../horse/and:rider?*|\\.mp4  * ~ two  spaces",
     " leading and trailing spaces ",
     "null",
     "0",
+    "--horse",
 )
 PICTURES = ("first_frame", "references")
 

@@ -209,7 +209,7 @@ class FakeSession:
         # Made once: trying which members an order may have takes as long as some runs in virtual time.
         if not self._fullest_and_least:
             self._fullest_and_least = fullest_and_least(self.contract, self.model)
-        return self._fullest_and_least[min(number, 2) - 1]
+        return self._fullest_and_least[number % 2]
 
     def targets(self, world: MockWorld, case: Case, number: int = 1) -> tuple[Target, ...]:
         """Return where a client sends its order in a run, and how: a target for each provider."""
@@ -315,7 +315,7 @@ class CallableRunner:
         )
         watch = DateWatch() if has_dates(case.scenario) else None
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
-        numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
+        numbers |= {**dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2)), MEMBERS: (1, 2, 3)}
         targets = [self.session.targets(world, case, number) for number in numbers.get(case.kind, (1,))]
         call = partial(self._call, watch)
         done = [_CallableRun(call, one, lambda: virtual_time.cut) for one in targets]

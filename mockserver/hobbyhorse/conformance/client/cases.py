@@ -13,8 +13,8 @@ ONCE, TWICE, TOGETHER, CROWD = "once", "twice", "together", "crowd"
 LONG, RECOVERY, KILLED, MOVED = "long", "recovery", "killed", "moved"
 EQUAL, PROMPTS, PICTURES, MEMBERS, FOLDER = "equal", "prompts", "pictures", "members", "folder"
 # The client runs twice with orders that are equal, or differ only in the prompt, or only in the picture; `members`:
-# with an order that has every parameter, then with one that has only what it needs; `folder`: with two orders in one
-# folder, in which the second run finds the files of the first.
+# three times, with an order that has only what it needs, with one that has every parameter, and with the first again;
+# `folder`: with two orders in one folder, in which the second run finds the files of the first.
 PAIR_KINDS = (EQUAL, PROMPTS, PICTURES, MEMBERS, FOLDER)
 AHEAD, BEHIND = "ahead", "behind"
 # The client runs once, and its wall clock is set an hour ahead for a while, or back for good.

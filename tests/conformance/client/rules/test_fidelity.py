@@ -179,6 +179,26 @@ def test_a_value_that_only_an_earlier_order_has_is_found(contract: Contract) -> 
     assert told(full, full) is None, "the caller gave it again"
 
 
+@SEEDED
+def test_a_value_of_an_earlier_order_that_an_equal_order_before_did_not_have_is_found(contract: Contract) -> None:
+    full, least = fullest_and_least(contract, contract.models[0])
+
+    def told(before: Any, after: Any) -> list[str] | None:
+        teller = Teller(contract, least).submit(body=orjson.dumps(before)).end("success").again(full)
+        teller.submit(job="job-2", body=orjson.dumps(full)).end("success").again(least)
+        return messages(
+            rules.no_member_of_an_earlier_order, teller.submit(job="job-3", body=orjson.dumps(after)).story()
+        )
+
+    usual, longest = (changed(contract, least, duration=seconds) for seconds in (5, 15))
+    assert resolve(full, place(contract, "duration")) == 15
+    assert told(least, least) == told(usual, usual) == told(longest, longest) == []
+    for before in (least, usual):
+        found = told(before, longest)
+        assert found
+        assert found[0].endswith("duration: 15; it was given with run 2 only")
+
+
 def test_a_retry_that_changes_a_parameter_is_found(contract: Contract) -> None:
     request = plain(contract)
     told = Teller(contract, request).submit(situation=None, job=None, status=503)

@@ -222,18 +222,23 @@ def one_job_for_each_order(trace: AnnotatedTrace) -> Evidence:
 def no_member_of_an_earlier_order(trace: AnnotatedTrace) -> Evidence:
     if not _in_sequence(trace):
         return
+    first: list[tuple[Any, Any]] = []
     for step, sent, given in _first_attempts(trace):
+        # With what the client itself sent the same order before.
+        own = next((body for order, body in first if is_equal(order, given)), None)
         # Not the run whose order it carries: that may be the earlier one.
         begun = [run for run in trace.runs if run.started <= step.arrived]
         for at, run in enumerate(begun[:-1]):
             body = None if run.request is None else _documented(trace, sent, run.request)
             for place, value in _placed(body):
-                if not _is_telling(value) or resolve(given, place) is not MISSING:
+                is_known = _is_telling(value) or (own is not None and not is_equal(resolve(own, place), value))
+                if not is_known or resolve(given, place) is not MISSING:
                     continue
                 yield OBSERVED
                 if is_equal(resolve(sent.message.body, place), value):
                     member = f"{'.'.join(place)}: {_shown(value)}"
                     yield Breach(f"request {step.number} sends {member}; it was given with run {at + 1} only")
+        first.append((given, sent.message.body))
 
 
 def _placed(value: Any, place: Pointer = ()) -> Iterator[tuple[Pointer, Any]]:
