@@ -603,6 +603,7 @@ class _Builder:
                 signature["tolerance"],
             ),
             retries=tuple(spec["retries"]),
+            growing=spec["growing"],
             deadline=spec["deadline"],
         )
 

@@ -136,13 +136,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """The callbacks that the provider sends, their signature, and the seconds between attempts."""
+    """The callbacks that the provider sends, their signature, and the seconds between attempts.
+
+    `growing` means that each of these delays is longer than the one before, even if their lengths are only assumed.
+    """
 
     operation_id: str
     situations: Mapping[str, Situation]
     bindings: Mapping[str, Binding]
     signature: Signature | None
     retries: tuple[float, ...]
+    growing: bool
     deadline: float
 
 

@@ -243,6 +243,28 @@ def example_places(contract: Contract, operation: Operation, name: str, step: St
     return tuple(dict.fromkeys(found))
 
 
+def presence_places(contract: Contract, places: Iterable[str]) -> tuple[str, ...]:
+    """Return what documents that a value is present: for each of its places in examples, the object around it.
+
+    An assumption about a value alone leaves its presence documented. If the whole object is assumed, another example
+    of the same message may show the value all the same.
+    """
+    return tuple(dict.fromkeys(_documented_around(contract, place) for place in places))
+
+
+def _documented_around(contract: Contract, place: str) -> str:
+    """Return the object around a value, in the first example with the value that no assumption covers."""
+    around, examples = place.rpartition("/")[0], "/examples/"
+    home, _, rest = place.partition(examples)
+    _, _, inside = rest.partition("/")
+    others = contract.schemas.at(home + examples.removesuffix("/"))
+    for name in others if isinstance(others, dict) else ():
+        other = f"{home}{examples}{format_pointer((name,))[1:]}/{inside}"
+        if contract.schemas.at(other) not in (MISSING, None, "") and not contract.assumption(other.rpartition("/")[0]):
+            return around if not contract.assumption(around) else other.rpartition("/")[0]
+    return around
+
+
 KindEvidence = Iterator[Observed | tuple[Hashable, Breach]]
 """Evidence of a check that names the kind of each breach: the parts in which repetitions are alike."""
 KindCheck = Callable[[AnnotatedTrace], KindEvidence]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from hobbyhorse.conformance.server.bodies import Body, SharedOrder, negatives, shared_bounds
@@ -18,7 +19,14 @@ from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.queries import ask
 from hobbyhorse.conformance.server.rules.authentication import OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
-from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK, longest_first_retry, promises_retry
+from hobbyhorse.conformance.server.rules.notifying import (
+    ALLOWANCE,
+    FEW_DELAYS,
+    GROWTH,
+    SLACK,
+    longest_first_retry,
+    promises_retry,
+)
 from hobbyhorse.conformance.server.rules.values import FOLLOWED, ROLE_OF_LINK, links_of
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
@@ -35,6 +43,8 @@ BROKEN_JSON = b'{"broken": '
 RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
 # The first callback of each of three jobs is refused: by an error, as a bad request, and by a redirect.
 CALLBACK_REFUSALS = (500, 400, 302)
+# Where the delays should grow, the first callback of one job is refused so often that three of them can be compared.
+REFUSED_AGAIN = FEW_DELAYS
 # How long to watch for a callback that must not arrive; a longer wait rarely finds one, and delays every run.
 CALLBACK_QUIET_SECONDS = 5.0
 # A link may work a little beyond its expiry, because two clocks and a cache differ by seconds.
@@ -96,6 +106,10 @@ def each_probe(session: Session) -> Iterator[Probe]:
     yield from _for_each_model(session, _bounds)
     summary = "every other accepted job, read until it ends, and its video if its order was another one"
     yield Probe(ENDS, "lifecycle", _free, summary, read_to_the_ends)
+    # Last, because most of the time between the attempts has then passed.
+    if session.contract.callbacks is not None and session.contract.callbacks.growing:
+        summary = f"the attempts of a callback that is refused {REFUSED_AGAIN} times"
+        yield Probe("callback:delays", "callbacks", _free, summary, _delays)
 
 
 def _for_each_model(session: Session, stage: Callable[[Session], Iterator[Probe]]) -> Iterator[Probe]:
@@ -581,7 +595,9 @@ def _with_callback(session: Session, number: int) -> str | None:
     """Submit one of the jobs with a callback URL. Return its id, or None if it is left out. Raises Skipped."""
     receiver, name = session.receiver, str(number)
     assert receiver is not None
-    url = receiver.url_of(name, CALLBACK_REFUSALS[number])
+    callbacks = session.contract.callbacks
+    often = number == 0 and callbacks is not None and callbacks.growing
+    url = receiver.url_of(name, CALLBACK_REFUSALS[number], REFUSED_AGAIN if often else 1)
     # Without a URL of its own, a job could not be told from the first one if its callbacks had the wrong id.
     if number and url == receiver.url:
         return None
@@ -599,6 +615,7 @@ def _with_callback(session: Session, number: int) -> str | None:
         return None
     if job is not None:
         receiver.name(name, job)
+        session.refused_again = job if often and url != receiver.url else session.refused_again
     return job
 
 
@@ -625,3 +642,21 @@ def _await_deliveries(session: Session, jobs: Sequence[str]) -> None:
     session.pause(CALLBACK_QUIET_SECONDS)
     if any(delivery.job not in (None, *jobs) for delivery in receiver.deliveries):
         session.note("callback:order", "callbacks for other jobs also arrived")
+
+
+def _delays(session: Session) -> None:
+    """Wait for each further attempt of the callback that is refused several times, unless it is later than before."""
+    receiver, job = session.receiver, session.refused_again
+    if receiver is None or job is None:
+        raise Skipped("no job has a callback URL of its own, whose callbacks are refused several times")
+
+    def sent() -> list[float]:
+        return [one.sent for one in receiver.deliveries if one.job == job]
+
+    while 1 < len(found := sent()) <= REFUSED_AGAIN:
+        # An attempt that is not there after the last delay and some more shows that the delay has grown.
+        latest = found[-1] + GROWTH * max(later - earlier for earlier, later in pairwise(found)) + 1.0
+        while len(sent()) == len(found):
+            if session.endpoint.now() > latest:
+                return
+            session.pause(0.1)

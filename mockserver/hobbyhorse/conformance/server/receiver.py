@@ -1,4 +1,4 @@
-"""A small callback receiver, which refuses the first callback of each order to make a retry visible.
+"""A small callback receiver, which refuses the first callbacks of each order to make retries visible.
 
 Knows no contract. Each order has a URL of its own, so that a callback belongs to its job, whatever its body says.
 """
@@ -49,7 +49,7 @@ class Receiver:
         self._job_of, self._now = job_of, now
         self._deliveries: list[tuple[str | None, Delivery]] = []
         self._public = public_url is not None
-        self._refusals: dict[str, int] = {}
+        self._refusals: dict[str, tuple[int, int]] = {}
         self._jobs: dict[str, str] = {}
         self._lock = threading.Lock()
         self._server = _ReceiverServer((host, port), _handler(self))
@@ -57,10 +57,10 @@ class Receiver:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
         self._thread.start()
 
-    def url_of(self, order: str, refusal: int) -> str:
-        """Return the URL for the callbacks of an order; the first of them is refused with a status."""
+    def url_of(self, order: str, refusal: int, times: int = 1) -> str:
+        """Return the URL for the callbacks of an order; the first ones are refused with a status."""
         with self._lock:
-            self._refusals[order] = refusal
+            self._refusals[order] = (refusal, times)
         return self.url if self._public else f"{self.url}?{ORDER}={order}"
 
     def name(self, order: str, job: str) -> None:
@@ -75,14 +75,14 @@ class Receiver:
             return tuple(replace(one, job=self._jobs.get(order or "", one.job)) for order, one in self._deliveries)
 
     def take(self, headers: Headers, body: bytes, order: str | None = None) -> int:
-        """Record a callback and return its status: the refusal for the first one of an order, 200 for all others."""
+        """Record a callback and return its status: the refusal for the first ones of an order, 200 for all others."""
         sent = self._now()
         job = self._job_of(headers, body)
         with self._lock:
             alike = [one for other, one in self._deliveries if (other == order if order else one.job == job)]
-            # One refusal for each order, and one in total without orders: each retry costs the provider's delay.
-            first = not alike if order else not self._deliveries
-            status = self._refusals.get(order or "", REFUSAL) if first else 200
+            # Without orders one refusal in total: each retry costs the provider's delay.
+            refusal, times = self._refusals.get(order or "", (REFUSAL, 1))
+            status = refusal if len(alike if order else self._deliveries) < times else 200
             note = ELSEWHERE if order is None and self._refusals and not self._public else ""
             number = 1 + len(alike)
             self._deliveries.append((order, Delivery(sent, job, number, body, headers, self._now(), status, note=note)))

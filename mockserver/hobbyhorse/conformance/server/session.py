@@ -149,6 +149,8 @@ class Session:
     order: dict[str, Any] = field(init=False)
     # A submission with a key, to be repeated later: its body and its headers.
     keyed: tuple[dict[str, Any], dict[str, str]] | None = None
+    # The job whose first callback is refused several times.
+    refused_again: str | None = None
     _last: dict[str, float] = field(default_factory=dict)
     _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None

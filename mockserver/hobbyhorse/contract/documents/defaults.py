@@ -427,6 +427,7 @@ class _Completion:
         signature = given.get("signature")
         return {
             **only,
+            "growing": False,
             **given,
             "bindings": {**derived, **given.get("bindings", {})},
             "situations": situations,

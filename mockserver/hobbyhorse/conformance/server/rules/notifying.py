@@ -6,12 +6,20 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, VIDEO, Breach, Evidence, rule
-from hobbyhorse.conformance.server.expected import body_of, responses_of, set_in_lifecycle
+from hobbyhorse.conformance.server.expected import (
+    body_of,
+    body_pointer,
+    presence_places,
+    responses_of,
+    set_in_lifecycle,
+)
 from hobbyhorse.conformance.server.receiver import ELSEWHERE
 from hobbyhorse.conformance.server.rules.lifecycle import PLAUSIBLE
+from hobbyhorse.conformance.server.rules.outcomes import REASONS, is_empty
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
 from hobbyhorse.contract.forms.signatures import Signature, read_header, verify
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_callback
@@ -31,6 +39,8 @@ RETRIES = re.compile(r"\b(again|retr(y|ied|ies)|redeliver|repeat)", re.IGNORECAS
 LONGEST_FIRST_RETRY = 90.0
 # 410 tells the sender that the receiver is gone for good.
 UNSUBSCRIBED = 410
+# An exponential schedule at least doubles the delay; jitter may make less of it, but not of each of three delays.
+GROWTH, FEW_DELAYS = 1.3, 3
 # The probe that submits with a reachable callback URL.
 ORDERED = "callback:order"
 SECRETS = ("text", "whsec-text", "whsec-base64")
@@ -150,12 +160,14 @@ def _contradicting(callbacks: Callbacks, call: ReceivedCallback) -> Iterator[Bre
 def signature(trace: AnnotatedTrace) -> Evidence:
     """Verify each callback's signature; if another interpretation of the contract fits, name it."""
     how, secret = _callbacks(trace).signature, trace.trace.secret
-    if how is None or not secret:
-        return
-    for call in _calls(trace):
-        if call.delivery.body:
+    for call in _calls(trace) if how is not None else ():
+        assert how is not None
+        if call.delivery.body and secret:
             yield OBSERVED
             yield from _invalid_signature(trace, how, secret, call)
+        # Whoever knows the documentation can sign so, whether or not a secret is registered.
+        elif call.delivery.body and _verified(how, "", call):
+            yield Breach(f"{call} is signed with an empty secret", (f"{PLACE}/signature/content",))
 
 
 def _invalid_signature(trace: AnnotatedTrace, how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
@@ -470,6 +482,79 @@ def _first_poll_after(trace: AnnotatedTrace, call: ReceivedCallback) -> Step | N
 
 def _gone(read: Step) -> bool:
     return read.status in (404, 410)
+
+
+def _reports_failures(contract: Contract) -> bool:
+    return contract.callbacks is not None and any(name in contract.callbacks.bindings for name in REASONS)
+
+
+@rule(
+    "NTF-07",
+    "reason",
+    level=MUST,
+    severity="S2",
+    applies=_reports_failures,
+    says="The callback of a failed job has the documented error code and message.",
+    because="A receiver without the reason cannot decide whether to correct the request or to repeat it.",
+    fix="Build the callback of a failure from the stored error, as the response to a poll is built.",
+)
+def reason(trace: AnnotatedTrace) -> Evidence:
+    """Find callbacks of failed jobs without an error that every example of their situation shows."""
+    contract, callbacks = trace.contract, _callbacks(trace)
+    for call in _calls(trace):
+        for name in REASONS if call.kinds == {"failure"} else ():
+            places = _shown_in_examples(callbacks, call, name)
+            if not places or any(is_empty(contract.schemas.at(place)) for place in places):
+                continue
+            yield OBSERVED
+            if is_empty(call.reading.values.get(name, MISSING)):
+                where = " or ".join(body_pointer(place) for place in callbacks.bindings[name].request)
+                message = f"{call} reports {call.stage!r}, but has no {name} ({where})"
+                yield Breach(message, (*presence_places(contract, places), f"{PLACE}/bindings/{name}"))
+
+
+def _delays_grow(contract: Contract) -> bool:
+    return contract.callbacks is not None and contract.callbacks.growing
+
+
+@rule(
+    "NTF-08",
+    "growing-delays",
+    level=MUST,
+    severity="S3",
+    applies=_delays_grow,
+    says="The delays between the attempts of an unacknowledged callback grow, if the contract says so.",
+    because="A receiver that is restarted meets every attempt of a callback within seconds, and loses it for good.",
+    fix="Multiply the delay by a constant factor after each attempt that is not acknowledged.",
+)
+def growing_delays(trace: AnnotatedTrace) -> Evidence:
+    """Compare the delays between the attempts of each callback that was refused several times."""
+    for job, calls in _by_job(trace):
+        sent = [call.delivery.sent for call in _attempts(calls)]
+        delays = [later - earlier for earlier, later in pairwise(sent)]
+        if not delays:
+            continue
+        # A longer silence than the first delay shows the growth as well as a late attempt does.
+        silent = calls[-1].delivery.sent == sent[-1] and not calls[-1].delivery.acknowledged
+        if len(delays) > 1 or (silent and trace.trace.ended - sent[-1] > GROWTH * delays[0]):
+            yield OBSERVED
+        if len(delays) >= FEW_DELAYS and max(delays) < GROWTH * min(delays):
+            words = ", ".join(f"{delay:.1f}" for delay in delays)
+            message = f"the attempts of the callback for job {job} are the same time apart: {words} s"
+            yield Breach(message, (f"{PLACE}/growing",), delays)
+
+
+def _attempts(calls: Sequence[ReceivedCallback]) -> list[ReceivedCallback]:
+    """Return the callbacks of a job up to the first one that was acknowledged."""
+    accepted = next((number for number, call in enumerate(calls) if call.delivery.acknowledged), len(calls))
+    return list(calls[: accepted + 1])
+
+
+def _shown_in_examples(callbacks: Callbacks, call: ReceivedCallback, name: str) -> list[str]:
+    """Return the places of a value in the examples of the situations that a callback may be."""
+    places = callbacks.bindings[name].request if name in callbacks.bindings else ()
+    examples = [callbacks.situations[situation].example_at for situation in call.reading.situations]
+    return [example + body_pointer(place) for example in examples for place in places if place.part == "body"]
 
 
 def _calls(trace: AnnotatedTrace) -> list[ReceivedCallback]:

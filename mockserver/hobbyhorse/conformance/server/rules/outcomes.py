@@ -20,6 +20,7 @@ from hobbyhorse.conformance.server.expected import (
     label,
     one_per_kind,
     operation_of,
+    presence_places,
     responses_of,
 )
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
@@ -137,7 +138,11 @@ def reason(trace: AnnotatedTrace) -> KindEvidence:
             if is_empty(step.reading.values.get(name, MISSING)):
                 where = " or ".join(body_pointer(place) for place in operation.bindings[name].response)
                 message = f"{label(step)}: job {step.job} has failed, but the response has no {name} ({where})"
-                yield (step.role, name), Breach(message, (*places, *binding_places(trace.contract, operation, name)))
+                documented = presence_places(trace.contract, places)
+                yield (
+                    (step.role, name),
+                    Breach(message, (*documented, *binding_places(trace.contract, operation, name))),
+                )
 
 
 @rule(

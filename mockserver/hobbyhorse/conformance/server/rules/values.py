@@ -34,12 +34,14 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 
 # A job's values that never change once they are known.
 EXPIRY = "expires_at"
-FIXED = ("model", "created_at", "started_at", "finished_at", "cost", EXPIRY)
+FIXED = ("model", "created_at", "started_at", "finished_at", "elapsed", "cost", EXPIRY)
 TIMES = frozenset({"created_at", "started_at", "finished_at", "expires_at"})
 # What a response shows before the end of a job may be an estimate.
-FINAL = frozenset({"finished_at", "cost", EXPIRY})
+FINAL = frozenset({"finished_at", "elapsed", "cost", EXPIRY})
 # Seconds by which two forms of one timestamp may differ: one from rounding to whole seconds, half a second of slack.
 TICK = 1.5
+# Seconds by which a duration may differ from timestamps with fractions: it may be taken from another clock.
+CLOCKS = 0.5
 # A link may be signed anew for each response: its expiry moves with the clock, which may be rounded to a minute.
 SIGNED_ANEW = 60.0
 # The operations that links lead to.
@@ -428,3 +430,64 @@ def _followed(trace: AnnotatedTrace) -> KindEvidence:
             holders = (one for one in trace.contract.operations.values() if name in one.bindings)
             places = (at for one in holders for at in binding_places(trace.contract, one, name))
             yield name, Breach(message, tuple(dict.fromkeys(places)), step.status)
+
+
+def _example_durations(contract: Contract) -> list[bool]:
+    """Return, for each example with a duration and both timestamps, whether the duration is the time between these."""
+    found = []
+    for operation in contract.operations.values():
+        names = ("created_at", "finished_at", "elapsed")
+        if set(names) <= set(operation.bindings):
+            for situation in operation.situations.values():
+                example = message_of((), contract.schemas.at(situation.example_at))
+                made, ended, took = (_first_read(operation.bindings[name], example) for name in names)
+                if isinstance(made, float) and isinstance(ended, float) and isinstance(took, float):
+                    found.append(abs(ended - made - took) <= CLOCKS)
+    return found
+
+
+def _first_read(binding: Binding, message: Message) -> Any:
+    values = (_read(binding, place, message) for place in binding.response)
+    return next((value for value in values if value is not None), None)
+
+
+def _has_durations(contract: Contract) -> bool:
+    """Whether the examples relate a duration to two timestamps: all of them, and at least one."""
+    found = _example_durations(contract)
+    return bool(found) and all(found)
+
+
+@rule(
+    "VAL-06",
+    "duration",
+    level=MUST,
+    severity="S3",
+    applies=_has_durations,
+    says="The duration of a job agrees with its timestamps, in the documented unit.",
+    because="A client that sums up durations, or plans its polls by them, is wrong by a factor of a thousand.",
+    fix="Compute the duration from the two stored timestamps, and convert it to the documented unit in one place.",
+)
+@one_per_kind
+def duration(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the duration in each message with the timestamps beside it."""
+    messages: dict[About, dict[str, Shown]] = {}
+    started: dict[str, float] = {}
+    for shown in _shown(trace):
+        if isinstance(shown.value, float):
+            messages.setdefault(shown.about, {}).setdefault(shown.name, shown)
+            if shown.name == "started_at":
+                started.setdefault(shown.job, shown.value)
+    for about, values in messages.items():
+        made, ended, took = (values.get(name) for name in ("created_at", "finished_at", "elapsed"))
+        if made is None or ended is None or took is None:
+            continue
+        yield OBSERVED
+        whole = made.value.is_integer() and ended.value.is_integer()
+        slack = TICK if whole else CLOCKS
+        # The time in the queue may be counted or not.
+        least = ended.value - max(made.value, started.get(about.job, made.value))
+        if not least - slack <= took.value <= ended.value - made.value + slack:
+            message = f"job {about.job}: {took.message} is {took.value:g} s, but {ended.message} is "
+            places = (*took.places, *ended.places, *made.places)
+            words = f"{ended.value - made.value:g} s after its creation"
+            yield took.places[:1], Breach(message + words, places, took.value)
