@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis.errors import HypothesisException, NoSuchExample
 
 from hobbyhorse.conformance.server.budget import worst
-from hobbyhorse.conformance.server.near_misses import near_misses
+from hobbyhorse.conformance.server.near_misses import near_misses, near_misses_in, sample_of
 from hobbyhorse.conformance.server.negate import breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
@@ -90,12 +90,15 @@ def negatives(contract: Contract, model: Model, operation: Operation, order: Any
     inner = resolve(order, around)
     seen: Counter[str] = Counter()
     sent: set[bytes] = set()
-    for pointer, keyword, parameters in _wrong(contract, model, inner):
-        at = (*around, *pointer)
+    inside = (
+        (pointer, (*around, *pointer), keyword, replaced(order, around, parameters))
+        for pointer, keyword, parameters in _wrong(contract, model, inner)
+    )
+    beside = ((at, at, keyword, body) for at, keyword, body in _wrong_beside(contract, operation, order))
+    for pointer, at, keyword, body in (*inside, *beside):
         # `negative:model` covers the model's name; a violation of the whole object cannot be grafted.
         if not pointer or at in named:
             continue
-        body = replaced(order, around, parameters)
         refusal, text = try_order(contract, operation, model.id, body), orjson.dumps(body)
         if isinstance(refusal, Refusal) and text not in sent:
             sent.add(text)
@@ -106,6 +109,39 @@ def negatives(contract: Contract, model: Model, operation: Operation, order: Any
                 f"negative:{place}" if seen[place] == 1 else f"negative:{keyword}-{seen[place]}:{format_pointer(at)}"
             )
             yield Body(label, body, refusal.situation, price_of(contract, model, operation, order, body))
+
+
+def _wrong_beside(contract: Contract, operation: Operation, order: Any) -> Iterator[tuple[Pointer, str, Any]]:
+    """Yield orders with one almost valid value each beside the model's parameters, such as a text that is too long."""
+    schema, file = beside_parameters(contract, operation)
+    given = {**order, **_samples(contract, schema, file)}
+    for one in near_misses_in(contract.schemas, schema, file, given):
+        yield one.pointer, one.keyword, one.parameters
+
+
+def _samples(contract: Contract, schema: Any, file: str) -> dict[str, Any]:
+    """Return a valid value for each member of a schema, as far as one is known."""
+    found = {name: sample_of(contract.schemas, inner, file) for name, inner in schema.get("properties", {}).items()}
+    return {name: value for name, value in found.items() if value is not MISSING}
+
+
+def beside_parameters(contract: Contract, operation: Operation) -> tuple[dict[str, Any], str]:
+    """Return the schema of the optional members of a body beside the parameters, and its file; empty if there are none.
+
+    A URL for callbacks is left out: whatever accepts an invalid one would call somebody else.
+    """
+    schema, file = contract.schemas.deref(*_addressed(contract, operation.body_schema))
+    around = operation.model_parameters.pointer
+    if not around or not isinstance(schema, dict):
+        return {}, file
+    bound = [operation.bindings[name] for name in ("model", "callback_url") if name in operation.bindings]
+    taken = {around[:1], *(place.pointer[:1] for one in bound for place in one.request if place.part == "body")}
+    members = schema.get("properties", {}).items()
+    return {"properties": {name: inner for name, inner in members if (name,) not in taken}}, file
+
+
+def _addressed(contract: Contract, address: str | None) -> tuple[Any, str]:
+    return (contract.schemas.at(address), address.partition("#")[0]) if address is not None else ({}, "")
 
 
 def _wrong(contract: Contract, model: Model, inner: Any) -> Iterator[tuple[Pointer, str, Any]]:
@@ -160,11 +196,14 @@ _FIRST = settings(
 
 
 def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -> Iterator[Body]:
-    """Yield the order at each documented bound of its parameters: minimum, maximum, each enum value, and absent."""
+    """Yield the order at each documented bound of its members: minimum, maximum, each enum value, and absent."""
     around = operation.model_parameters.pointer
     schema, file = contract.schemas.deref(*_root(contract, model))
-    for pointer, label, value in _edges(contract.schemas, schema, file, resolve(order, around), ()):
-        at = (*around, *pointer)
+    edges = _edges(contract.schemas, schema, file, resolve(order, around), ())
+    inside = [((*around, *pointer), label, value) for pointer, label, value in edges]
+    others, file = beside_parameters(contract, operation)
+    beside = _edges(contract.schemas, others, file, _samples(contract, others, file), ())
+    for at, label, value in (*inside, *beside):
         body = replaced(order, at, value)
         if body != order and isinstance(try_order(contract, operation, model.id, body), ValidRequest):
             price = price_of(contract, model, operation, order, body)

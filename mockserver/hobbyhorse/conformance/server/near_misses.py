@@ -18,6 +18,8 @@ from hobbyhorse.contract.schemas import Schemas
 MOST_ITEMS = 100
 # A text that exceeds a longer limit is a large body rather than a long value.
 MOST_CHARACTERS = 100_000
+# A text that any schema without a pattern, a format or a list of words accepts.
+SAMPLE = "x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,25 @@ def near_misses(schemas: Schemas, address: str, parameters: Any) -> Iterator[Nea
     """Yield variants of valid parameters, each with one value that is almost valid. Some may be valid."""
     file = address.partition("#")[0]
     yield from _below(schemas, schemas.at(address), file, parameters, ())
+
+
+def near_misses_in(schemas: Schemas, schema: Any, file: str, value: Any) -> Iterator[NearMiss]:
+    """Yield variants of a valid value by a schema that is part of a file."""
+    yield from _below(schemas, schema, file, value, ())
+
+
+def sample_of(schemas: Schemas, schema: Any, file: str) -> Any:
+    """Return a valid value for an optional member: a named one, a plain text, or an empty object; else MISSING."""
+    schema, file = schemas.deref(schema, file)
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    if isinstance(kind, list):
+        # A member that may be null as well is tried with its other type.
+        kind = next((one for one in kind if one != "null"), None)
+        schema = {**schema, "type": kind}
+    found = _valid(schema, file, schemas)
+    if found is MISSING and kind == "string" and not {"pattern", "format", "enum"} & set(schema):
+        return SAMPLE
+    return {} if found is MISSING and kind == "object" and not schema.get("properties") else found
 
 
 def _below(schemas: Schemas, schema: Any, file: str, whole: Any, at: Pointer) -> Iterator[NearMiss]:

@@ -305,9 +305,12 @@ def _forbidding(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     _, keyword, _ = _parts(step)
     around = operation_of(trace, step).model_parameters
     parameters, pointer = around.get(message_of((), body_of(step))), _inside(trace, step, _pointer(step))
-    if parameters is MISSING:
+    schema: str | None = _model(trace, step).schema
+    if pointer is None:
+        parameters, pointer, schema = body_of(step), _pointer(step), operation_of(trace, step).body_schema
+    if parameters is MISSING or schema is None:
         return ()
-    found = trace.contract.schemas.violations(_model(trace, step).schema, parameters)
+    found = trace.contract.schemas.violations(schema, parameters)
     # The value may violate more than the probe meant; its own violation leads to the right place.
     meant = [one for one in found if tuple(map(str, one.location)) == pointer and _keyword(one.places) == keyword]
     return tuple(dict.fromkeys(place for one in meant or found[:1] for place in one.places))
@@ -342,7 +345,10 @@ def _declared(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the schema places that allow the value at a bound, most specific first."""
     schemas, model = trace.contract.schemas, _model(trace, step)
     at, way = model.schema, list[str]()
-    for name in ("", *(_inside(trace, step, _pointer(step)) or ())):
+    inside = _inside(trace, step, _pointer(step))
+    if inside is None:
+        at, inside = operation_of(trace, step).body_schema or at, _pointer(step)
+    for name in ("", *inside):
         here = at if not name else f"{at}/items" if name.isdigit() else at + format_pointer(("properties", name))
         way.append(here)
         at = here
