@@ -1082,7 +1082,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("MON-02", VTRIX, "a failed task is billed", counted(billed_for_nothing)),
     Mutant(
-        "MON-03", VTRIX, "every video costs as much as one of five seconds", good("status", put("/usage/cost", "0.70")), ("job", "bound*", "ends")
+        "MON-03",
+        VTRIX,
+        "every video costs as much as one of five seconds",
+        good("status", put("/usage/cost", "0.70")),
+        ("job", "bound*", "ends"),
     ),
     Mutant("MED-12", HIAPI, "the link never answers", conduct.silent_link, MEDIA, patience=1.0),
     Mutant("MED-12", VTRIX, "the file is shorter than its Content-Length", conduct.short("media"), MEDIA),
