@@ -78,11 +78,13 @@ class Endpoint:
         content: bytes | None = None,
         key: str | None = ANY,
         link: str | None = None,
+        seconds: float = 0.0,
     ) -> Step:
         """Call an operation, paying `price` in advance; `path` gives its parameters by bound name (`job`, `model`).
 
         `link` is a URL of the operation that a response named. `key` is another API key, or None to send none. A
-        certain refusal of a submission refunds its price. Raises NotAffordable before anything is sent, and OutOfTime.
+        certain refusal of a submission refunds its price. A response may take `seconds`, if that is longer than usual.
+        Raises NotAffordable before anything is sent, and OutOfTime.
         """
         operation = self.contract.operations[role]
         url = link or self.base_url.rstrip("/") + filled(operation, path or {})
@@ -93,7 +95,8 @@ class Endpoint:
             sent.setdefault("content-type", "application/json")
         with self.budget.hold(price) as held:
             request = self._request(role, operation.method, url, sent, data)
-            exchange, _ = self._send(request, data, MOST_RESPONSE_BYTES, login=self.login)
+            patience = max(1.0, seconds / self.request_seconds)
+            exchange, _ = self._send(request, data, MOST_RESPONSE_BYTES, patience=patience, login=self.login)
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         labelled = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
@@ -123,12 +126,12 @@ class Endpoint:
     ) -> tuple[Exchange, bytes]:
         """Send one request without following redirects; a late or truncated response is marked as not whole.
 
-        A response may take `patience` times the usual time as long as its bytes arrive.
+        A response may take `patience` times the usual time; the file of a video, only as long as its bytes arrive.
         """
         left = self.until - time.monotonic()
         if left <= 0:
             raise OutOfTime
-        seconds = min(self.request_seconds, left)
+        seconds = min(self.request_seconds * (1.0 if exchange.role == "media" else patience), left)
         # httpx's timeout is per read: a body that drips one byte at a time would never hit it.
         ends = time.monotonic() + min(patience * self.request_seconds, left)
         sent = dict(exchange.headers)

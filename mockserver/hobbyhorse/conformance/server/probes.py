@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
 CALLBACK_REFUSALS = (500, 400, 302)
 # Where the delays should grow, the first callback of one job is refused so often that three of them can be compared.
 REFUSED_AGAIN = FEW_DELAYS
+# A job may take longer than the first one, and the probes after it need time as well.
+SHARE_OF_RUN = 0.5
 # How long to watch for a callback that must not arrive; a longer wait rarely finds one, and delays every run.
 CALLBACK_QUIET_SECONDS = 5.0
 # A link may work a little beyond its expiry, because two clocks and a cache differ by seconds.
@@ -211,6 +214,8 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
         count = len(CALLBACK_REFUSALS)
         summary = f"{count} jobs with a callback URL; their first callbacks are refused"
         yield Probe("callback:order", "callbacks", lambda b: count * b.price, summary, _callback)
+    if "run" in contract.operations:
+        yield Probe("run:order", "lifecycle", _price, "a job whose submission waits for its end", _run)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
     if contract.idempotency.mode == "replay" and contract.idempotency.key is not None:
@@ -483,6 +488,19 @@ def _pages(session: Session) -> None:
 
 def _query_name(operation: Operation, name: str) -> str:
     return next((place.name for place in operation.bindings[name].request if place.part == "query"), name)
+
+
+def _run(session: Session) -> None:
+    """Submit a job and wait for its end in one request, unless the first job took most of the time that is left."""
+    took, left = session.paid_seconds, session.endpoint.until - time.monotonic()
+    if took is not None and took > left * SHARE_OF_RUN:
+        raise Skipped(f"the first job took {took:.0f} s, and only {left:.0f} s are left")
+    try:
+        body = session.run_order()
+    except LookupError as error:
+        raise Skipped(str(error)) from None
+    price, longest = session.price_of_run(body), session.contract.polling.longest_wait
+    session.call("run", probe="run:order", expected="succeeded", price=price, body=body, seconds=longest)
 
 
 def _failing(session: Session) -> None:

@@ -25,9 +25,9 @@ from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.video_check import viewed
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.example_orders import documented_jobs, order_for
-from hobbyhorse.contract.forms.expressions import MISSING, replaced
+from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.ids import ID_FORMS
-from hobbyhorse.contract.reading import message_of, read_callback
+from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_callback
 from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.traces.annotated import SUBMISSIONS, Step
@@ -199,6 +199,10 @@ class Session:
         """Return the highest possible price of a body, in USD."""
         return price_of(self.contract, self.model, self.submit, self.order, body)
 
+    def price_of_run(self, body: Any) -> Decimal:
+        """Return the highest possible price of a body for the operation that submits and waits, in USD."""
+        return price_of(self.contract, self.model, self.contract.operations["run"], body, body)
+
     def marked(self, mark: str) -> dict[str, Any]:
         """Return a submission like the first one, with another prompt, and with values that responses repeat."""
         number = f"{self.random.getrandbits(32):08x}"
@@ -230,6 +234,15 @@ class Session:
         """Return the documented body of the operation that submits and waits; MISSING if there is none."""
         found = (body for operation, model, body in documented_jobs(self.contract) if operation.role == "run")
         return next(found, MISSING)
+
+    def run_order(self) -> dict[str, Any]:
+        """Return an order for the operation that submits and waits, as cheap as the first one. Raises LookupError."""
+        operation = self.contract.operations["run"]
+        documented = order_for(self.contract, self.model, role="run")
+        parameters, at = resolve(self.marked("run"), self.submit.model_parameters.pointer), operation.model_parameters
+        body = replaced(documented, at.pointer, parameters) if at.pointer else {**documented, **parameters}
+        valid = isinstance(try_order(self.contract, operation, self.model.id, body), ValidRequest)
+        return dict(body) if valid else documented
 
     def unknown_job(self) -> str:
         """Return an id in the documented format that belongs to no job."""
@@ -460,7 +473,23 @@ class Session:
     def has_no_operations(self) -> bool:
         """Whether every response is about a path that does not exist, with and without a key."""
         responses = [one for one in self.endpoint.exchanges if one.status]
-        return any(map(_without_our_key, responses)) and all(one.status in NO_SUCH_PATH for one in responses)
+        if not any(map(_without_our_key, responses)) or any(one.status not in NO_SUCH_PATH for one in responses):
+            return False
+        # An API that serves jobs to everybody responds so too: before an order, every job is unknown. The order tells
+        # which it is, and costs nothing if there is no API.
+        may_order = self.endpoint.budget.limit is not None
+        is_ordered = any(one.role in SUBMISSIONS for one in responses if not _without_our_key(one))
+        return is_ordered or not may_order or not any(map(self._is_of_unknown_job, responses))
+
+    def _is_of_unknown_job(self, exchange: Exchange) -> bool:
+        """Whether a response is the documented one about a job that does not exist."""
+        operation, body = self.contract.operations.get(exchange.role or ""), as_json(exchange.answer)
+        if operation is None or body is MISSING:
+            return False
+        message = message_of(exchange.answer_headers, body)
+        found = read_answer(self.contract.schemas, operation, exchange.status, message).situations
+        known = [operation.situations[name] for name in found if name == "unknown_job"]
+        return any(not self.contract.schemas.violations(one.schema, body) for one in known)
 
     def _needs_key(self, exchange: Exchange) -> bool:
         operation = self.contract.operations.get(exchange.role or "")
