@@ -316,6 +316,7 @@ def run_suite(
     names: Sequence[str] = ("*",),
     picture: bytes | None = None,
     patience: float | None = None,
+    secret: str | None = DEFAULT_SECRET,
 ) -> ServerResult:
     """Run the probes with matching names on an endpoint, in accelerated time, and judge the trace.
 
@@ -335,7 +336,7 @@ def run_suite(
             other_key=OTHER,
             picture=picture,
             receiver=receiver,
-            callback_secret=DEFAULT_SECRET,
+            callback_secret=secret,
             sleep=time.sleep,
             clock=time.now,
         )

@@ -35,6 +35,7 @@ def judged(mutant: Mutant, bend: Bend | None = None) -> ServerResult:
             names=mutant.probes,
             picture=picture,
             patience=mutant.patience,
+            secret=mutant.secret,
         )
 
 

@@ -15,7 +15,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, parse_pointer, replac
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.values import Contract
 
-from . import conduct, films
+from . import conduct, films, missed
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
 from .query_mutants import QUERIES
 from .response_mutants import RESPONSES, cancelled_with_video, edited
@@ -33,7 +33,7 @@ class Mutant:
 
     `change` makes a new bend, because a bend may have state. `lesson` means that the bug only contradicts an
     assumption. `contract` adapts the contract of both sides, to make a test faster. `probes` are the probes to run,
-    and `patience` the real seconds of a request.
+    and `patience` the real seconds of a request. The suite knows the `secret` of callbacks.
     """
 
     rule: str
@@ -47,6 +47,7 @@ class Mutant:
     pace: str = "fast"
     picture: Callable[[], bytes] | None = None
     patience: float | None = None
+    secret: str | None = DEFAULT_SECRET
 
     @property
     def name(self) -> str:
@@ -1197,4 +1198,68 @@ MUTANTS: tuple[Mutant, ...] = (
         ("job", "machine", "identity:list", "identity:pages"),
     ),
     *(Mutant(*one) for one in (*QUERIES, *VALUES, *RESPONSES)),
+    Mutant(
+        "LIF-08",
+        RUNFLOW,
+        "a failed run has no code, of which only another value is documented",
+        good("status", missed.failed_without_code),
+    ),
+    Mutant(
+        "SHA-03",
+        RUNFLOW,
+        "invalid input has the error body of the framework",
+        refusal("submit", missed.of_the_framework),
+        ("negative:maxLength:/client_ref",),
+    ),
+    Mutant(
+        "SHA-01",
+        RUNFLOW,
+        "the blocking call has the URL itself as its video",
+        good("run", put("/video", lambda video: video["url"])),
+        ("run:order",),
+    ),
+    Mutant(
+        "NEG-03",
+        RUNFLOW,
+        "a caller's own name of more than 128 characters is refused",
+        requests(missed.refuses_long_names, "submit"),
+        ("job", "bounds:*", "bound:*"),
+    ),
+    Mutant(
+        "NEG-01",
+        RUNFLOW,
+        "a caller's own name is cut to the documented length",
+        requests(missed.cuts_long_names, "submit"),
+        ("negative:maxLength:/client_ref",),
+    ),
+    Mutant(
+        "NTF-02",
+        RUNFLOW,
+        "without a secret, callbacks are signed with an empty one",
+        missed.signed_with_nothing,
+        CALLBACK,
+        secret=None,
+    ),
+    Mutant(
+        "NTF-07",
+        RUNFLOW,
+        "the callback of a failed run has no output",
+        callbacks(missed.failed_without_output),
+        CALLBACK,
+    ),
+    Mutant(
+        "VAL-06",
+        RUNFLOW,
+        "the duration is in seconds, not in milliseconds",
+        good("status", put("/duration_ms", lambda took: took and took // 1000)),
+        pace="realistic",
+    ),
+    Mutant(
+        "NTF-08",
+        RUNFLOW,
+        "the attempts of a callback are the same time apart",
+        lambda contract: Bend(),
+        ("callback:order", "callback:delays"),
+        contract=missed.with_equal_delays,
+    ),
 )

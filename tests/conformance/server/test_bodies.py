@@ -17,7 +17,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from hobbyhorse.conformance.server.bodies import PREMIUM, _is_between, bounds, negatives, price_of, shared_bounds
+from hobbyhorse.conformance.server.bodies import (
+    PREMIUM,
+    _is_between,
+    beside_parameters,
+    bounds,
+    negatives,
+    price_of,
+    shared_bounds,
+)
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.negate import Mutation, Pair, breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
@@ -30,7 +38,7 @@ from hobbyhorse.contract.values import Contract, Form, Model, Operation, find_si
 from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.worlds.world import Ending
 from tests.conformance.server.test_suite import models, never_called, session_on
-from tests.conftest import CONTRACTS, many
+from tests.conftest import CONTRACTS, contracts_that, many
 from tests.contract.test_generate import Judges, documents_of, judges_of
 from tests.world import Mock, Reply
 
@@ -520,3 +528,26 @@ def test_the_ends_of_a_long_enum_and_some_values_between_are_tried_first() -> No
     found = list(bounds(contract, model, submit, order_for(contract, model, mark="x")))
     late = {one.value["duration"] for one in found if _is_between(contract, model, submit, one)}
     assert late == {4, 6, 7, 9, 11, 12, 14}
+
+
+@contracts_that(lambda contract: bool(beside_parameters(contract, contract.operations["submit"])[0].get("properties")))
+def test_the_members_beside_the_parameters_are_tried_as_well(contract: Contract) -> None:
+    submit, model = contract.operations["submit"], contract.models[0]
+    order = order_for(contract, model, mark="x")
+    members = beside_parameters(contract, submit)[0]["properties"]
+    limits = {name: inner["maxLength"] for name, inner in members.items() if "maxLength" in inner}
+    assert limits
+    wrong = [body.value for body in negatives(contract, model, submit, order)]
+    right = [body.value for body in bounds(contract, model, submit, order)]
+    for name, most in limits.items():
+        assert any(len(body.get(name, "")) == most for body in right)
+        assert any(isinstance(body.get(name), str) and len(body[name]) == most + 1 for body in wrong)
+        assert any(name in body and not isinstance(body[name], str) for body in wrong)
+    url = submit.bindings["callback_url"].request[0].pointer
+    assert all(resolve(body, url) is MISSING for body in (*wrong, *right)), "an address of somebody else"
+
+
+@models
+def test_a_body_that_is_nothing_but_parameters_has_no_members_beside_them(contract: Contract, model: Model) -> None:
+    submit = contract.operations["submit"]
+    assert bool(beside_parameters(contract, submit)[0]) == bool(submit.model_parameters.pointer)

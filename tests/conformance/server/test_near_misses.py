@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.server.near_misses import near_misses
+from hobbyhorse.conformance.server.near_misses import near_misses, near_misses_in, sample_of
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
@@ -110,3 +110,26 @@ def test_an_optional_object_is_tried_inside_the_input() -> None:
     found = list(near_misses(Schemas({"a.json": schema}), "a.json#", {"input": {"a": 1}}))
     moved = [one.parameters for one in found if one.pointer == ("input", "hook")]
     assert moved == [{"input": {"a": 1, "hook": {"url": "https://x.example"}}}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "sample"),
+    [
+        ({"type": ["string", "null"], "maxLength": 255}, "x"),
+        ({"type": "string", "examples": ["a name"]}, "a name"),
+        ({"type": ["object", "null"]}, {}),
+        ({"type": ["integer", "null"], "minimum": 3}, 3),
+        ({"type": "string", "pattern": "^https?://"}, MISSING),
+        ({"type": "string", "format": "uri"}, MISSING),
+        ({"type": "object", "required": ["x"], "properties": {"x": {"type": "string"}}}, MISSING),
+        (True, MISSING),
+    ],
+)
+def test_an_optional_member_has_a_sample_if_its_schema_leaves_no_doubt(schema: Any, sample: Any) -> None:
+    assert sample_of(Schemas({"a.json": {}}), schema, "a.json") == sample
+
+
+def test_a_schema_that_is_a_part_of_a_file_has_near_misses_too() -> None:
+    schema = {"properties": {"x": {"type": ["string", "null"], "maxLength": 3}}}
+    found = near_misses_in(Schemas({"a.json": {}}), schema, "a.json", {"x": "x"})
+    assert ("maxLength", {"x": "xxxx"}) in [(one.keyword, one.parameters) for one in found]

@@ -16,6 +16,9 @@ from hobbyhorse.conformance.server.probes import (
     probes,
     run_probes,
 )
+from hobbyhorse.conformance.server.receiver import Receiver
+from hobbyhorse.conformance.server.rules.notifying import GROWTH
+from hobbyhorse.conformance.server.session import Session, Skipped
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract, Model
 from tests.conformance.server.test_suite import KEY, OTHER, models, never_called, session_on
@@ -169,3 +172,44 @@ def test_with_several_models_the_free_probes_run_once_and_the_others_for_each_mo
     last_job = max(number for number, name in enumerate(names) if name.startswith("job ("))
     assert last_job < min(number for number, name in enumerate(names) if name.startswith(("bound:", "bounds:")))
     assert most(session) == sum(probe.cost(session) for probe in found)
+
+
+@contracts_that(lambda contract: "run" in contract.operations)
+def test_a_submission_that_waits_is_left_out_if_a_job_takes_most_of_the_time(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        calls.append(request.url.path)
+        return httpx.Response(422, json={})
+
+    session = session_on(contract, contract.models[0], httpx.MockTransport(respond), budget=Decimal(5))
+    probe = next(probe for probe in probes(session) if probe.name == "run:order")
+    probe.run(session)
+    assert len(calls) == 1
+    monkeypatch.setattr(Session, "paid_seconds", property(lambda session: 59.0))
+    with pytest.raises(Skipped, match="the first job took 59 s"):
+        probe.run(session)
+    assert len(calls) == 1
+
+
+@contracts_that(lambda contract: contract.callbacks is not None and contract.callbacks.growing)
+def test_further_attempts_are_waited_for_a_little_longer_than_the_last_delay(contract: Contract) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called))
+    probe = probes(session)[-1]
+    assert probe.name == "callback:delays"
+    with pytest.raises(Skipped, match="callback URL of its own"):
+        probe.run(session)
+    moment = [1000.0]
+    session.endpoint.now = lambda: moment[0]
+    session.sleep = lambda seconds: moment.__setitem__(0, moment[0] + seconds)
+    with Receiver(lambda headers, body: "job-1", now=lambda: moment[0]) as receiver:
+        session.receiver, session.refused_again = receiver, "job-1"
+        probe.run(session)
+        assert moment == [1000.0], "without a second attempt there is nothing to wait for"
+        for _ in range(2):
+            receiver.take((), b"{}")
+            moment[0] += 10
+        probe.run(session)
+    assert 1010 + GROWTH * 10 <= moment[0] <= 1010 + GROWTH * 10 + 2

@@ -95,6 +95,12 @@ def test_each_order_has_a_url_and_a_refusal_of_its_own(http_client: httpx.Client
     assert not any(one.note for one in deliveries)
 
 
+def test_an_order_may_refuse_several_callbacks(http_client: httpx.Client) -> None:
+    with Receiver(lambda headers, body: body.decode()) as receiver:
+        url = receiver.url_of("0", 503, 3)
+        assert [http_client.post(url, content=b"a").status_code for _ in range(4)] == [503, 503, 503, 200]
+
+
 def test_a_callback_without_the_query_of_its_url_is_noted(http_client: httpx.Client) -> None:
     with Receiver(lambda headers, body: "a") as receiver, Receiver(public_url="https://public.example/x") as public:
         receiver.url_of("0", 500)

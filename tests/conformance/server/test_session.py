@@ -28,7 +28,9 @@ from hobbyhorse.conformance.server.session import (
     is_json_response,
     with_callback,
 )
+from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, resolve
+from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Exchange
@@ -429,3 +431,12 @@ def test_the_time_of_the_paid_job_is_known_after_its_end(contract: Contract) -> 
     assert session.paid_seconds is None
     session._paid = PaidJob("job", accepted, end)
     assert session.paid_seconds == pytest.approx(5, abs=0.1)
+
+
+@contracts_that(lambda contract: "run" in contract.operations)
+def test_an_order_that_waits_for_its_end_has_the_parameters_of_a_submission(contract: Contract) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called))
+    body, run = session.run_order(), contract.operations["run"]
+    assert isinstance(try_order(contract, run, session.model.id, body), ValidRequest)
+    assert session.price_of_run(body) == session.price
+    assert body != session.run_order(), "each order has a prompt of its own"

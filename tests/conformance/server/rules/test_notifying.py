@@ -31,7 +31,7 @@ from tests.judging import (
 from tests.tracing import JOB, MEDIA, START, Teller
 
 RULES = family("NTF")
-SCHEMA, SIGNED, SAME, RETRIED, ONCE, READABLE = RULES
+SCHEMA, SIGNED, SAME, RETRIED, ONCE, READABLE, REASON, GROWING = RULES
 SECRET = "whsec_" + base64.b64encode(b"a secret of ours").decode()
 calling = contracts_that(lambda contract: contract.callbacks is not None)
 silent = contracts_that(lambda contract: contract.callbacks is None)
@@ -96,14 +96,17 @@ def test_callback_rules_do_not_apply_to_a_provider_without_callbacks(contract: C
 
 @calling
 def test_a_submission_without_a_callback_shows_nothing(contract: Contract) -> None:
-    assert {verdict(rule, teller(contract).submit(), secret=SECRET) for rule in RULES} == {NOT_OBSERVED}
+    applicable = [rule for rule in RULES if rule.applies(contract)]
+    assert {verdict(rule, teller(contract).submit(), secret=SECRET) for rule in applicable} == {NOT_OBSERVED}
 
 
 @calling
 @pytest.mark.parametrize("kind", ["success", "failure"])
 def test_a_documented_callback_breaks_no_rule(contract: Contract, kind: str) -> None:
     annotated = after(sealed(told(contract, kind)), polled(contract, kind)).wait(100_000)
-    assert [verdict(rule, annotated, secret=SECRET) for rule in RULES] == [PASSED] * 3 + [NOT_OBSERVED] + [PASSED] * 2
+    found = [verdict(rule, annotated, secret=SECRET) for rule in RULES[:7]]
+    assert found == [PASSED] * 3 + [NOT_OBSERVED] + [PASSED] * 2 + [PASSED if kind == "failure" else NOT_OBSERVED]
+    assert verdict(GROWING, annotated) in (NOT_OBSERVED, NOT_APPLICABLE)
 
 
 @calling
@@ -318,3 +321,70 @@ def test_a_callback_goes_to_the_submitted_url(contract: Contract) -> None:
     annotated.deliveries[-1] = replace(annotated.deliveries[-1], note=ELSEWHERE)
     found = judged(SAME, after(annotated, polled(contract)))
     assert "was sent to another URL" in found.breaches[0].message
+
+
+@calling
+def test_a_callback_that_is_signed_with_an_empty_secret_is_reported_without_any_secret(contract: Contract) -> None:
+    assert verdict(SIGNED, sealed(told(contract), "")) == BROKEN
+    assert verdict(SIGNED, sealed(told(contract), SECRET)) == NOT_OBSERVED
+    assert verdict(SIGNED, told(contract)) == NOT_OBSERVED
+
+
+def without_reason(annotated: Teller) -> Teller:
+    """Drop the reason of the last callback."""
+    assert annotated.contract.callbacks is not None
+    last = annotated.deliveries[-1]
+    body = orjson.loads(last.body)
+    for name in ("error_code", "error_message"):
+        for place in annotated.contract.callbacks.bindings[name].request:
+            if resolve(body, place.pointer[:-1]) is not MISSING:
+                body = replaced(body, place.pointer[:-1], None)
+    annotated.deliveries[-1] = replace(last, body=orjson.dumps(body))
+    return annotated
+
+
+@calling
+def test_the_callback_of_a_failure_has_its_reason(contract: Contract) -> None:
+    found = judged(REASON, without_reason(told(contract, "failure")))
+    assert found.verdict == BROKEN
+    assert "has no error_code" in found.breaches[0].message
+    assert verdict(REASON, without_reason(told(contract))) == NOT_OBSERVED
+    assert contract.callbacks is not None
+    annotated = without_reason(told(contract, "failure"))
+    examples = contract.callbacks.situations[ending(contract, "failure")].example_at.partition("/examples/")[0]
+    annotated.contract = assuming(contract, f"{examples}/examples")
+    assert verdict(REASON, annotated) == LESSON
+
+
+def attempts(contract: Contract, *delays: float) -> Teller:
+    """Return a job whose callback is refused, and sent again after each delay."""
+    assert contract.callbacks is not None
+    growing = replace(contract, callbacks=replace(contract.callbacks, growing=True))
+    annotated = callback(teller(growing).submit(), status=500)
+    for delay in delays:
+        callback(annotated.wait(delay), status=500)
+    return annotated
+
+
+@calling
+def test_the_delays_between_refused_attempts_grow_where_they_are_documented_to(contract: Contract) -> None:
+    assert verdict(GROWING, attempts(contract, 10, 10, 10)) == BROKEN
+    assert "same time apart: 10.0, 10.0, 10.0 s" in judged(GROWING, attempts(contract, 10, 10, 10)).breaches[0].message
+    assert verdict(GROWING, attempts(contract, 10, 20, 40)) == PASSED
+    # Jitter may hide the growth of two delays, and the third shows it.
+    assert verdict(GROWING, attempts(contract, 10, 10, 20)) == PASSED
+    assert verdict(GROWING, attempts(contract, 10, 10)) == PASSED
+    assert verdict(GROWING, attempts(contract, 10)) == NOT_OBSERVED
+    assert verdict(GROWING, attempts(contract, 10).wait(14)) == PASSED
+    assert verdict(GROWING, callback(attempts(contract, 10)).wait(14)) == PASSED
+    annotated = attempts(contract, 10, 10, 10)
+    annotated.contract = replace(assuming(contract, f"{PLACE}/growing"), callbacks=annotated.contract.callbacks)
+    assert verdict(GROWING, annotated) == LESSON
+
+
+@calling
+def test_growing_delays_are_not_expected_of_a_contract_that_documents_none(contract: Contract) -> None:
+    annotated = attempts(contract, 10, 10, 10)
+    assert contract.callbacks is not None
+    annotated.contract = replace(contract, callbacks=replace(contract.callbacks, growing=False))
+    assert verdict(GROWING, annotated) == NOT_APPLICABLE

@@ -9,7 +9,7 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rules.outcomes import exclusive_places, is_empty
-from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, replaced, resolve
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
 from tests.judging import assuming, family, judged, knowing, named, verdict
@@ -93,6 +93,13 @@ def test_a_result_before_the_end_is_reported(contract: Contract) -> None:
     assert verdict(ONE_OUTCOME, told(contract).call(role, running, answer=text)) == BROKEN
 
 
+def reasons(contract: Contract, role: str) -> list[Pointer]:
+    """Return the places of a failed job's reason."""
+    bindings = contract.operations[role].bindings
+    names = [name for name in ("error_code", "error_message") if name in bindings]
+    return [place.pointer for name in names for place in bindings[name].response]
+
+
 def test_a_failed_job_has_a_reason(contract: Contract) -> None:
     role, failed = shown(contract, "failure")
     annotated = told(contract).call(role, failed)
@@ -108,8 +115,12 @@ def test_a_failed_job_has_a_reason(contract: Contract) -> None:
     found = judged(REASON, annotated)
     assert found.verdict == BROKEN
     assert "has no error_" in found.breaches[0].message
-    annotated.contract = assuming(contract, contract.operations[role].situations[failed].example_at)
+    example = contract.operations[role].situations[failed].example_at
+    annotated.contract = assuming(contract, f"{example.partition('/examples/')[0]}/examples")
     assert verdict(REASON, annotated) == LESSON
+    # An assumed code is still a code: only its value is assumed.
+    annotated.contract = assuming(contract, *(f"{example}{format_pointer(at)}" for at in reasons(contract, role)))
+    assert verdict(REASON, annotated) == BROKEN
 
 
 @pytest.mark.parametrize("status", [404, 400, 500])

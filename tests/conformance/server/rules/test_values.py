@@ -12,11 +12,11 @@ from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, Place, replaced, resolve
 from hobbyhorse.contract.values import Contract, Operation, Situation
-from tests.conftest import contracts_that
+from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import BROKEN, LESSON, NOT_OBSERVED, PASSED, assuming, family, judged, knowing, teller, verdict
 from tests.tracing import JOB, Teller
 
-HEADERS, SAME, SHOWN, ORDER, LINKS = family("VAL")
+HEADERS, SAME, SHOWN, ORDER, LINKS, DURATION = family("VAL")
 OTHER = f"{JOB[:-1]}Z"
 
 
@@ -277,3 +277,48 @@ def test_a_first_response_has_no_header_of_a_repetition(contract: Contract) -> N
     # The second of two submissions with one key may be marked, and so may either of two that overlap.
     again = first().submit(expected="accepted", key="key-9", answer_headers=marked)
     assert verdict(HEADERS, again) == NOT_OBSERVED
+
+
+lasting = contracts_that(lambda contract: DURATION.applies(contract))
+
+
+@lasting
+@pytest.mark.parametrize(
+    ("began", "took", "word"),
+    [
+        (0.0, 60.0, PASSED),
+        (0.0, 60.4, PASSED),
+        (0.0, 0.06, BROKEN),
+        (0.0, 60_000.0, BROKEN),
+        # The time in the queue may be left out.
+        (20.0, 40.0, PASSED),
+        (20.0, 30.0, BROKEN),
+    ],
+)
+def test_a_duration_agrees_with_the_timestamps_beside_it(
+    contract: Contract, began: float, took: float, word: str
+) -> None:
+    told = end(teller(contract))
+    for name, value in (
+        ("created_at", 1000.25),
+        ("started_at", 1000.25 + began),
+        ("finished_at", 1060.25),
+        ("elapsed", took),
+    ):
+        written(told, name, value)
+    assert verdict(DURATION, told) == word
+    told.contract = assuming(contract, f"lifecycle.json#/operations/{reads(contract)}/bindings/elapsed")
+    assert verdict(DURATION, told) == (LESSON if word == BROKEN else PASSED)
+
+
+@lasting
+def test_a_duration_beside_a_timestamp_that_is_missing_shows_nothing(contract: Contract) -> None:
+    assert verdict(DURATION, end(teller(contract), "finished_at", MISSING)) == NOT_OBSERVED
+
+
+def test_only_examples_can_relate_a_duration_to_timestamps() -> None:
+    assert {contract.key for contract in CONTRACTS if DURATION.applies(contract)} == {
+        contract.key
+        for contract in CONTRACTS
+        if any({"elapsed", "created_at", "finished_at"} <= set(one.bindings) for one in contract.operations.values())
+    }

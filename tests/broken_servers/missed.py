@@ -1,0 +1,70 @@
+"""Bugs that no probe provoked for long: in the blocking call, in callbacks, and beside the model's parameters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hobbyhorse.contract.forms.signatures import sign
+from hobbyhorse.contract.values import Contract
+
+from .bending import Bend, Message, Post, Request, Response, plain
+
+# The limit of a server that has taken another provider's for the documented one.
+SHORT = 128
+
+
+def failed_without_code(body: Any) -> Any:
+    """Return a run that has failed instead of succeeded, with a message and without a code."""
+    if body.get("status_code") != "succeeded":
+        return body
+    reason = {"failure_code": None, "failure_message": "The picture cannot be read.", "failure_stage_code": "dispatch"}
+    return {**body, "status_code": "failed", "output": None, **reason}
+
+
+def of_the_framework(body: Any) -> Any:
+    return {"detail": [{"loc": ["body"], "msg": body["message"], "type": "value_error"}]}
+
+
+def refuses_long_names(request: Request) -> Request | Response:
+    """Refuse a caller's own name that is longer than a column of the database."""
+    if len(_name(request)) <= SHORT:
+        return request
+    return plain(422, {"code": "VALIDATION_ERROR", "message": "client_ref is too long.", "errors": []})
+
+
+def cuts_long_names(request: Request) -> Request:
+    """Cut a caller's own name to the documented length instead of refusing it."""
+    name = _name(request)
+    return request.with_json({**request.json, "client_ref": name[:255]}) if len(name) > SHORT else request
+
+
+def _name(request: Request) -> str:
+    body = request.json
+    found = body.get("client_ref") if isinstance(body, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def signed_with_nothing(contract: Contract) -> Bend:
+    """Sign callbacks with an empty secret."""
+    assert contract.callbacks is not None
+    assert contract.callbacks.signature is not None
+    how = contract.callbacks.signature
+
+    async def callback(message: Message, post: Post) -> int:
+        seal = sign(how, "", message.body, timestamp=0, message_id="request-1")
+        return await post(Message(message.headers | {name.lower(): text for name, text in seal.items()}, message.body))
+
+    return Bend(callback=callback)
+
+
+def failed_without_output(message: Message) -> Message:
+    """Return the callback of a failed run, without the error that is its output."""
+    body = {**message.json, "event": "run.failed", "status": "failed", "output": None}
+    return Message(message.headers, json.dumps(body).encode())
+
+
+def with_equal_delays(contract: Contract) -> Contract:
+    assert contract.callbacks is not None
+    return replace(contract, callbacks=replace(contract.callbacks, retries=(10.0,) * 5))
