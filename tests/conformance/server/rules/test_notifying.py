@@ -374,9 +374,9 @@ def test_the_delays_between_refused_attempts_grow_where_they_are_documented_to(c
     # Jitter may hide the growth of two delays, and the third shows it.
     assert verdict(GROWING, attempts(contract, 10, 10, 20)) == PASSED
     assert verdict(GROWING, attempts(contract, 10, 10)) == PASSED
-    assert verdict(GROWING, attempts(contract, 10)) == NOT_OBSERVED
-    assert verdict(GROWING, attempts(contract, 10).wait(14)) == PASSED
-    assert verdict(GROWING, callback(attempts(contract, 10)).wait(14)) == PASSED
+    assert verdict(GROWING, attempts(contract, 1000)) == NOT_OBSERVED
+    assert verdict(GROWING, attempts(contract, 1000).wait(1400)) == PASSED
+    assert verdict(GROWING, callback(attempts(contract, 1000).wait(1400)).wait(9)) == PASSED
     annotated = attempts(contract, 10, 10, 10)
     annotated.contract = replace(assuming(contract, f"{PLACE}/growing"), callbacks=annotated.contract.callbacks)
     assert verdict(GROWING, annotated) == LESSON
