@@ -272,9 +272,10 @@ def _filled(plain: Documents) -> Documents:
     """Return documents of format 1 with its few optional members filled in."""
     lifecycle = plain[LIFECYCLE]
     callbacks = lifecycle.get("callbacks")
-    if callbacks and callbacks.get("signature"):
-        signature = {"encoding": "hex", "secret": "text", "tolerance": None, **callbacks["signature"]}
-        lifecycle = {**lifecycle, "callbacks": {**callbacks, "signature": signature}}
+    if callbacks:
+        signature = callbacks.get("signature")
+        filled = signature and {"encoding": "hex", "secret": "text", "tolerance": None, **signature}
+        lifecycle = {**lifecycle, "callbacks": {"growing": False, **callbacks, "signature": filled}}
     return {**plain, LIFECYCLE: lifecycle}
 
 
