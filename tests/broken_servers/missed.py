@@ -13,6 +13,8 @@ from .bending import Bend, Message, Post, Request, Response, plain
 
 # The limit of a server that has taken another provider's for the documented one.
 SHORT = 128
+# The status that refuses a key which is known, and may not do this (RFC 9110, section 15.5.4).
+FORBIDDEN = 403
 
 
 def failed_without_code(body: Any) -> Any:
@@ -57,6 +59,11 @@ def signed_with_nothing(contract: Contract) -> Bend:
         return await post(Message(message.headers | {name.lower(): text for name, text in seal.items()}, message.body))
 
     return Bend(callback=callback)
+
+
+def granted(request: Request, response: Response) -> Response:
+    """Return a success in place of the refusal of an ordinary key."""
+    return plain(200, {"id": request.job, "status_code": "succeeded"}) if response.status == FORBIDDEN else response
 
 
 def failed_without_output(message: Message) -> Message:

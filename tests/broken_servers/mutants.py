@@ -1255,6 +1255,13 @@ MUTANTS: tuple[Mutant, ...] = (
         pace="realistic",
     ),
     Mutant(
+        "AUT-06",
+        RUNFLOW,
+        "any key can cancel a run as an operator",
+        rewritten("operator_cancel", missed.granted),
+        ("job", "auth:operator"),
+    ),
+    Mutant(
         "NTF-08",
         RUNFLOW,
         "the attempts of a callback are the same time apart",

@@ -14,7 +14,10 @@ from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, REFUSAL, TIME
 from hobbyhorse.scenarios.options import ACCEPTED, NAME
 from hobbyhorse.scenarios.registry import all_faults
 
-ROLES = ("submit", "run", "status", "result", "cancel", "list", "models", "model", "categories", "health")
+ROLES = (
+    *("submit", "run", "status", "result", "cancel", "operator_cancel", "list"),
+    *("models", "model", "categories", "health"),
+)
 # The longest line of the schema file, as of all others.
 LINE = 120
 OPTIONS = "options"

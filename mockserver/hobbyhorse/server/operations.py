@@ -163,6 +163,11 @@ async def cancel(call: OperationRequest) -> OperationResponse:
     return await show(call)
 
 
+async def forbid(call: OperationRequest) -> OperationResponse:
+    """Refuse what the provider grants to its operators only: no key of a client is one of theirs."""
+    return refuse(call, Refusal("forbidden"))
+
+
 async def list_jobs(call: OperationRequest) -> OperationResponse:
     """List the key's jobs at this provider, newest first."""
     message = call.parameters()
@@ -232,6 +237,7 @@ ROLES: Mapping[str, Role] = {
     "status": show,
     "result": show,
     "cancel": cancel,
+    "operator_cancel": forbid,
     "list": list_jobs,
     "models": list_models,
     "model": show_model,

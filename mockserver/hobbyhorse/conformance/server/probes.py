@@ -18,7 +18,7 @@ from hobbyhorse.conformance.server.ends import PROBE as ENDS
 from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.queries import ask
-from hobbyhorse.conformance.server.rules.authentication import OTHER_SCHEME
+from hobbyhorse.conformance.server.rules.authentication import OPERATORS, OPERATORS_ONLY, OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
 from hobbyhorse.conformance.server.rules.notifying import (
     ALLOWANCE,
@@ -190,6 +190,9 @@ def _first_job(session: Session) -> Iterator[Probe]:
     if found := _about_job(contract):
         summary = f"{_words(found)} of the job without a key, and with a wrong key"
         yield Probe("auth:job", "authentication", _free, summary, _auth_job)
+    if OPERATORS in contract.operations:
+        summary = "cancelling the job as an operator, with an ordinary key"
+        yield Probe(OPERATORS_ONLY, "authentication", _free, summary, _as_operator)
     yield Probe(
         "retention:before", "retention", _free, "its link and its status, before and after the link expires", _retention
     )
@@ -335,6 +338,13 @@ def _auth_job(session: Session) -> None:
         if part == "header" and prefix and "status" in _about_job(session.contract):
             headers = {name: f"Basic {session.endpoint.api_key}"}
             session.call("status", probe=OTHER_SCHEME, key=None, path={"job": job}, headers=headers)
+
+
+def _as_operator(session: Session) -> None:
+    """Send a request for operators about the finished job, which it cannot change any more."""
+    job = session.finished().id
+    body = next(iter(session.contract.operations[OPERATORS].body_examples.values()), MISSING)
+    session.call(OPERATORS, probe=OPERATORS_ONLY, expected="forbidden", path={"job": job}, body=body)
 
 
 def _send_unauthorized(session: Session, role: str, job: str) -> None:

@@ -16,7 +16,7 @@ from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Operation
 
 ROLE_OF_LINK = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
-BY_JOB = ("status", "result", "cancel")
+BY_JOB = ("status", "result", "cancel", "operator_cancel")
 
 
 def routes(subject: Subject) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ NEEDED_SITUATIONS: Mapping[str, tuple[str, ...]] = {
     "status": ("unknown_job",),
     "result": ("unknown_job",),
     "cancel": ("unknown_job",),
+    "operator_cancel": ("forbidden",),
     "list": ("listed",),
     "models": ("listed",),
     "model": ("found", "unknown_model"),

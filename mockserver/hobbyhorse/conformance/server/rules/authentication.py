@@ -26,6 +26,8 @@ from hobbyhorse.traces.orders import own, reads_of
 UNAUTHORIZED = 401
 # The probe that sends the key in another scheme.
 OTHER_SCHEME = "auth:scheme"
+# The role that only the provider's operators may call, and the probe that calls it with an ordinary key.
+OPERATORS, OPERATORS_ONLY = "operator_cancel", "auth:operator"
 REFUSALS_OF_KEYS = frozenset({"unauthenticated", "key_refused"})
 
 
@@ -196,6 +198,35 @@ def documented_scheme(trace: AnnotatedTrace) -> KindEvidence:
             )
             message = f"{label(step)}: a key in the scheme Basic gets {step.status}; documented: {documented_schemes}"
             yield step.role, Breach(message, _security(trace, step), step.status)
+
+
+def _has_operators(contract: Contract) -> bool:
+    return OPERATORS in contract.operations
+
+
+@rule(
+    "AUT-06",
+    "operators-only",
+    level=MUST,
+    severity="S1",
+    harm=SECURITY,
+    applies=_has_operators,
+    says="An operation for the provider's operators refuses an ordinary key, as documented.",
+    because="Whoever has a key, or finds one, cancels jobs that are billed, and no operator knows of it.",
+    fix="Check the role of the key's owner where the operation is routed, before the job is looked up.",
+)
+@one_per_kind
+def operators_only(trace: AnnotatedTrace) -> KindEvidence:
+    """Find requests for operators that are granted with an ordinary key, or refused in another way."""
+    for step in conclusive_probes(trace, OPERATORS_ONLY):
+        yield OBSERVED
+        operation = operation_of(trace, step)
+        if step.ok:
+            message = f"{label(step)}: a request for operators with an ordinary key gets {step.status}"
+            request = responses_of(operation).removesuffix("responses") + "summary"
+            yield step.role, Breach(f"{message}; documented: a refusal", (request,), step.status)
+        elif documented(trace.contract, operation, step.status):
+            yield from (((step.role, breach.places), breach) for breach in refused_as(trace, step, "forbidden"))
 
 
 def _sends_own_key(trace: AnnotatedTrace, step: Step) -> bool:
