@@ -141,3 +141,15 @@ async def test_a_missing_required_parameter_is_refused(contract: Contract) -> No
         assert "invalid_request" in reply.reading.situations, format_pointer(pointer)
         assert name.encode() in reply.body
         assert not mock.world.jobs
+
+
+@contracts_that(lambda contract: "operator_cancel" in contract.operations)
+async def test_what_is_for_operators_is_refused_and_changes_nothing(contract: Contract) -> None:
+    mock = Mock([contract])
+    job = await mock.submit(contract)
+    expected = find_situation(contract.operations["operator_cancel"], "forbidden")
+    assert expected is not None
+    before = mock.world.jobs[job].timeline
+    for one in (job, "no-such-job"):
+        assert (await mock.call(contract, "operator_cancel", path={"job": one})).status == expected.status
+    assert mock.world.jobs[job].timeline == before

@@ -51,7 +51,9 @@ def test_a_request_without_a_valid_key_is_refused(contract: Contract, probe: str
 @probed
 def test_a_response_without_a_valid_key_is_reported(contract: Contract, probe: str, rule: str, expected: str) -> None:
     for role in guarded(contract):
-        good = next(one.name for one in contract.operations[role].situations.values() if one.status < 300)
+        good = next((one.name for one in contract.operations[role].situations.values() if one.status < 300), None)
+        if good is None:
+            continue
         told = refused(contract, probe, expected, good, role)
         assert word(rule, told) == BROKEN
         assert word(rule, told, assuming(contract, home(contract, role, "unauthenticated"))) == LESSON
@@ -190,3 +192,22 @@ def test_a_key_in_another_scheme_is_refused(contract: Contract) -> None:
     at = verdict("AUT-05", told).breaches[0].places[0]
     assert word("AUT-05", told, assuming(contract, at)) == LESSON
     assert word("AUT-05", Teller(contract).status(shown)) == NOT_OBSERVED
+
+
+@contracts_that(lambda contract: "operator_cancel" in contract.operations)
+def test_what_is_for_operators_refuses_an_ordinary_key(contract: Contract) -> None:
+    def asked(situation: str | None, **how: Any) -> Teller:
+        return Teller(contract).call("operator_cancel", situation, probe="auth:operator", expected="forbidden", **how)
+
+    assert word("AUT-06", asked("forbidden")) == PASSED
+    assert broken(asked("forbidden")) == {}
+    granted = asked(None, status=200, answer=b"{}")
+    assert word("AUT-06", granted) == BROKEN
+    summary = f"openapi.json{_path(contract)}/post/summary"
+    assert word("AUT-06", granted, assuming(contract, summary)) == LESSON
+    assert word("AUT-06", asked("unknown_job")) == BROKEN, "a refusal of another kind"
+    assert word("AUT-06", asked(None, status=503, answer=b"{}")) == NOT_OBSERVED
+
+
+def _path(contract: Contract) -> str:
+    return f"#/paths/{contract.operations['operator_cancel'].path.replace('/', '~1')}"
