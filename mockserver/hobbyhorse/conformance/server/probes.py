@@ -15,8 +15,8 @@ from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.ends import PROBE as ENDS
 from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
-from hobbyhorse.conformance.server.pictures.orders import order_at_limits, order_beyond_limits
-from hobbyhorse.conformance.server.pictures.samples import at_limits, beyond
+from hobbyhorse.conformance.server.pictures.orders import order_at_limits, order_beyond_limits, orders_at_limits
+from hobbyhorse.conformance.server.pictures.samples import beyond
 from hobbyhorse.conformance.server.queries import ask
 from hobbyhorse.conformance.server.rules.authentication import OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
@@ -217,10 +217,15 @@ def _pictures(session: Session) -> Iterator[Probe]:
     if limits is None or not {"first_frame", "references"} & set(session.model.parameters):
         return
     for name, run, count, words in (
-        ("limits", order_at_limits, len(at_limits(limits)), "in each documented format and at each limit"),
+        (
+            "limits",
+            order_at_limits,
+            len(orders_at_limits(session.model)),
+            "in each documented format and at each limit",
+        ),
         ("beyond", order_beyond_limits, len(beyond(limits)), "just beyond each limit, which should be refused"),
     ):
-        summary = f"{count} jobs with pictures {words}"
+        summary = f"up to {count} jobs with pictures {words}"
         yield Probe(f"pictures:{name}", "pictures", lambda b, count=count: count * b.price, summary, run)  # type: ignore[misc]
 
 

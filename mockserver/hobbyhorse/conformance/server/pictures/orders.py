@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -32,8 +33,10 @@ from hobbyhorse.conformance.server.pictures.samples import (
 from hobbyhorse.conformance.server.rules.media import mentions
 from hobbyhorse.conformance.server.session import PaidJob, Session, Skipped
 from hobbyhorse.contract.checks.models import try_order
+from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.contract.request import ValidRequest
+from hobbyhorse.contract.values import Model
 from hobbyhorse.traces.annotated import Step
 
 # The requests about the jobs of all pictures have this name.
@@ -45,16 +48,23 @@ TRIAL, TRIAL_SECONDS = "trial.png", 10.0
 NO_HOST = "the endpoint cannot fetch it from this machine; set --callback-url"
 
 
+def orders_at_limits(model: Model) -> list[tuple[Sample, ...]]:
+    """Return the pictures at the limits by submission; one with several references takes all of them."""
+    samples = at_limits(_limits(model))
+    together = "first_frame" not in model.parameters and len(model.parameters["references"]) >= len(samples)
+    return [tuple(samples)] if together else [(one,) for one in samples]
+
+
 def order_at_limits(session: Session) -> None:
     """Submit the pictures at the limits, follow their jobs, and find the limit at which one is refused."""
-    limits, host = _limits(session), _Host(session)
-    samples = [_without_bytes(session, host, one) for one in at_limits(limits)]
+    limits, host = _limits(session.model), _Host(session)
+    orders = [tuple(_without_bytes(session, host, one) for one in each) for each in orders_at_limits(session.model)]
     try:
-        for sample, step in [*_submitted(session, host, AT, samples)]:
-            if not _is_refused(session, sample, step):
+        for samples, step in [*_submitted(session, host, AT, orders)]:
+            if not _is_refused(session, samples, step):
                 continue
-            for one in alone(limits, sample):
-                if any(_is_refused(session, *pair) for pair in _submitted(session, host, ALONE, [one])):
+            for one in (single for sample in samples for single in alone(limits, sample)):
+                if any(_is_refused(session, *pair) for pair in _submitted(session, host, ALONE, [(one,)])):
                     break
     finally:
         host.close()
@@ -63,17 +73,17 @@ def order_at_limits(session: Session) -> None:
 def order_beyond_limits(session: Session) -> None:
     """Submit the pictures beyond the limits, and follow the jobs that they get."""
     host = _Host(session)
+    orders = [(one,) for one in beyond(_limits(session.model))]
     try:
-        for sample, step in [*_submitted(session, host, BEYOND, beyond(_limits(session)))]:
-            _is_refused(session, sample, step)
+        for samples, step in [*_submitted(session, host, BEYOND, orders)]:
+            _is_refused(session, samples, step)
     finally:
         host.close()
 
 
-def _limits(session: Session) -> PictureLimits:
-    limits = session.model.images
-    assert limits is not None
-    return limits
+def _limits(model: Model) -> PictureLimits:
+    assert model.images is not None
+    return model.images
 
 
 def _without_bytes(session: Session, host: _Host, sample: Sample) -> Sample:
@@ -84,44 +94,61 @@ def _without_bytes(session: Session, host: _Host, sample: Sample) -> Sample:
     return replace(sample, nbytes=None, facets=tuple(one for one in sample.facets if one != BYTES))
 
 
-def _submitted(session: Session, host: _Host, kind: str, samples: list[Sample]) -> Iterator[tuple[Sample, Step]]:
-    """Submit a job for each sample, and yield it with its response; note the samples that are left out."""
-    for sample in samples:
-        name = kind + ",".join(sample.facets)
+def _submitted(
+    session: Session, host: _Host, kind: str, orders: Iterable[tuple[Sample, ...]]
+) -> Iterator[tuple[tuple[Sample, ...], Step]]:
+    """Submit the orders, and yield each with its response; note those that are left out."""
+    for samples in orders:
+        name = kind + ",".join(_facets(samples))
         try:
-            body = _ordered(session, host, sample)
+            body = _ordered(session, host, samples)
             more = {} if kind == BEYOND else {"expected": "accepted"}
-            yield sample, session.call("submit", probe=name, price=session.price_of(body), body=body, **more)
+            yield samples, session.call("submit", probe=name, price=session.price_of(body), body=body, **more)
         except Skipped as error:
             session.note(name, str(error))
 
 
-def _ordered(session: Session, host: _Host, sample: Sample) -> dict[str, Any]:
-    """Return a submission with a sample's picture. Raises Skipped."""
+def _facets(samples: Iterable[Sample]) -> list[str]:
+    return [facet for sample in samples for facet in sample.facets]
+
+
+def _ordered(session: Session, host: _Host, samples: tuple[Sample, ...]) -> dict[str, Any]:
+    """Return a submission with some pictures. Raises Skipped."""
     # Pillow is imported with the first picture: most commands need none.
     drawing = importlib.import_module("hobbyhorse.conformance.server.pictures.drawing")
     order = session.marked("picture")
     try:
-        data: bytes = drawing.drawn(sample)
+        files = [(sample, drawing.drawn(sample)) for sample in samples]
     except ValueError as error:
         raise Skipped(str(error)) from None
-    for address in _addresses(session, host, sample, data):
-        for name in ("first_frame", "references"):
-            body = replace_parameter(session.submit, session.model, order, name, address)
-            if body is not order and isinstance(
-                try_order(session.contract, session.submit, session.model.id, body), ValidRequest
-            ):
-                return dict(body)
-    raise Skipped(host.why_not or "the model takes no picture by its URL")
+    ways: list[Callable[[Sample, bytes], str | None]] = [partial(_inline, session), host.publish]
+    for way in ways:
+        addresses = [way(sample, data) or host.publish(sample, data) for sample, data in files]
+        body = _placed(session, order, [one for one in addresses if one is not None])
+        valid = try_order(session.contract, session.submit, session.model.id, body)
+        if None not in addresses and isinstance(valid, ValidRequest):
+            return body
+    raise Skipped(host.why_not or "the model does not take this picture by its URL")
 
 
-def _addresses(session: Session, host: _Host, sample: Sample, data: bytes) -> Iterator[str]:
-    """Yield the ways to give a picture to the endpoint, the preferred one first."""
+def _placed(session: Session, order: dict[str, Any], addresses: Sequence[str]) -> dict[str, Any]:
+    """Return a submission with addresses in the places of its pictures."""
+    parameters, around = session.model.parameters, session.submit.model_parameters.pointer
+    if "first_frame" in parameters:
+        return dict(replace_parameter(session.submit, session.model, order, "first_frame", addresses[0]))
+    body: Any = order
+    for inner, address in zip(parameters["references"], addresses, strict=False):
+        many = isinstance(resolve(order, (*around, *inner)), list)
+        body = replaced(body, (*around, *inner), list(addresses) if many else address)
+    return dict(body)
+
+
+def _inline(session: Session, sample: Sample, data: bytes) -> str | None:
+    """Return a picture as a data URI, if the contract documents them and the body may be that large."""
     address = f"data:image/{sample.format};base64,"
-    if len(data) <= MOST_INLINE_BYTES and _documents(session, address):
-        yield address + base64.b64encode(data).decode()
-    if host.why_not is None:
-        yield host.publish(sample, data)
+    if len(data) > MOST_INLINE_BYTES or not _documents(session, address):
+        return None
+    return address + base64.b64encode(data).decode()
 
 
 def _documents(session: Session, address: str) -> bool:
@@ -136,8 +163,8 @@ def _documents(session: Session, address: str) -> bool:
     return False
 
 
-def _is_refused(session: Session, sample: Sample, step: Step) -> bool:
-    """Follow the job of a picture; return whether the endpoint has refused the picture, now or by the job's failure."""
+def _is_refused(session: Session, samples: tuple[Sample, ...], step: Step) -> bool:
+    """Follow the job of some pictures; return whether the endpoint has refused them, now or by the job's failure."""
     if step.job_told is None:
         return 400 <= step.status < 500
     try:
@@ -145,11 +172,11 @@ def _is_refused(session: Session, sample: Sample, step: Step) -> bool:
         reads_result = "result" in session.contract.operations
         result = session.poll(step.job_told, PROBE, "result") if reads_result else None
         failed = end.failure or (result is not None and result.failure)
-        if not failed and PORTRAIT in sample.facets and _follows_picture(session):
+        if not failed and PORTRAIT in samples[0].facets and _follows_picture(session):
             done = PaidJob(step.job_told, step, end, result)
-            session.fetch_video(done, shape=sample.width / sample.height)
+            session.fetch_video(done, shape=samples[0].width / samples[0].height)
     except Skipped as error:
-        session.note(f"{PROBE}:{','.join(sample.facets)}", str(error))
+        session.note(f"{PROBE}:{','.join(_facets(samples))}", str(error))
         return False
     return failed
 
@@ -177,9 +204,10 @@ class _Host:
             return False
         return found.content == TRIAL.encode()
 
-    def publish(self, sample: Sample, data: bytes) -> str:
-        """Serve a picture, and return its URL."""
-        assert self._receiver is not None
+    def publish(self, sample: Sample, data: bytes) -> str | None:
+        """Serve a picture, and return its URL, or None if the endpoint could not fetch it."""
+        if self._receiver is None or self.why_not is not None:
+            return None
         self._count += 1
         return self._receiver.publish(f"{self._count}-{sample.width}x{sample.height}.{sample.format}", data)
 
