@@ -123,10 +123,12 @@ def _ordered(session: Session, host: _Host, samples: tuple[Sample, ...]) -> dict
         raise Skipped(str(error)) from None
     ways: list[Callable[[Sample, bytes], str | None]] = [partial(_inline, session), host.publish]
     for way in ways:
-        addresses = [way(sample, data) or host.publish(sample, data) for sample, data in files]
-        body = _placed(session, order, [one for one in addresses if one is not None])
-        valid = try_order(session.contract, session.submit, session.model.id, body)
-        if None not in addresses and isinstance(valid, ValidRequest):
+        found = [way(sample, data) or host.publish(sample, data) for sample, data in files]
+        addresses = [one for one in found if one is not None]
+        if len(addresses) < len(found):
+            continue
+        body = _placed(session, order, addresses)
+        if isinstance(try_order(session.contract, session.submit, session.model.id, body), ValidRequest):
             return body
     raise Skipped(host.why_not or "the model does not take this picture by its URL")
 
