@@ -14,6 +14,7 @@ SUBJECT, SEED = "A horse gallops along the beach at low tide", 7
 CHUNK = b"hoRs"
 # The last chunk of each PNG file: length, name and checksum.
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+# A chunk has four bytes each of length, name and checksum.
 CHUNK_OVERHEAD = 12
 # A JPEG comment has two bytes of marker and two of length, which count the length itself and at most 65,533 bytes more.
 COMMENT, MOST_COMMENT, COMMENT_OVERHEAD = b"\xff\xfe", 65_533, 4
