@@ -1082,6 +1082,13 @@ MUTANTS: tuple[Mutant, ...] = (
         lesson=True,
     ),
     Mutant("MON-02", VTRIX, "a failed task is billed", counted(billed_for_nothing)),
+    Mutant(
+        "MON-03",
+        VTRIX,
+        "every video costs as much as one of five seconds",
+        good("status", put("/usage/cost", "0.70")),
+        ("job", "bound*", "ends"),
+    ),
     Mutant("MED-12", HIAPI, "the link never answers", conduct.silent_link, MEDIA, patience=1.0),
     Mutant("MED-12", VTRIX, "the file is shorter than its Content-Length", conduct.short("media"), MEDIA),
     Mutant("MED-12", RUNFLOW, "404 for the link", rewritten("media", conduct.gone_link), MEDIA),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,16 @@ from hypothesis.strategies import just, nothing
 
 from hobbyhorse.conformance.client.cases import TWICE, Case
 from hobbyhorse.conformance.client.planning import simplified, singles, varied
-from hobbyhorse.conformance.client.search import SHRINKING, TIMING_REPEATS, CannotRun, Plan, Progress, Search
+from hobbyhorse.conformance.client.rules import rules as all_rules
+from hobbyhorse.conformance.client.search import (
+    SHRINKING,
+    TIMING_REPEATS,
+    CannotRun,
+    Plan,
+    Progress,
+    Search,
+    excused_rules,
+)
 from hobbyhorse.conformance.client.shard import Shard
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Judgement, Rule
@@ -559,3 +569,45 @@ def test_confirmations_do_not_displace_the_planned_cases_of_a_shard(contract: Co
     found.run("a client", "m")
     assert found.broken == ("POL-07",)
     assert len(found.planned) == (60 - 2) / 2
+
+
+def named(*ids: str) -> list[Rule]:
+    return [rule for rule in all_rules() if rule.id in ids]
+
+
+@pytest.mark.parametrize(
+    ("broken", "excused"),
+    [
+        (("RTY-04", "VAR-19"), {"RTY-04"}),
+        (("SUB-01", "SEC-02", "VAR-19"), set()),
+        (("RTY-04", "VAR-13", "VAR-19"), set()),
+        (("RTY-04",), set()),
+        (("VAR-19",), set()),
+    ],
+)
+def test_what_a_form_causes_that_a_client_need_not_know_is_told_by_the_rule_about_the_form(
+    broken: tuple[str, ...], excused: set[str]
+) -> None:
+    assert excused_rules(named(*broken)) == excused
+
+
+class Literal(MadeUp):
+    """A client that gives its job up at a Retry-After that it cannot read."""
+
+    def play(self, case: Case) -> Trace:
+        if "retry_after_odd" not in json.dumps(case.scenario.get("moves", {}).get("status", [])):
+            return super().play(case)
+        told = Teller(self.contract, {"n": 1}).submit().wait(1)
+        told.status(None, status=429, answer_headers=(("retry-after", "1.5"),), move="rate_limited")
+        told.wait(1).end("failed")
+        return replace(told.trace(), scenario=case.scenario, drill=case.kind, point=case.point)
+
+
+@pytest.mark.parametrize("rules", [frozenset[str](), frozenset({"RTY-04"})])
+def test_a_client_that_cannot_read_an_odd_form_is_not_accused_by_the_rule_about_what_follows(
+    contract: Contract, rules: frozenset[str]
+) -> None:
+    most = len(singles(contract, ROLES)) + len(varied(contract, ROLES)) + BEYOND
+    made = search(contract, Literal(contract, careless=False), most, rules=rules)
+    assert "RTY-04" not in made.broken
+    assert ("VAR-19" in made.broken) is (not rules)

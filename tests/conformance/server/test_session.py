@@ -312,6 +312,23 @@ def test_a_server_that_knows_no_path_is_not_judged(contract: Contract) -> None:
     assert not session.judgeable
 
 
+@pytest.mark.parametrize("budget", [None, Decimal(1)])
+def test_a_server_on_which_every_job_is_unknown_is_judged_by_an_order(
+    contract: Contract, budget: Decimal | None
+) -> None:
+    """It may be one that shows jobs to everybody."""
+    unknown = contract.operations["status"].situations["unknown_job"]
+    body = contract.schemas.at(unknown.example_at)
+    respond = httpx.MockTransport(lambda request: httpx.Response(404, json=body))
+    session = session_on(contract, contract.models[0], respond, budget=budget)
+    session.call("status", probe="identity:unknown", path={"job": "job-1"})
+    session.call("status", probe="auth:none", path={"job": "job-1"}, key=None)
+    # A contract with another status for unknown jobs has no such doubt.
+    assert session.judgeable is (budget is not None and unknown.status == 404)
+    session.call("submit", probe="job", body={})
+    assert not session.judgeable
+
+
 def test_a_refused_key_alone_is_not_evidence(contract: Contract) -> None:
     refusing = httpx.MockTransport(lambda request: httpx.Response(401, json={}))
     session = session_on(contract, contract.models[0], refusing)

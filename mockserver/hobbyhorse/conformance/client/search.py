@@ -55,6 +55,7 @@ from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
 from hobbyhorse.conformance.client.planning import (
     STUCK,
     believable,
+    failures_apart,
     killings,
     last_polls,
     pairs,
@@ -81,7 +82,7 @@ from hobbyhorse.conformance.judge import (
     InternalError,
     Verdict,
 )
-from hobbyhorse.conformance.rule import PROVIDERS, Breach, Rule
+from hobbyhorse.conformance.rule import MONEY, MUST, PROVIDERS, SECURITY, Breach, Rule
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -286,7 +287,7 @@ class Search:
             [
                 ("ways to run", self._ways(observed[0], ones)),
                 ("orders", list(order_cases(self.contract, model)) if model else []),
-                (LAST_POLLS, last_polls(self.contract, observed[-1])),
+                (LAST_POLLS, [*last_polls(self.contract, observed[-1]), *failures_apart(self.contract, observed[-1])]),
                 ("single faults", ones[:GRAVEST]),
                 ("faults of the second provider", at_second[:GRAVEST]),
                 ("variations", varying),
@@ -477,10 +478,11 @@ class Search:
             self.patience = own_deadline(self._read(trace)[0])
         halves = self._read(self._compared(case, trace))
         broken: set[str] = set()
-        for tally in self.tallies:
-            checked = self._check(tally, halves)
+        evidence = [(tally, self._check(tally, halves)) for tally in self.tallies]
+        excused = self._excused(halves, [tally.rule for tally, checked in evidence if _grouped(tally.rule, checked)])
+        for tally, checked in evidence:
             tally.observed += any(half.judgement.observed for half in checked)
-            found = _grouped(tally.rule, checked)
+            found = {} if tally.rule.id in excused else _grouped(tally.rule, checked)
             if found and tally.rule.timing:
                 found = self._confirmed(tally, case, found)
             tally.broken += bool(found)
@@ -490,6 +492,13 @@ class Search:
         self.seen[case.key] = frozenset(broken)
         if len({one.form for one in varying}) == 1 and any(rule.startswith(f"{VARIATIONS}-") for rule in broken):
             self.broken_forms.add(varying[0].form)
+
+    def _excused(self, halves: Sequence[AnnotatedTrace], broken: Sequence[Rule]) -> frozenset[str]:
+        """Return which of the broken rules are not told of a trace; also if its rules about forms are not wanted."""
+        if not broken or not variations(halves[0].trace.scenario):
+            return frozenset()
+        forms = (rule for rule in all_rules() if rule.id.startswith(f"{VARIATIONS}-") and rule not in broken)
+        return excused_rules([*broken, *(one for one in forms if _grouped(one, self._check(Tally(one), halves)))])
 
     def _compared(self, case: Case, trace: Trace) -> Trace:
         """Return a trace with what other runs have shown: the client's deadline, and the outcome without variations.
@@ -672,6 +681,18 @@ class Search:
         tried = {name for name, keys in names.items() if not self.seen.keys().isdisjoint(keys)}
         unmet, untried = sorted(tried - met), sorted(names.keys() - tried)
         return Coverage(len(met), len(names), tuple(unmet), tuple(untried), tuple(sorted(met)))
+
+
+def excused_rules(broken: Sequence[Rule]) -> frozenset[str]:
+    """Return the ids of the rules that a run breaks only because the client does not know a form that it need not know.
+
+    The rule about the form says so, in the words of what the client should do. What costs money or a secret is told
+    in any case.
+    """
+    forms = [rule for rule in broken if rule.id.startswith(f"{VARIATIONS}-")]
+    if not forms or any(rule.level == MUST for rule in forms):
+        return frozenset()
+    return frozenset(rule.id for rule in broken if rule not in forms and rule.harm not in (MONEY, SECURITY))
 
 
 def _grouped(rule: Rule, halves: Iterable[Half]) -> dict[str, Finding]:

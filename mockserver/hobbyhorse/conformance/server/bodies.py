@@ -18,6 +18,7 @@ from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.near_misses import near_misses
 from hobbyhorse.conformance.server.negate import breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
+from hobbyhorse.contract.example_orders import PROMPT_WORDS
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
 from hobbyhorse.contract.generate import UnusableSchema
 from hobbyhorse.contract.request import Refusal, ValidRequest
@@ -31,6 +32,8 @@ FIRST_CHOICES = 6
 # Each item may be an image that the provider fetches; a longer list takes too much time.
 MOST_ITEMS = 20
 ABSENT = "absent"
+# What the labels of prompts at their limit, and beyond one at which a provider cuts them, end with.
+LONGEST, CUT = "longest", "cut"
 # Not only ASCII: JSON Schema counts characters, and a server that counts bytes refuses a text at the bound.
 FILLER = "A café horse gallops along the beach at low tide – ça va. "
 
@@ -163,7 +166,8 @@ def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -
     """Yield the order at each documented bound of its parameters: minimum, maximum, each enum value, and absent."""
     around = operation.model_parameters.pointer
     schema, file = contract.schemas.deref(*_root(contract, model))
-    for pointer, label, value in _edges(contract.schemas, schema, file, resolve(order, around), ()):
+    edges = _edges(contract.schemas, schema, file, resolve(order, around), ())
+    for pointer, label, value in (*edges, *_prompt_edges(model)):
         at = (*around, *pointer)
         body = replaced(order, at, value)
         if body != order and isinstance(try_order(contract, operation, model.id, body), ValidRequest):
@@ -247,6 +251,22 @@ def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) ->
         yield from _edges(schemas, schema.get("items"), file, value[0], (*at, "0"))
     else:
         yield from _scalar_edges(schema, value, at)
+
+
+def _prompt_edges(model: Model) -> Iterator[tuple[Pointer, str, Any]]:
+    """Yield the longest prompt, and if the provider cuts a longer one, one that is a character longer."""
+    limit = model.prompt_limit
+    if limit is None:
+        return
+    for pointer in model.parameters.get("prompt", ())[:1]:
+        yield pointer, LONGEST, _prompt(limit.characters)
+        if limit.over != "refuse":
+            yield pointer, CUT, _prompt(limit.characters + 1)
+
+
+def _prompt(characters: int) -> str:
+    """Return a prompt of ASCII characters that does not end with a space, which a server might strip."""
+    return (f"{PROMPT_WORDS}, " * (characters // len(PROMPT_WORDS) + 1))[: characters - 1] + "."
 
 
 def _is_between(contract: Contract, model: Model, operation: Operation, body: Body) -> bool:

@@ -27,7 +27,7 @@ from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.example_orders import documented_jobs, order_for
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
 from hobbyhorse.contract.forms.ids import ID_FORMS
-from hobbyhorse.contract.reading import message_of, read_callback
+from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_callback
 from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.traces.annotated import SUBMISSIONS, Step
@@ -461,7 +461,23 @@ class Session:
     def has_no_operations(self) -> bool:
         """Whether every response is about a path that does not exist, with and without a key."""
         responses = [one for one in self.endpoint.exchanges if one.status]
-        return any(map(_without_our_key, responses)) and all(one.status in NO_SUCH_PATH for one in responses)
+        if not any(map(_without_our_key, responses)) or any(one.status not in NO_SUCH_PATH for one in responses):
+            return False
+        # An API that serves jobs to everybody responds so too: before an order, every job is unknown. The order tells
+        # which it is, and costs nothing if there is no API.
+        may_order = self.endpoint.budget.limit is not None
+        is_ordered = any(one.role in SUBMISSIONS for one in responses if not _without_our_key(one))
+        return is_ordered or not may_order or not any(map(self._is_of_unknown_job, responses))
+
+    def _is_of_unknown_job(self, exchange: Exchange) -> bool:
+        """Whether a response is the documented one about a job that does not exist."""
+        operation, body = self.contract.operations.get(exchange.role or ""), as_json(exchange.answer)
+        if operation is None or body is MISSING:
+            return False
+        message = message_of(exchange.answer_headers, body)
+        found = read_answer(self.contract.schemas, operation, exchange.status, message).situations
+        known = [operation.situations[name] for name in found if name == "unknown_job"]
+        return any(not self.contract.schemas.violations(one.schema, body) for one in known)
 
     def _needs_key(self, exchange: Exchange) -> bool:
         operation = self.contract.operations.get(exchange.role or "")

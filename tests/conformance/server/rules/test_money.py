@@ -30,7 +30,7 @@ from tests.judging import (
 from tests.tracing import JOB, Teller
 
 RULES = family("MON")
-PRICE, REFUSED = RULES
+PRICE, REFUSED, FOLLOWS = RULES
 
 
 def roles(contract: Contract) -> list[str]:
@@ -42,13 +42,16 @@ priced = contracts_that(lambda contract: bool(roles(contract)))
 unpriced = contracts_that(lambda contract: not roles(contract))
 
 
-def told(contract: Contract, kind: str, cost: Any = None, model: int = 0) -> Teller:
+def told(
+    contract: Contract, kind: str, cost: Any = None, model: int = 0, *, after: Teller | None = None, job: str = JOB
+) -> Teller:
     """Add a submission and its end, with a cost if given."""
     role = roles(contract)[0] if roles(contract) else "status"
     operation = contract.operations[role]
     situations = [one for one in operation.situations.values() if one.stages]
     name = next(one.name for one in situations if {contract.graph[stage].kind for stage in one.stages} == {kind})
-    annotated = teller(contract, model).submit(url=_url(contract, model)).wait(60).call(role, name)
+    annotated = after or teller(contract, model)
+    annotated.submit(url=_url(contract, model), job=job).wait(60).call(role, name, job)
     if cost is not None:
         last, binding = annotated.exchanges[-1], operation.bindings["cost"]
         body = orjson.loads(last.answer)
@@ -112,6 +115,23 @@ def test_a_price_that_is_only_assumed_is_learned(contract: Contract) -> None:
             assert found.verdict == LESSON
             (patch,) = found.lessons[0].patch
             assert Decimal(patch["value"]) == 2 * min(model.price.values())
+
+
+def longer(contract: Contract, first: str, second: str) -> Teller:
+    """Return a video of three seconds and one of fifteen, with their costs."""
+    annotated = told(contract, "success", first)
+    place = (*contract.operations["submit"].model_parameters.pointer, *contract.models[0].parameters["duration"][0])
+    annotated.request = replaced(annotated.request, place, 15)
+    return told(contract, "success", second, after=annotated, job="job-2")
+
+
+@priced
+def test_a_longer_video_costs_more(contract: Contract) -> None:
+    contract = knowing(contract)
+    assert verdict(FOLLOWS, told(contract, "success", "0.42")) == NOT_OBSERVED
+    assert verdict(FOLLOWS, longer(contract, "0.42", "2.10")) == PASSED
+    for cost in ("0.42", "0.41"):
+        assert verdict(FOLLOWS, longer(contract, "0.42", cost)) == BROKEN
 
 
 @priced

@@ -115,6 +115,35 @@ def _refused_with_job(trace: AnnotatedTrace) -> KindEvidence:
             yield job, Breach(message, places, job)
 
 
+@rule(
+    "MON-03",
+    "cost-follows-duration",
+    level=MUST,
+    severity="S1",
+    harm=MONEY,
+    applies=_reports_cost,
+    says="Of two videos of one model and one tier, the longer one costs more.",
+    because="A price per second is documented. A cost that is computed from the default duration is not that of the "
+    "invoice.",
+    fix="Compute the reported cost from the seconds that were ordered, not from the default.",
+)
+@first_of_kind
+def cost_follows_duration(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the reported costs of succeeded jobs that differ in their duration."""
+    seen: dict[tuple[str, str | None], dict[int, tuple[str | None, Decimal]]] = {}
+    for step, order, cost in _billed(trace):
+        alike = seen.setdefault((order.model.id, order.resolution), {})
+        for seconds, (job, other) in alike.items():
+            if seconds == order.seconds:
+                continue
+            yield OBSERVED
+            if cost == other or (order.seconds > seconds) != (cost > other):
+                mine = f"request {step.number} reports cost {cost} for job {step.job} ({order.seconds} s)"
+                message = f"{mine}; job {job} of the same tier ({seconds} s) costs {other}"
+                yield (order.model.id, order.resolution), Breach(message, _bound(step), str(cost))
+        alike.setdefault(order.seconds, (step.job, cost))
+
+
 def _cost(step: Step) -> Decimal | None:
     """Return the reported cost of a job; None if the response has no readable one."""
     value = step.reading.values.get("cost") if step.ok else None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
+from hobbyhorse.conformance.server.bodies import CUT, LONGEST
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     body_of,
@@ -349,6 +350,8 @@ def refused_for_its_body(trace: AnnotatedTrace, step: Step) -> bool:
 def _declared(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the schema places that allow the value at a bound, most specific first."""
     schemas, model = trace.contract.schemas, model_of(trace, step)
+    if _parts(step)[2].partition(" ")[0] in (LONGEST, CUT):
+        yield f"lifecycle.json#/models/{trace.contract.models.index(model)}/prompt_limit"
     at, way = model.schema, list[str]()
     for name in ("", *(_inside(trace, step, _pointer(step)) or ())):
         here = at if not name else f"{at}/items" if name.isdigit() else at + format_pointer(("properties", name))
