@@ -621,6 +621,24 @@ CALLBACKS = (
         ),
     ),
     Mutant(
+        "CBK-12",
+        HIAPI_CALLBACKS,
+        "a callback with a wrong signature ends the run",
+        (
+            ("TLS = httpx.create_ssl_context()", "FALSE: list[bytes] = []\nTLS = httpx.create_ssl_context()"),
+            (
+                "            self.send_response(204 if believed else 401)\n",
+                "            if not believed:\n"
+                "                FALSE.append(body)\n"
+                "            self.send_response(204 if believed else 401)\n",
+            ),
+            (
+                "    return True\n\n\n@contextlib",
+                '    if FALSE:\n        raise ValueError("wrong signature")\n    return True\n\n\n@contextlib',
+            ),
+        ),
+    ),
+    Mutant(
         "CBK-11",
         HIAPI_CALLBACKS,
         "signatures never expire",
@@ -1018,6 +1036,12 @@ RETRIES = (
         HIAPI,
         "the client gives up if the first poll does not find the job",
         ((FEW, FEW.replace('"missing": 3', '"missing": 0')),),
+    ),
+    Mutant(
+        "RTY-09",
+        VTRIX,
+        "good polls do not reset the number of failures",
+        (("            seen, borne = True, Counter()\n", "            seen = True\n"),),
     ),
     Mutant(
         "RTY-06",

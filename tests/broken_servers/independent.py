@@ -5,8 +5,10 @@ Each poll moves a job one stage on. Nothing of the package may be imported here.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import io
 import json
 import re
 import secrets
@@ -20,12 +22,14 @@ from typing import Any, ClassVar
 from urllib.request import Request as Call
 from urllib.request import urlopen
 
+from PIL import Image
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 WEEK = 7 * 24 * 3600
 TRIES = 3
+MOST_BYTES = 20 * 1024 * 1024
 
 
 class Bad(Exception):
@@ -60,6 +64,8 @@ class Fake:
     url: str = ""
     # Makes a video of some seconds and lines; without it, `film` is served for every order.
     films: Callable[[int, int], bytes] | None = None
+    # The video of a portrait; without it, a portrait has the video of every other picture.
+    tall: bytes | None = None
     works: dict[str, Work] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     prefix: ClassVar[str]
@@ -86,6 +92,8 @@ class Fake:
         how = self.parameters(self.works[job].body)
         seconds, tier = how.get("duration", 5), int(how.get("resolution", "1080p")[:-1])
         film = self.film if self.films is None else self.films(seconds, tier)
+        width, height = looked_at(self.picture(self.works[job].body)) or (16, 9)
+        film = self.tall if self.tall is not None and height > width else film
         response = Response(film, mimetype="video/mp4")
         response.make_conditional(request, accept_ranges=True, complete_length=len(film))
         return response
@@ -94,6 +102,9 @@ class Fake:
         """Return the object of a submission that has the duration and the resolution."""
         found: dict[str, Any] = body.get("parameters") or body.get("input") or {}
         return found
+
+    def picture(self, body: Any) -> str:
+        raise NotImplementedError
 
     def routed(self, request: Request, path: str, owner: str) -> tuple[Any, dict[str, str]]:
         raise NotImplementedError
@@ -104,6 +115,23 @@ class Fake:
 
 def shown(status: int, body: Any, headers: dict[str, str]) -> Response:
     return Response(json.dumps(body), status, headers, content_type="application/json")
+
+
+def looked_at(url: str) -> tuple[int, int] | None:
+    """Return the size of a picture that is here or on this machine; (0, 0) for one that is not allowed."""
+    if not url.startswith(("data:", "http://127.0.0.1:")):
+        return None
+    if url.startswith("data:"):
+        data = base64.b64decode(url.partition(",")[2])
+    else:
+        with urlopen(url, timeout=10) as response:
+            data = response.read()
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+    except OSError:
+        return 0, 0
+    width, height = picture.size
+    return (width, height) if min(width, height) >= 300 and len(data) <= MOST_BYTES else (0, 0)
 
 
 def whole(value: Any, least: int, most: int) -> bool:
@@ -131,6 +159,9 @@ class HiAPI(Fake):
                 raise self.bad(404, "not found")
             return self.success(self.poll(work)), {}
         raise self.bad(404, "not found")
+
+    def picture(self, body: Any) -> str:
+        return str(body["input"]["image_urls"][0])
 
     def bad(self, status: int, message: str, code: str | None = None) -> Bad:
         return Bad(status, {"code": status, "message": message, "data": None} | ({"error_code": code} if code else {}))
@@ -188,6 +219,7 @@ class HiAPI(Fake):
             and callback["url"].startswith(("http://", "https://"))
             and callback.get("when", "final") == "final"
             and all(isinstance(body.get(name, ""), str) for name in ("route", "storage"))
+            and looked_at(pictures[0]) != (0, 0)
         )
 
     def poll(self, work: Work) -> Any:
@@ -259,6 +291,9 @@ class Vtrix(Fake):
             return self.data(found_work), {}
         raise Bad(404, {"message": "Not Found"})
 
+    def picture(self, body: Any) -> str:
+        return str(body["input"]["media"][0]["url"])
+
     def unauthorized(self) -> Bad:
         return Bad(401, {"message": "API key is missing or invalid"})
 
@@ -287,7 +322,12 @@ class Vtrix(Fake):
             and whole(how.get("duration", 5), 3, 15)
             and isinstance(how.get("watermark", True), bool)
             and whole(how.get("seed", 0), 0, 2147483647)
+            and self.fits(url)
         )
+
+    def fits(self, url: str) -> bool:
+        width, height = looked_at(url) or (16, 9)
+        return bool(width) and height <= 2.5 * width and width <= 2.5 * height
 
     def data(self, work: Work) -> Any:
         said = {"id": work.id, "created_at": int(work.created), "model": self.model}

@@ -17,6 +17,7 @@ from hobbyhorse.contract.values import Contract
 
 from . import conduct, films, missed
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
+from .picture_mutants import MUTANTS as PICTURE_MUTANTS
 from .query_mutants import QUERIES
 from .response_mutants import RESPONSES, cancelled_with_video, edited
 from .value_mutants import VALUES
@@ -1197,7 +1198,7 @@ MUTANTS: tuple[Mutant, ...] = (
         good("list", conduct.listed_as("queued")),
         ("job", "machine", "identity:list", "identity:pages"),
     ),
-    *(Mutant(*one) for one in (*QUERIES, *VALUES, *RESPONSES)),
+    *(Mutant(*one) for one in (*QUERIES, *VALUES, *RESPONSES, *PICTURE_MUTANTS)),
     Mutant(
         "LIF-08",
         RUNFLOW,

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
@@ -179,10 +179,9 @@ def on_server(contract: Contract, served: Served) -> Iterator[tuple[Fake, Sessio
     Raises the first error of the server.
     """
     moments = ManualTime()
-    listening = contract.callbacks is not None
     with (
         _started(served, moments) as (fake, url, http),
-        Receiver(callback_job_reader(contract), now=moments.now) if listening else nullcontext() as receiver,
+        Receiver(callback_job_reader(contract), now=moments.now) as receiver,
     ):
         until = time.monotonic() + FOREVER
         endpoint = Endpoint(

@@ -9,11 +9,13 @@ import pytest
 
 from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.planning import (
+    GOOD_BETWEEN,
     LURES,
     MOST_POINTS,
     REASON,
     VITAL,
     believable,
+    failures_apart,
     killings,
     last_polls,
     pairs,
@@ -97,6 +99,23 @@ def test_the_last_polls_of_a_stuck_job_determine_when_a_late_job_ends(contract: 
         told.wait(10).status(running)
     moments = [case.scenario["timeline"]["seconds"] for case in last_polls(contract, told.end("timeout").story())]
     assert 30 < moments[0] < moments[1] < 40.1
+
+
+def test_polls_fail_apart_while_a_long_job_goes_on(contract: Contract) -> None:
+    running = next(stage.name for stage in contract.graph if not stage.terminal)
+    told = Teller(contract).submit()
+    for _ in range(20):
+        told.wait(10).status(running)
+    (case,) = failures_apart(contract, told.end("timeout").story())
+    moves = case.scenario["moves"]["status"]
+    assert [move.get("times", 1) for move in moves] == [GOOD_BETWEEN, 1] * 5
+    assert moves[0]["move"] != moves[1]["move"]
+    assert 150 < case.scenario["timeline"]["seconds"] < 170
+
+
+def test_a_client_that_polls_seldom_has_no_failures_apart(contract: Contract) -> None:
+    told = Teller(contract).submit().wait(300).status(running(contract)).end("timeout")
+    assert failures_apart(contract, told.story()) == []
 
 
 def test_the_roles_that_a_client_uses_are_found(contract: Contract) -> None:

@@ -76,7 +76,8 @@ def test_callbacks_are_numbered_by_their_job_and_an_unreadable_one_has_none() ->
     with Receiver(callback_job_reader(contract)) as receiver, httpx.Client(trust_env=False) as http:
         answers = [http.post(receiver.url, content=body).status_code for _ in range(3)]
         assert http.post(receiver.url, content=b"no JSON").status_code == 200
-        assert http.get(receiver.url).status_code == 501
+        assert http.get(receiver.url).status_code == 404
+        assert http.put(receiver.url).status_code == 501
         deliveries = receiver.deliveries
     assert answers == [500, 200, 200]
     assert [(one.job, one.number) for one in deliveries] == [("job-1", 1), ("job-1", 2), ("job-1", 3), (None, 1)]
@@ -107,3 +108,21 @@ def test_a_callback_without_the_query_of_its_url_is_noted(http_client: httpx.Cli
         http_client.post(receiver.url, content=b"a")
         assert [one.note for one in receiver.deliveries] == [ELSEWHERE]
         assert public.url_of("0", 500) == "https://public.example/x"
+
+
+def test_a_published_picture_is_served_until_it_is_withdrawn(http_client: httpx.Client) -> None:
+    with Receiver() as receiver:
+        url = receiver.publish("1.png", b"picture")
+        found = http_client.get(url)
+        assert (found.content, found.headers["content-type"]) == (b"picture", "image/png")
+        head = http_client.head(url)
+        assert (head.content, head.headers["content-length"]) == (b"", "7")
+        receiver.withdraw()
+        assert http_client.get(url).status_code == 404
+        assert receiver.deliveries == ()
+
+
+def test_a_picture_has_a_path_below_the_public_url() -> None:
+    with Receiver(public_url="https://public.example/hook?x=1") as receiver:
+        assert receiver.publish("1.png", b"picture") == "https://public.example/hook/1.png"
+        assert receiver.picture("/anywhere/1.png?y=2") == b"picture"

@@ -77,3 +77,9 @@ def test_without_a_decoder_the_first_frame_is_not_compared(monkeypatch: pytest.M
     assert first_frame_difference(video, picture((64, 64))) is None
     assert "asked_aspect" in viewed(None, "http://x", video, picture((64, 64))).facts
     assert "av" in sys.modules
+
+
+def test_with_a_shape_nothing_but_the_shape_is_compared() -> None:
+    video = viewed(None, "http://x", films.plain(640, 360), picture((1280, 720)), shape=0.5625)
+    assert video.facts["asked_aspect"] == 0.5625
+    assert "first_frame_difference" not in video.facts

@@ -37,6 +37,7 @@ from hobbyhorse.scenarios.fault import (
     FAILS,
     GRAVE,
     HOLDS,
+    LOSES,
     LURE,
     MEDIA,
     PASSES,
@@ -68,6 +69,9 @@ LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
 UNTROUBLED: Mapping[str, Any] = {"move": name_used_for(PASSES), "seconds": 0}
 STUCK: Mapping[str, Any] = {"move": name_used_for(STICKS)}
 HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
+# Failures of polls in one run, and the good polls before each: more than a client survives in a row, if it may retry at
+# all, and too far apart to be one outage. The job takes most of the time for which the client waits.
+LEAST_APART, MOST_APART, GOOD_BETWEEN, LONG_SHARE = 3, 12, 3, 0.8
 # The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
 MOST_POINTS = 12
 
@@ -327,6 +331,26 @@ def last_polls(contract: Contract, stuck: AnnotatedTrace) -> list[Case]:
         Case({"timeline": {"move": name_used_for(ENDS), "seconds": round(moment, 3)}})
         for moment in moments
         if moment > 0
+    ]
+
+
+def failures_apart(contract: Contract, stuck: AnnotatedTrace) -> list[Case]:
+    """Return a case in which polls fail again and again, each after some good ones, while a long job goes on.
+
+    `stuck` is the trace of a stuck job: it tells how often and for how long the client polls.
+    """
+    start, polls = stuck.accepted, [step for step in stuck.polls if step.status == 200]
+    count = min(len(polls) // (GOOD_BETWEEN + 1), MOST_APART)
+    if start is None or count < LEAST_APART:
+        return []
+    # While some polls are left, so that the client is not at its deadline.
+    end = (polls[-1].arrived - start.exchange.arrived) * LONG_SHARE
+    good, lost = {**UNTROUBLED, "times": GOOD_BETWEEN}, {"move": name_used_for(LOSES)}
+    role = polls[0].role or "status"
+    return [
+        Case(
+            {"timeline": {"move": name_used_for(ENDS), "seconds": round(end, 3)}, "moves": {role: [good, lost] * count}}
+        )
     ]
 
 

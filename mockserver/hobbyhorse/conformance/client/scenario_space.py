@@ -22,8 +22,8 @@ REFUSES_SAFELY = frozenset({429, 503})
 TOO_MANY_REQUESTS = 429
 # The statuses that gateways add to a provider's own, each in its turn (RFC 9110, sections 15.6.3 to 15.6.5).
 GATEWAYS = (502, 503, 504)
-# A body whose second half comes after minutes: longer than a client waits for a piece, or for the whole.
-STALL = {SECONDS.name: 600, PIECES.name: 2}
+# A body whose second half comes after an hour: longer than any client should wait for a piece, or for the whole.
+STALL = {SECONDS.name: 7_200, PIECES.name: 2}
 # The refusals that may not be final: a new job that is not visible yet, and refusals that pass.
 PASSING = frozenset({404, 408, 425, TOO_MANY_REQUESTS})
 TIMES = st.one_of(st.integers(1, 3), st.just("always"))

@@ -55,6 +55,7 @@ from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
 from hobbyhorse.conformance.client.planning import (
     STUCK,
     believable,
+    failures_apart,
     killings,
     last_polls,
     pairs,
@@ -286,7 +287,7 @@ class Search:
             [
                 ("ways to run", self._ways(observed[0], ones)),
                 ("orders", list(order_cases(self.contract, model)) if model else []),
-                (LAST_POLLS, last_polls(self.contract, observed[-1])),
+                (LAST_POLLS, [*last_polls(self.contract, observed[-1]), *failures_apart(self.contract, observed[-1])]),
                 ("single faults", ones[:GRAVEST]),
                 ("faults of the second provider", at_second[:GRAVEST]),
                 ("variations", varying),

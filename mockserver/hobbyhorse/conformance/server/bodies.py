@@ -298,7 +298,7 @@ def _prompt_edges(model: Model) -> Iterator[tuple[Pointer, str, Any]]:
         return
     for pointer in model.parameters.get("prompt", ())[:1]:
         yield pointer, LONGEST, _prompt(limit.characters)
-        if limit.over == "truncate":
+        if limit.over != "refuse":
             yield pointer, CUT, _prompt(limit.characters + 1)
 
 

@@ -17,6 +17,8 @@ from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.ends import PROBE as ENDS
 from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
+from hobbyhorse.conformance.server.pictures.orders import order_at_limits, order_beyond_limits, orders_at_limits
+from hobbyhorse.conformance.server.pictures.samples import beyond
 from hobbyhorse.conformance.server.queries import ask
 from hobbyhorse.conformance.server.rules.authentication import OPERATORS, OPERATORS_ONLY, OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
@@ -104,6 +106,7 @@ def each_probe(session: Session) -> Iterator[Probe]:
     # Stage by stage through all models, so that the budget is not spent on further jobs of the first one.
     for stage in (_refused, _first_job, _further_jobs):
         yield from _for_each_model(session, stage)
+    yield from _for_each_model(session, _pictures)
     # Before the bounds, whose jobs are then still under way when the last probe looks at them.
     yield from _queries(session.contract)
     yield from _for_each_model(session, _bounds)
@@ -228,6 +231,24 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
     if {"first_frame", "references"} & set(session.model.parameters):
         summary = "a job with a picture that cannot be had, which should fail with a reason"
         yield Probe("job:failing", "lifecycle", _price, summary, _failing)
+
+
+def _pictures(session: Session) -> Iterator[Probe]:
+    """Yield the probes that submit pictures at the documented limits, and beyond them."""
+    limits = session.model.images
+    if limits is None or not {"first_frame", "references"} & set(session.model.parameters):
+        return
+    for name, run, count, words in (
+        (
+            "limits",
+            order_at_limits,
+            len(orders_at_limits(session.model)),
+            "in each documented format and at each limit",
+        ),
+        ("beyond", order_beyond_limits, len(beyond(limits)), "just beyond each limit, which should be refused"),
+    ):
+        summary = f"up to {count} jobs with pictures {words}"
+        yield Probe(f"pictures:{name}", "pictures", lambda b, count=count: count * b.price, summary, run)  # type: ignore[misc]
 
 
 def _bounds(session: Session) -> Iterator[Probe]:

@@ -1,6 +1,7 @@
 """A small callback receiver, which refuses the first callbacks of each order to make retries visible.
 
-Knows no contract. Each order has a URL of its own, so that a callback belongs to its job, whatever its body says.
+It also serves the pictures that the suite has made for its submissions. Knows no contract. Each order has a URL of
+its own, so that a callback belongs to its job, whatever its body says.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ MOST_CALLBACK_BYTES = 1024 * 1024
 # An idle connection holds a thread; a callback is sent in one go and never takes this long.
 READ_SECONDS = 10.0
 CALLBACK_PATH = "/callback"
+PICTURES_PATH = "/pictures"
 # The parameter that tells the URLs of different orders apart.
 ORDER = "order"
 # The note of a callback that was sent to a URL without this parameter.
@@ -51,11 +53,36 @@ class Receiver:
         self._public = public_url is not None
         self._refusals: dict[str, tuple[int, int]] = {}
         self._jobs: dict[str, str] = {}
+        self._pictures: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._server = _ReceiverServer((host, port), _handler(self))
-        self.url = public_url or f"http://{host}:{self._server.server_address[1]}{CALLBACK_PATH}"
+        local = f"http://{host}:{self._server.server_address[1]}"
+        self.url = public_url or local + CALLBACK_PATH
+        # Whatever forwards a public URL usually forwards the paths below it as well.
+        self._pictures_url = public_url.partition("?")[0].rstrip("/") if public_url else local + PICTURES_PATH
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
         self._thread.start()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether requests arrive by a public URL, and not directly."""
+        return self._public
+
+    def publish(self, name: str, data: bytes) -> str:
+        """Serve a picture under a name, and return its URL."""
+        with self._lock:
+            self._pictures[name] = data
+        return f"{self._pictures_url}/{name}"
+
+    def withdraw(self) -> None:
+        """Serve no picture any more."""
+        with self._lock:
+            self._pictures.clear()
+
+    def picture(self, path: str) -> bytes | None:
+        """Return the picture at a path, or None."""
+        with self._lock:
+            return self._pictures.get(urlsplit(path).path.rpartition("/")[2])
 
     def url_of(self, order: str, refusal: int, times: int = 1) -> str:
         """Return the URL for the callbacks of an order; the first ones are refused with a status."""
@@ -126,6 +153,22 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             headers = tuple((name.lower(), value) for name, value in self.headers.items())
             order = dict(parse_qsl(urlsplit(self.path).query)).get(ORDER)
             self._respond(receiver.take(headers, body, order))
+
+        def do_GET(self) -> None:
+            """Send a picture."""
+            data = receiver.picture(self.path)
+            if data is None:
+                self._respond(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", f"image/{self.path.rpartition('.')[2]}")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        # Some providers measure a picture before they fetch it.
+        do_HEAD = do_GET
 
         def _respond(self, status: int) -> None:
             self.send_response(status)

@@ -393,8 +393,11 @@ class Session:
             return None
         return paid.end.done - paid.accepted.arrived
 
-    def fetch_video(self, paid: PaidJob) -> None:
-        """Fetch the paid job's video, twice if necessary, and record its properties. Raises Skipped."""
+    def fetch_video(self, paid: PaidJob, *, shape: float | None = None) -> None:
+        """Fetch the paid job's video, twice if necessary, and record its properties. Raises Skipped.
+
+        `shape` is the ratio of the submitted picture, if it is another one than that of the session.
+        """
         url = self.link(paid)
         for _ in range(FETCHES):
             data, last = self._followed(url)
@@ -403,7 +406,7 @@ class Session:
                 # A video of references begins with none of them, and has its own aspect ratio.
                 is_first = "first_frame" in self.model.parameters
                 picture = self.picture if isinstance(self.picture, bytes) and is_first else None
-                self.videos.append(viewed(paid.id, url, data, picture))
+                self.videos.append(viewed(paid.id, url, data, picture, shape=shape))
                 return
         # Each further request for the file would wait as long.
         self._undelivered = f"the video's link delivered no complete file in {FETCHES} requests"

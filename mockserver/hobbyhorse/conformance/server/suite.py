@@ -60,7 +60,8 @@ def opened(contract: Contract, model: Model, options: SuiteOptions, *, listening
     until = time.monotonic() + options.timeout
     seconds = min(REQUEST_SECONDS, options.timeout / REQUEST_TIME_SHARE)
     # Without a budget no job is submitted, and a remote endpoint cannot reach a private address.
-    wanted = listening and contract.callbacks is not None and options.budget is not None
+    needed = contract.callbacks is not None or any(one.images is not None for one in options.models or (model,))
+    wanted = listening and needed and options.budget is not None
     reachable = options.callback_url is not None or local(options.base_url)
     # A followed redirect would carry the API key to another host.
     with httpx.Client(trust_env=True, follow_redirects=False) as http:

@@ -13,13 +13,20 @@ from hobbyhorse.traces.trace import Video
 SMALL = (64, 64)
 
 
-def viewed(job: str | None, url: str, data: bytes, picture: bytes | None = None) -> Video:
-    """Return the properties of a video file, compared with the image if one was sent."""
+def viewed(
+    job: str | None, url: str, data: bytes, picture: bytes | None = None, *, shape: float | None = None
+) -> Video:
+    """Return the properties of a video file, compared with the image if one was sent.
+
+    `shape` is the image's width divided by its height, if nothing but its shape is to be compared.
+    """
     try:
         facts = facts_json(probe(data))
     except Mp4Error as error:
         return Video(job, url, error=str(error))
-    if picture is not None:
+    if shape is not None:
+        facts["asked_aspect"] = shape
+    elif picture is not None:
         measured = {"asked_aspect": aspect(picture), "first_frame_difference": first_frame_difference(data, picture)}
         facts |= {name: value for name, value in measured.items() if value is not None}
     return Video(job, url, facts)

@@ -10,7 +10,7 @@ import pytest
 from hobbyhorse.conformance.client.cases import AHEAD, BEHIND
 from hobbyhorse.conformance.client.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import HOLDS
+from hobbyhorse.scenarios.fault import HOLDS, STALLS
 from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, contracts_that, documented
@@ -249,6 +249,25 @@ def test_a_request_without_a_response_that_the_client_gives_up_keeps_the_rule(co
 def test_a_request_without_a_response_that_holds_the_client_breaks_the_rule(contract: Contract) -> None:
     (found,) = messages(rules.request_timeout, held(contract, 1_900).end("unfinished").story()) or []
     assert "had no response, and held the client for 19" in found
+
+
+def stalled(contract: Contract, seconds: float, pieces: int, waits: float, whole: bool = True) -> AnnotatedTrace:
+    """Return a trace of a poll whose body comes in pieces over some seconds, and of a client that waits for a part."""
+    move = name_used_for(STALLS)
+    told = Teller(contract).submit()
+    told.status(None, status=200, move=move, whole=whole, answered=told.now + waits).wait(waits).end("timeout")
+    scenario = {"moves": {"status": [{"move": move, "seconds": seconds, "pieces": pieces}]}}
+    return AnnotatedTrace(contract, replace(told.trace(), scenario=scenario))
+
+
+def test_a_body_whose_end_comes_an_hour_later_must_not_hold_the_client(contract: Contract) -> None:
+    (found,) = messages(rules.request_timeout, stalled(contract, 7_200, 2, waits=3_600)) or []
+    assert "had no whole response, and held the client for 36" in found
+    assert messages(rules.request_timeout, stalled(contract, 7_200, 2, waits=30, whole=False)) == []
+
+
+def test_a_body_that_goes_on_may_take_its_time(contract: Contract) -> None:
+    assert messages(rules.request_timeout, stalled(contract, 7_200, 100, waits=7_200)) is None
 
 
 def test_a_run_in_which_every_request_has_a_response_shows_no_timeout(contract: Contract) -> None:

@@ -21,6 +21,7 @@ from tests.judging import messages, rules_of
 from tests.tracing import JOB, Teller
 
 calling = contracts_that(lambda contract: contract.callbacks is not None)
+signing = contracts_that(lambda contract: contract.callbacks is not None and contract.callbacks.signature is not None)
 silent = contracts_that(lambda contract: contract.callbacks is None)
 dated = contracts_that(
     lambda contract: (
@@ -81,7 +82,7 @@ def test_callback_rules_do_not_apply_without_callbacks(contract: Contract) -> No
 @calling
 def test_a_careful_client_keeps_every_rule(contract: Contract) -> None:
     trace = whole(deliver(ordered(contract))).story()
-    assert [messages(rule, trace) for rule in RULES] == [[], None, None, [], None, [], *[None] * 5]
+    assert [messages(rule, trace) for rule in RULES] == [[], None, None, [], None, [], *[None] * 6]
     trace = Teller(contract).submit().story()
     assert all(messages(rule, trace) is None for rule in RULES)
 
@@ -299,6 +300,21 @@ def test_a_run_that_fails_because_of_a_callback_of_an_unknown_job_is_found(contr
 def _strange(contract: Contract, status: int | None, **how: Any) -> Teller:
     told = ordered(contract)
     return told.callback(ends(contract), status, body=unknown(contract), kind="unknown_job", **how).wait(1)
+
+
+@signing
+def test_a_run_that_ends_with_a_false_callback_is_found(contract: Contract) -> None:
+    def told(kind: str = "unsigned") -> Teller:
+        return deliver(ordered(contract).made(), None, kind=kind)
+
+    assert messages(rules.false_callbacks_change_nothing, ordered(contract).end("failed").story()) is None
+    for end in ("success", "timeout"):
+        assert messages(rules.false_callbacks_change_nothing, told().wait(1).end(end).story()) == []
+    for kind in ("unsigned", "forged"):
+        (found,) = messages(rules.false_callbacks_change_nothing, told(kind).wait(1).end("failed").story()) or []
+        assert found == f"the run ended as 'failed' when a callback came that was {kind}"
+    later = told().wait(60).end("failed")
+    assert messages(rules.false_callbacks_change_nothing, later.story()) == []
 
 
 @calling

@@ -312,6 +312,30 @@ def test_giving_up_after_one_transient_failure_is_found(contract: Contract, blip
         assert messages(rules.one_blip_survives, finish(told).media().end("success").story()) == []
 
 
+def apart(contract: Contract, failures: int, good: int = 2) -> Teller:
+    """Return a trace in which reads fail, each after some good ones; the last one fails."""
+    told = started(contract)
+    for _ in range(failures):
+        for _ in range(good):
+            told.wait(3).status(running(contract))
+        fail(told.wait(3), 500)
+    return told
+
+
+def test_giving_up_because_of_failures_that_are_apart_is_found(contract: Contract) -> None:
+    (found,) = messages(rules.failures_do_not_add_up, apart(contract, 4).end("error").story()) or []
+    assert found.startswith("4 reads failed, each after a good one")
+    went_on = finish(apart(contract, 4)).media().end("success")
+    assert messages(rules.failures_do_not_add_up, went_on.story()) == []
+    for kind in ("timeout", "unfinished"):
+        assert messages(rules.failures_do_not_add_up, apart(contract, 4).end(kind).story()) == []
+
+
+def test_failures_in_a_row_may_add_up(contract: Contract) -> None:
+    assert messages(rules.failures_do_not_add_up, apart(contract, 4, good=0).end("error").story()) is None
+    assert messages(rules.failures_do_not_add_up, apart(contract, 1).end("error").story()) is None
+
+
 def test_giving_up_after_several_failures_is_allowed(contract: Contract) -> None:
     told = fail(fail(started(contract), 500).wait(3), 500).end("error")
     assert messages(rules.one_blip_survives, told.story()) is None

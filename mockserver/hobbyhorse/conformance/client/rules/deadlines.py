@@ -19,7 +19,8 @@ from hobbyhorse.conformance.rule import (
     each_order,
     rule,
 )
-from hobbyhorse.scenarios.fault import HOLDS
+from hobbyhorse.scenarios.fault import HOLDS, STALLS
+from hobbyhorse.scenarios.options import PIECES, SECONDS
 from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
 
@@ -105,16 +106,19 @@ def _gave_up(trace: AnnotatedTrace, stayed: bool, longest: float) -> bool:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="A response that never comes does not hold the client: each request has a timeout.",
-    because="requests waits forever by default, and so did its caller: scrapinghub/python-scrapinghub#19.",
+    says="A response that never comes, or never ends, does not hold the client: each request has a timeout.",
+    because="requests waits forever by default, and so did its caller: scrapinghub/python-scrapinghub#19; a timer that "
+    "was cleared when the headers had arrived left the body without a limit: workos/workos-node#1679.",
     fix="Give each request a timeout for the connection, for each read, and for the whole response.",
     example="ask",
 )
 def request_timeout(trace: AnnotatedTrace) -> Evidence:
-    held = names_used_for(HOLDS)
+    held, stalled = names_used_for(HOLDS), _stalled(trace)
     for step in trace.steps:
         number = trace.run_of(step)
-        if step.exchange.move not in held or step.delivered or number is None:
+        is_late = step.done - step.arrived > LONGEST_REQUEST or not step.delivered
+        is_meant = step.exchange.move in held or (step.role, step.exchange.move) in stalled
+        if not is_meant or not is_late or number is None:
             continue
         outcome = trace.runs[number].outcome
         later = [other.arrived for other in trace.after(step, trace.steps) if trace.run_of(other) == number]
@@ -123,8 +127,24 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         held_for = min([*later, outcome.ended]) - step.arrived
         if held_for > LONGEST_REQUEST:
-            held_up = f"request {step.number} ({step.role}) had no response, and held the client for {held_for:.0f} s"
+            which = "had no response" if step.exchange.move in held else "had no whole response"
+            held_up = f"request {step.number} ({step.role}) {which}, and held the client for {held_for:.0f} s"
             yield Breach(f"{held_up}; allowed: {LONGEST_REQUEST:.0f} s")
+
+
+def _stalled(trace: AnnotatedTrace) -> frozenset[tuple[str, str]]:
+    """Return the roles and the faults that let a body stall for longer than a request may take.
+
+    Not the faults whose pieces come more often: a client with a timeout for each read sees that the body goes on.
+    """
+    moves = trace.trace.scenario.get("moves", {})
+    return frozenset(
+        (role, move["move"])
+        for role, several in moves.items()
+        for move in several
+        if move["move"] in names_used_for(STALLS)
+        and move.get(SECONDS.name, 0) / move.get(PIECES.name, PIECES.default) > LONGEST_REQUEST
+    )
 
 
 @rule(

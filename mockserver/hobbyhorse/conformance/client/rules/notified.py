@@ -431,6 +431,30 @@ def null_payload(trace: AnnotatedTrace) -> Evidence:
         yield Breach(f"the run ended as {outcome.kind!r} although the provider had the video")
 
 
+@rule(
+    "CBK-12",
+    "false-callbacks-change-nothing",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    applies=_signs,
+    says="A callback that has a wrong signature, or none, or an old one, does not end the run.",
+    because="Whoever knows the address could stop a service: a comparison of signatures with unequal lengths raised an "
+    "error that nothing caught, and the process ended: inkbox-ai/inkbox#178.",
+    fix="Compare the lengths before `timingSafeEqual`, catch every error in the handler of callbacks, and respond 401.",
+    example="callbacks.genuine",
+)
+@each_unbroken_order
+def false_callbacks_change_nothing(trace: AnnotatedTrace) -> Evidence:
+    false, outcome = [one for one in trace.deliveries if one.kind in MISSIGNED | OUTDATED], trace.outcome
+    if not false or outcome is None:
+        return
+    yield OBSERVED
+    if outcome.kind in ("failed", "error") and _went_well(trace, false[-1]):
+        yield Breach(f"the run ended as {outcome.kind!r} when a callback came that was {false[-1].kind}")
+
+
 def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> Iterator[Breach]:
     """Yield a breach if a callback was received too late, not at all, or with a crash."""
     callbacks = trace.contract.callbacks
@@ -524,15 +548,15 @@ def _effect(trace: AnnotatedTrace, job: str, since: float) -> float | None:
     return min([*fetched, *ended], default=None)
 
 
-def _went_well(trace: AnnotatedTrace, empty: Delivery) -> bool:
+def _went_well(trace: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the provider had the video in time and no fault occurred outside the callbacks.
 
     Either a response showed the video, or the run ended before the client read the job.
     """
     usual = tuple({*trace.homes, trace.trace.origins.get("media", trace.home)})
     shown = any(step.success and step.clean and (step.video or "").startswith(usual) for step in trace.steps)
-    made = any(job.id == empty.job and job.kind == "success" for job in trace.trace.jobs or ())
-    promptly = trace.outcome is not None and 0 <= trace.outcome.ended - empty.sent <= SAME_END_SECONDS
+    made = any(job.id == delivery.job and job.kind == "success" for job in trace.trace.jobs or ())
+    promptly = trace.outcome is not None and 0 <= trace.outcome.ended - delivery.sent <= SAME_END_SECONDS
     ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in trace.steps)
     return (shown or (made and promptly)) and ordinary and trace.waited < trace.patience / 2
 

@@ -25,6 +25,8 @@ from hobbyhorse.conformance.client.grouping import (
 )
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract, Operation
+from hobbyhorse.scenarios.fault import PASSES
+from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
 from hobbyhorse.traces.orders import order_of
@@ -51,6 +53,9 @@ SOON = 10.0
 # Retries are endless after this factor of the longest wait and these seconds more. The margin is a minute wider than
 # that of polling, because a last retry may follow a pause that has grown.
 ENDLESS_RETRIES = (1.25, 120.0)
+UNTROUBLED = name_used_for(PASSES)
+# The share of a client's patience in which one failure, or the last of several, cannot have come at its deadline.
+EARLY_SHARE, MOST_SHARE = 0.5, 0.85
 # Failures in a row from which retries are judged: fewer may be the end of any run.
 FAILURES_IN_A_ROW = 3
 # Failures in a row that make an unfinished run an endless one: fewer may be a careful client that was cut off.
@@ -401,14 +406,49 @@ def _passes(step: Step) -> bool:
     return not step.delivered or step.status in TRANSIENT or step.status >= 500
 
 
-def _promptly(trace: AnnotatedTrace, blip: Step) -> bool:
-    """Whether a run ended soon after a failure and long before its deadline, so that only the failure ended it."""
+def _promptly(trace: AnnotatedTrace, blip: Step, share: float = EARLY_SHARE) -> bool:
+    """Whether a run ended soon after a failure and long before its deadline, so that only the failure ended it.
+
+    `share` is the share of the client's patience in which the failure must have come.
+    """
     assert trace.outcome is not None
     assert trace.accepted is not None
     wait = requested_wait(blip)
     short = wait is None or wait.seconds <= 60.0
-    early = blip.arrived - trace.accepted.done <= trace.patience / 2
+    early = blip.arrived - trace.accepted.done <= trace.patience * share
     return short and early and trace.outcome.ended - blip.arrived <= 60.0
+
+
+@rule(
+    "RTY-09",
+    "failures-do-not-add-up",
+    level=SHOULD,
+    severity="S1",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="Failures of reads that are apart do not add up: after a good response, the client is as patient as before.",
+    because="A job of ten minutes meets more failures than one of ten seconds: a limit on all failures, or on the time "
+    "since the first of them, ends the wait for a paid job that goes on: osdp-dev/libosdp#230.",
+    fix="Reset the number of failures, and the time of the first one, at each good response.",
+    example="wait",
+)
+def failures_do_not_add_up(trace: AnnotatedTrace) -> Evidence:
+    if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
+        return
+    reads = trace.of(*READS)
+    blips = [number for number, step in enumerate(reads) if _passes(step)]
+    others = [step for step in trace.steps if step.role not in READS or not _passes(step)]
+    if len(blips) < 2 or any(later - earlier < 2 for earlier, later in pairwise(blips)):
+        return
+    # The fault that only lets a request pass is none.
+    if not all(undisturbed(trace, step) or (step.clean and step.exchange.move == UNTROUBLED) for step in others):
+        return
+    yield OBSERVED
+    blip = reads[blips[-1]]
+    failed = any(step.failure for step in trace.steps)
+    if reads[-1] is blip and not failed and gave_up(trace) and _promptly(trace, blip, MOST_SHARE):
+        told = f"{len(blips)} reads failed, each after a good one, and the client gave up the job at the last of them"
+        yield Breach(f"{told}, request {blip.number} ({_how(blip)})")
 
 
 @rule(

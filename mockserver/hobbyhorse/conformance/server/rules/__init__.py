@@ -21,6 +21,7 @@ FAMILIES = {
     "MON": "money",
     "VAL": "values",
     "CAT": "catalogue",
+    "PIC": "pictures",
 }
 
 

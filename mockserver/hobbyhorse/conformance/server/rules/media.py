@@ -44,7 +44,7 @@ UNDOCUMENTED = "Most providers do not document it."
 
 
 def _sounds(contract: Contract) -> bool:
-    return any(_mentions(contract, model.schema_file, "audio") for model in contract.models)
+    return any(mentions(contract, model.schema_file, "audio") for model in contract.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class OrderedVideo:
         """Return the schema descriptions that mention a word: of the order's model, or of all if it is unknown."""
         models = self.contract.models if self.order is None else (self.order.model,)
         files = (model.schema_file for model in models)
-        return tuple(f"{file}#/description" for file in files if _mentions(self.contract, file, word))
+        return tuple(f"{file}#/description" for file in files if mentions(self.contract, file, word))
 
 
 VideoCheck = Callable[[OrderedVideo], Evidence]
@@ -433,7 +433,8 @@ def _plain(step: Step) -> bool:
     return (step.exchange.answer_header("content-encoding") or "identity").strip().lower() == "identity"
 
 
-def _mentions(contract: Contract, file: str, word: str) -> bool:
+def mentions(contract: Contract, file: str, word: str) -> bool:
+    """Whether the description of a schema contains a word."""
     schema = contract.schemas.document(file)
     return isinstance(schema, dict) and word in str(schema.get("description", "")).lower()
 

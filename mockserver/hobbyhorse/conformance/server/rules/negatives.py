@@ -22,6 +22,7 @@ from hobbyhorse.conformance.server.expected import (
     responses_of,
     statuses,
 )
+from hobbyhorse.conformance.server.pictures.samples import BEYOND, BYTES
 from hobbyhorse.conformance.server.queries import GRANTED, REFUSED
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.reading import message_of
@@ -78,8 +79,8 @@ def refused(trace: AnnotatedTrace) -> KindEvidence:
 )
 @one_per_kind
 def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
-    """Compare the refusals of invalid bodies with the documented situation."""
-    for step in _negatives(trace):
+    """Compare the refusals of invalid bodies, and of pictures beyond a limit, with the documented situation."""
+    for step in [*_negatives(trace), *_pictures_beyond(trace)]:
         if not step.delivered or _made(step) or not _shows_refusal(trace, step):
             continue
         yield OBSERVED
@@ -117,13 +118,13 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         elif _refused_together(trace, step):
             message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}, "
             message += "although each of its bounds is accepted alone"
-            yield step.exchange.probe, Breach(message, (_model(trace, step).schema,), step.status)
+            yield step.exchange.probe, Breach(message, (model_of(trace, step).schema,), step.status)
     for step in conclusive_probes(trace, "bound:"):
         if step.role not in SUBMISSIONS or _picture(trace, step):
             continue
         if step.accepted:
             yield OBSERVED
-        elif _refused_for_its_body(trace, step):
+        elif refused_for_its_body(trace, step):
             message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}"
             yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
 
@@ -133,9 +134,9 @@ def _documented_refused(trace: AnnotatedTrace) -> KindEvidence:
     # The callbacks' orders are left out: one of them has a picture that may be refused.
     for step in trace.submits:
         known = step.exchange.probe in ORDERS - {"callback:order"} and order_of(trace, step) is not None
-        if known and _refused_for_its_body(trace, step):
+        if known and refused_for_its_body(trace, step):
             message = f"{label(step)}: a documented submission is refused with {step.status}; others are accepted"
-            yield "documented", Breach(message, (_model(trace, step).schema,), step.status)
+            yield "documented", Breach(message, (model_of(trace, step).schema,), step.status)
 
 
 def _refused_together(trace: AnnotatedTrace, step: Step) -> bool:
@@ -145,7 +146,7 @@ def _refused_together(trace: AnnotatedTrace, step: Step) -> bool:
     alone = [one for one in trace.after(step, trace.submits) if one.exchange.probe in labels]
     accepted = {one.exchange.probe for one in alone if one.accepted}
     pictures = any(_picture(trace, one) for one in alone)
-    return _refused_for_its_body(trace, step) and accepted == labels and not pictures
+    return refused_for_its_body(trace, step) and accepted == labels and not pictures
 
 
 def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
@@ -153,7 +154,7 @@ def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
     known = [step for step in trace.submits if step.exchange.probe in ORDERS and step.delivered]
     orders = [step for step in known if order_of(trace, step) is not None]
     failed = [step for step in orders if step.status == INTERNAL]
-    refused = [step for step in orders if _refused_for_its_body(trace, step) and not _for_its_picture(trace, step)]
+    refused = [step for step in orders if refused_for_its_body(trace, step) and not _for_its_picture(trace, step)]
     for steps, least, words in ((failed, FEW_INTERNAL_ERRORS, "fails"), (refused, 1, "is refused")):
         if len(steps) >= least and len(steps) == len(orders):
             message = f"{label(steps[0])}: every documented submission {words}, with {steps[0].status}"
@@ -163,7 +164,7 @@ def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
 
 def _for_its_picture(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a refusal may be about the picture, which the endpoint may have tried to fetch."""
-    pictures = [at for name in PICTURES for at in _model(trace, step).parameters.get(name, ())]
+    pictures = [at for name in PICTURES for at in model_of(trace, step).parameters.get(name, ())]
     location = step.reading.values.get("refusal_location")
     if isinstance(location, list):
         return any(str(part) in at for part in location for at in pictures)
@@ -237,6 +238,13 @@ def _negatives(trace: AnnotatedTrace) -> list[Step]:
     ]
 
 
+def _pictures_beyond(trace: AnnotatedTrace) -> list[Step]:
+    """Return the submissions with a picture beyond a limit, other than that of its bytes."""
+    # Whatever is in front of an endpoint may refuse a large body in its own way.
+    found = (step for step in probes(trace, BEYOND) if step.role in SUBMISSIONS)
+    return [step for step in found if step.exchange.probe != f"{BEYOND}{BYTES}"]
+
+
 def _made(step: Step) -> bool:
     return step.accepted or (step.role == "run" and step.ok)
 
@@ -280,7 +288,7 @@ def _inside(trace: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | No
     return pointer[len(around) :] if pointer[: len(around)] == around else None
 
 
-def _model(trace: AnnotatedTrace, step: Step) -> Model:
+def model_of(trace: AnnotatedTrace, step: Step) -> Model:
     """Return the model that a request names, or the model under test."""
     body, url = step.exchange.body.decode(errors="replace"), step.exchange.url
     named = [model for model in trace.contract.models if model.id in url or f'"{model.id}"' in body]
@@ -296,7 +304,7 @@ def _model_places(trace: AnnotatedTrace, step: Step) -> set[Pointer]:
 def _picture(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a probe is about an image, which may be refused for its content or because it cannot be fetched."""
     inside = _inside(trace, step, _pointer(step))
-    model = _model(trace, step)
+    model = model_of(trace, step)
     pictures = [at for name in PICTURES for at in model.parameters.get(name, ())]
     return inside is not None and any(at[: len(inside)] == inside or inside[: len(at)] == at for at in pictures)
 
@@ -306,7 +314,7 @@ def _forbidding(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     _, keyword, _ = _parts(step)
     around = operation_of(trace, step).model_parameters
     parameters, pointer = around.get(message_of((), body_of(step))), _inside(trace, step, _pointer(step))
-    schema: str | None = _model(trace, step).schema
+    schema: str | None = model_of(trace, step).schema
     if pointer is None:
         parameters, pointer, schema = body_of(step), _pointer(step), operation_of(trace, step).body_schema
     if parameters is MISSING or schema is None:
@@ -331,7 +339,7 @@ def _keyword(places: tuple[str, ...]) -> str:
     return places[0].rpartition("/")[2] if places else ""
 
 
-def _refused_for_its_body(trace: AnnotatedTrace, step: Step) -> bool:
+def refused_for_its_body(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a refusal is about the body alone, not about the balance, the model's availability or a limit."""
     operation = operation_of(trace, step)
     meant = find_situation(operation, "invalid_request")
@@ -344,7 +352,7 @@ def _refused_for_its_body(trace: AnnotatedTrace, step: Step) -> bool:
 
 def _declared(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the schema places that allow the value at a bound, most specific first."""
-    schemas, model = trace.contract.schemas, _model(trace, step)
+    schemas, model = trace.contract.schemas, model_of(trace, step)
     if _parts(step)[2].partition(" ")[0] in (LONGEST, CUT):
         yield f"lifecycle.json#/models/{trace.contract.models.index(model)}/prompt_limit"
     at, way = model.schema, list[str]()

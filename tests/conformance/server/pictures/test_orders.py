@@ -1,0 +1,159 @@
+"""Submissions with pictures: how they reach the endpoint, what follows a refusal, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.judge import PASSED, judge
+from hobbyhorse.conformance.server.pictures.orders import (
+    NO_HOST,
+    _documents,
+    order_at_limits,
+    order_beyond_limits,
+    orders_at_limits,
+)
+from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BYTES, FORMAT
+from hobbyhorse.conformance.server.receiver import Receiver
+from hobbyhorse.conformance.server.session import Session
+from hobbyhorse.contract.values import Contract
+from tests.broken_servers.bending import Bend, Request, Response, plain
+from tests.conftest import CONTRACTS, contracts_that
+from tests.judging import family
+from tests.server_mutation.mutant import Source
+from tests.server_mutation.serving import Served, on_server
+
+MODELS = [(one, n) for one in CONTRACTS for n, model in enumerate(one.models) if model.images is not None]
+each_model = pytest.mark.parametrize(("contract", "number"), MODELS, ids=[f"{c.key}-{n}" for c, n in MODELS])
+ADDRESS = "data:image/png;base64,"
+
+
+def names_data_uris(contract: Contract) -> bool:
+    return any("data:" in str(contract.schemas.document(model.schema_file)) for model in contract.models)
+
+
+inline = contracts_that(names_data_uris)
+hosted = contracts_that(lambda contract: not names_data_uris(contract))
+
+
+@contextmanager
+def served(contract: Contract, number: int = 0, *, hosting: bool = True, bend: Any = None) -> Iterator[Session]:
+    """Yield a session on the fake, with a host for pictures or without one."""
+    adapted = Source.of(contract.key).contract
+    found = Served(adapted, model=number) if bend is None else Served(adapted, bend, model=number)
+    with on_server(adapted, found) as (_, session), Receiver() if hosting else nullcontext() as receiver:
+        session.receiver = receiver
+        yield session
+
+
+def submissions(session: Session, kind: str = "pictures:") -> list[str]:
+    """Return the names of the submissions with pictures."""
+    probes = [one.probe or "" for one in session.endpoint.exchanges if one.role == "submit"]
+    return [probe for probe in probes if probe.startswith(kind)]
+
+
+@each_model
+def test_every_picture_at_a_limit_makes_a_video_and_none_beyond_one_does(contract: Contract, number: int) -> None:
+    with served(contract, number) as session:
+        order_at_limits(session)
+        order_beyond_limits(session)
+        verdicts = judge(contract, [session.trace()], family("PIC"))
+    assert session.notes == []
+    assert [one.verdict for one in verdicts] == [PASSED, PASSED]
+    assert len(submissions(session, AT)) == len(orders_at_limits(contract.models[number]))
+    assert submissions(session, ALONE) == []
+    assert len(submissions(session, BEYOND)) >= 3
+
+
+@inline
+def test_a_picture_goes_into_the_request_if_the_contract_names_data_uris(contract: Contract) -> None:
+    with served(contract, hosting=False) as session:
+        assert _documents(session, ADDRESS)
+        order_at_limits(session)
+        bodies = [one.body for one in session.endpoint.exchanges if one.role == "submit"]
+    assert bodies
+    assert all(b"data:image/" in body for body in bodies)
+    assert (f"{AT}{BYTES}", NO_HOST) in {(note.probe, note.why) for note in session.notes}
+    assert not [name for name in submissions(session) if BYTES in name]
+
+
+@hosted
+def test_without_a_host_the_pictures_are_left_out_with_the_reason(contract: Contract) -> None:
+    with served(contract, hosting=False) as session:
+        assert not _documents(session, ADDRESS)
+        order_at_limits(session)
+        order_beyond_limits(session)
+    assert submissions(session) == []
+    assert {note.why for note in session.notes} == {NO_HOST}
+    assert {note.probe.split(":")[1] for note in session.notes} == {"at", "beyond"}
+
+
+@hosted
+def test_a_public_url_that_does_not_lead_here_is_no_host(contract: Contract) -> None:
+    with served(contract, hosting=False) as session, Receiver(public_url="https://public.example/hook") as receiver:
+        session.receiver = receiver
+        order_at_limits(session)
+        assert receiver.picture("/trial.png") is None
+    assert submissions(session) == []
+
+
+def refusing(text: bytes) -> Any:
+    """Return a bend that refuses the submissions whose bodies have a text."""
+
+    def request(request: Request) -> Request | Response:
+        bad = request.role == "submit" and text in request.body
+        return plain(422, {"message": "invalid request"}) if bad else request
+
+    return lambda contract: Bend(request=request)
+
+
+@inline
+def test_after_a_refusal_each_limit_follows_alone_until_one_is_refused(contract: Contract) -> None:
+    with served(contract, hosting=False, bend=refusing(b"image/webp")) as session:
+        order_at_limits(session)
+    assert submissions(session, ALONE) == [f"{ALONE}{FORMAT}webp"]
+    assert [entry.billed for entry in session.ledger if "webp" in entry.probe] == [False, False]
+
+
+@inline
+def test_what_the_budget_leaves_out_is_noted(contract: Contract) -> None:
+    with served(contract, hosting=False) as session:
+        session.endpoint.budget.limit = session.price
+        order_at_limits(session)
+    assert len(submissions(session)) == 1
+    assert session.endpoint.budget.left == Decimal(0)
+    assert len([note for note in session.notes if "left in the budget" in note.why]) >= 2
+
+
+@each_model
+def test_the_shape_of_a_video_is_compared_only_if_documents_promise_it(contract: Contract, number: int) -> None:
+    model = contract.models[number]
+    promised = "aspect" in str(contract.schemas.document(model.schema_file).get("description"))
+    with served(contract, number) as session:
+        order_at_limits(session)
+    shapes = [video.facts["asked_aspect"] for video in session.videos]
+    assert len(shapes) == (promised and "first_frame" in model.parameters)
+    assert all(shape < 1 for shape in shapes)
+    assert not [video for video in session.videos if "first_frame_difference" in video.facts]
+
+
+@contracts_that(lambda contract: any("first_frame" not in model.parameters for model in contract.models))
+def test_one_submission_takes_all_references(contract: Contract) -> None:
+    number = next(n for n, model in enumerate(contract.models) if "first_frame" not in model.parameters)
+    with served(contract, number) as session:
+        order_at_limits(session)
+        (body,) = [orjson.loads(one.body) for one in session.endpoint.exchanges if one.role == "submit"]
+    assert len({value for value in body.values() if str(value).startswith("http://127.0.0.1:")}) == 3
+
+
+@each_model
+def test_no_picture_is_served_any_more_after_the_probe(contract: Contract, number: int) -> None:
+    with served(contract, number) as session:
+        order_beyond_limits(session)
+        assert session.receiver is not None
+        assert [session.receiver.picture(f"/{n}-640x360.gif") for n in range(5)] == [None] * 5
