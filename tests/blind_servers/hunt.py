@@ -25,10 +25,10 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from tests.server_mutation.hunt import summary
 from tests.server_mutation.serving import found
 
-from . import hiapi_http, runcomfy_starlette
+from . import hiapi_http, runcomfy_starlette, runflow_http, vtrix_aiohttp
 
 HERE = Path(__file__).parent
-MODULES = {"hiapi": hiapi_http, "runcomfy": runcomfy_starlette}
+MODULES = {"hiapi": hiapi_http, "runcomfy": runcomfy_starlette, "runflow": runflow_http, "vtrix": vtrix_aiohttp}
 KEY, OTHER = "good-key-1", "good-key-2"
 BUDGET = Decimal(20)
 # A whole run takes about a minute; only a server that hangs takes longer.
@@ -57,6 +57,11 @@ class Case:
         """The number of the model to judge: a defect of references shows only in orders of the second model."""
         return int(self.defect.startswith("reference-"))
 
+    @property
+    def secret(self) -> str | None:
+        """The secret of callbacks; one defect shows only where nobody has set one."""
+        return None if self.defect.endswith("-without-secret") else DEFAULT_SECRET
+
 
 @cache
 def digest(provider: str) -> str:
@@ -65,12 +70,14 @@ def digest(provider: str) -> str:
 
 
 def cases() -> list[Case]:
-    """Return every defect of both servers: the ones drawn by lot, the ones added by hand, and the others."""
+    """Return every defect of the servers: the ones drawn by lot, the ones added by hand, and the others."""
     every = []
     for provider, module in MODULES.items():
-        chosen, further = ({one.name for one in group} for group in (module.CHOSEN, module.FURTHER))
+        # The later servers have only few defects, all of them added by hand.
+        added = getattr(module, "FURTHER", module.DEFECTS)
+        chosen, further = ({one.name for one in group} for group in (getattr(module, "CHOSEN", ()), added))
         # One of the servers has the defects added by hand among all of them, too.
-        for one in dict.fromkeys((*module.DEFECTS, *module.FURTHER)):
+        for one in dict.fromkeys((*module.DEFECTS, *added)):
             kind = "chosen" if one.name in chosen else "further" if one.name in further else "other"
             every.append(Case(provider, one.name, kind, one.sentence))
     return every
@@ -83,7 +90,8 @@ def serving(case: Case, cache: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(MODULES[case.provider].__file__), "--port", str(port), "--key", KEY, "--key", OTHER]
-    command += ["--cache", str(cache), "--callback-secret", DEFAULT_SECRET]
+    command += ["--cache", str(cache)]
+    command += ["--callback-secret", case.secret] if case.secret is not None else []
     command += ["--defect", case.defect] if case.defect else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
@@ -106,7 +114,7 @@ def judged(case: Case, cache: Path, *, whole: bool = False) -> dict[str, Any]:
             api_key=KEY,
             other_key=OTHER,
             budget=BUDGET,
-            callback_secret=DEFAULT_SECRET,
+            callback_secret=case.secret,
             timeout=SECONDS,
             seed=case.seed,
         )
