@@ -121,6 +121,23 @@ def test_after_a_refusal_each_limit_follows_alone_until_one_is_refused(contract:
 
 
 @inline
+def test_a_picture_that_is_refused_once_only_is_no_finding(contract: Contract) -> None:
+    left = [1]
+
+    def request(request: Request) -> Request | Response:
+        bad = request.role == "submit" and b"image/webp" in request.body and left and left.pop()
+        return plain(422, {"message": "invalid request"}) if bad else request
+
+    with served(contract, hosting=False, bend=lambda contract: Bend(request=request)) as session:
+        order_at_limits(session)
+        verdicts = judge(contract, [session.trace()], family("PIC"))
+    twice = [name for name in submissions(session, AT) if "webp" in name]
+    assert len(twice) == 2
+    assert submissions(session, ALONE)
+    assert verdicts[0].verdict == PASSED
+
+
+@inline
 def test_what_the_budget_leaves_out_is_noted(contract: Contract) -> None:
     with served(contract, hosting=False) as session:
         session.endpoint.budget.limit = session.price

@@ -92,11 +92,18 @@ def test_a_limit_that_is_assumed_makes_a_lesson(contract: Contract) -> None:
 
 @pictures
 def test_limits_that_are_refused_only_together_are_a_finding(contract: Contract) -> None:
-    told = Pictures(contract).one_video().order(f"{AT}{EITHER}", "refused")
-    for facet in EITHER.split(","):
-        told.order(f"{ALONE}{facet}", "success")
-    (breach,) = verdict("PIC-01", told.told).breaches
+    def told(*again: str) -> Teller:
+        pictures = Pictures(contract).one_video().order(f"{AT}{EITHER}", "refused")
+        for facet in EITHER.split(","):
+            pictures.order(f"{ALONE}{facet}", "success")
+        for end in again:
+            pictures.order(f"{AT}{EITHER}", end)
+        return pictures.told
+
+    (breach,) = verdict("PIC-01", told("refused")).breaches
     assert "although a picture at each of them is" in breach.message
+    for passing in (told(), told("success")):
+        assert verdict("PIC-01", passing).breaches == ()
 
 
 @pictures

@@ -66,6 +66,10 @@ def order_at_limits(session: Session) -> None:
             for one in (single for sample in samples for single in alone(limits, sample)):
                 if any(_is_refused(session, *pair) for pair in _submitted(session, host, ALONE, [(one,)])):
                     break
+            else:
+                # Only the same order again tells whether the first one met a passing trouble.
+                for again in _submitted(session, host, AT, [samples]):
+                    _is_refused(session, *again)
     finally:
         host.close()
 

@@ -60,7 +60,7 @@ def pictures_accepted(trace: AnnotatedTrace) -> Evidence:
 
 
 def _refused(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
-    """Yield the breach of a refused picture, if one of its facets is refused alone, or none of them is."""
+    """Yield the breach of a refused picture, if one of its facets is refused alone, or it is refused again."""
     facets = _facets(step)
     later = trace.after(step, trace.submits)
     singles = [one for one in later if (one.exchange.probe or "").startswith(ALONE) and _facets(one)[0] in facets]
@@ -69,7 +69,9 @@ def _refused(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
         if outcome in (REFUSED, FAILED):
             yield _breach(trace, one, outcome)
             return
-    if len(facets) > 1 and [_outcome(trace, one) for one in singles] == [SUCCEEDED] * len(facets):
+    same = [_outcome(trace, one) for one in _submissions(trace, AT) if _facets(one) == facets]
+    is_certain = len(same) > 1 and not {SUCCEEDED, None} & set(same)
+    if is_certain and len(facets) > 1 and [_outcome(trace, one) for one in singles] == [SUCCEEDED] * len(facets):
         message = f"{label(step)}: a picture at several documented limits ({', '.join(facets)}) is not accepted, "
         places = tuple(dict.fromkeys(place for facet in facets for place in _places(trace, step, facet)))
         yield Breach(f"{message}although a picture at each of them is", places, step.status)
