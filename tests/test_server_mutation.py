@@ -19,7 +19,7 @@ from tests.server_mutation.__main__ import entry, hunt
 from tests.server_mutation.behaviour import signature_changes
 from tests.server_mutation.constraints import LOOSER, TIGHTER, keyword_changes, picture_changes
 from tests.server_mutation.hunt import CRASHED, FOUND, LESSON, SURVIVED, judged
-from tests.server_mutation.in_process import URL, InProcess, OwnLoop
+from tests.server_mutation.in_process import BLOCKING_SECONDS, URL, InProcess, OwnLoop
 from tests.server_mutation.messages import each_place, other_type, other_value
 from tests.server_mutation.mutant import Mutant
 from tests.server_mutation.page import (
@@ -238,11 +238,11 @@ def test_the_results_are_written_without_what_changes_from_run_to_run() -> None:
     assert "said" not in {name for one in stored(RESULTS).values() for name in one}
 
 
-def asked(app: Any, seconds: float = 5.0) -> httpx.Response:
+def asked(app: Any, seconds: float = 5.0, moments: ManualTime | None = None) -> httpx.Response:
     """Send one request to an ASGI application in this thread."""
-    loop = OwnLoop()
+    loop, moments = OwnLoop(), moments or ManualTime()
     try:
-        with httpx.Client(transport=InProcess(app, loop), timeout=seconds) as http:
+        with httpx.Client(transport=InProcess(app, loop, moments.advance), timeout=seconds) as http:
             return http.post(f"{URL}/a%20b?c=d", content=b"body", headers={"X-Name": "value"})
     finally:
         loop.close()
@@ -274,6 +274,26 @@ def test_an_application_that_hangs_or_crashes_ends_the_request() -> None:
         asked(hangs, 0.01)
     with pytest.raises(httpx.ReadError, match="broken"):
         asked(crashes)
+
+
+def test_time_passes_while_a_request_waits_for_the_end_of_a_job() -> None:
+    moments = ManualTime()
+    clock = moments.clock()
+
+    async def blocks(scope: Any, receive: Any, send: Any) -> None:
+        await clock.sleep_until(clock.now() + 3)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    before = clock.now()
+    assert asked(blocks, BLOCKING_SECONDS, moments).status_code == 200
+    assert clock.now() - before == pytest.approx(3, abs=0.6)
+
+    async def hangs(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(httpx.ReadTimeout):
+        asked(hangs, BLOCKING_SECONDS, moments)
 
 
 def test_time_stands_still_between_two_pauses_but_no_two_moments_are_equal() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -15,6 +15,10 @@ import httpx
 from starlette.types import ASGIApp
 
 Value = TypeVar("Value")
+# Real seconds from which a request waits for the end of a job. Only then does time pass while it is under way.
+BLOCKING_SECONDS = 120.0
+# Time passes in these steps, with a real pause before each, in which the server does what was due.
+STEP_SECONDS, STEP_PAUSE = 0.5, 0.02
 # Where the application seems to be served; nothing listens there.
 URL = "http://127.0.0.1:1"
 
@@ -41,21 +45,65 @@ class OwnLoop:
 
 
 class InProcess(httpx.BaseTransport):
-    """Sends requests to an ASGI application."""
+    """Sends requests to an ASGI application. `advance` lets some seconds pass, while a request waits for a job."""
 
-    def __init__(self, app: ASGIApp, loop: OwnLoop) -> None:
-        self._app, self._loop = app, loop
+    def __init__(self, app: ASGIApp, loop: OwnLoop, advance: Callable[[float], Awaitable[None]]) -> None:
+        self._app, self._loop, self._advance = app, loop, advance
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the application's response. Raises ReadTimeout, and ReadError if it responds with nothing."""
         seconds = request.extensions.get("timeout", {}).get("read")
+        called = _called(self._app, request)
+        work = self._passing(called, seconds) if is_blocking(request) else asyncio.wait_for(called, seconds)
         try:
-            status, headers, body = self._loop.run(asyncio.wait_for(_called(self._app, request), seconds))
+            status, headers, body = self._loop.run(work)
         except asyncio.TimeoutError:
             raise httpx.ReadTimeout("no response", request=request) from None
         except Exception as error:
             raise httpx.ReadError(str(error), request=request) from None
         return httpx.Response(status, headers=headers, content=body)
+
+    async def _passing(self, called: Coroutine[Any, Any, Value], seconds: float) -> Value:
+        """Let time pass until a response has come. Raises TimeoutError after `seconds` of that time."""
+        task, passed = asyncio.ensure_future(called), 0.0
+        while not (await asyncio.wait({task}, timeout=STEP_PAUSE))[0]:
+            if passed >= seconds:
+                task.cancel()
+                raise asyncio.TimeoutError
+            await self._advance(STEP_SECONDS)
+            passed += STEP_SECONDS
+        return task.result()
+
+
+def is_blocking(request: httpx.Request) -> bool:
+    """Whether a request may take as long as a job."""
+    return (request.extensions.get("timeout", {}).get("read") or 0.0) >= BLOCKING_SECONDS
+
+
+class Passing(httpx.HTTPTransport):
+    """Lets time pass, by a call from another thread, while a request on a socket waits for a job."""
+
+    def __init__(self, sleep: Callable[[float], None]) -> None:
+        super().__init__()
+        self._sleep = sleep
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the server's response."""
+        if not is_blocking(request):
+            return super().handle_request(request)
+        done = threading.Event()
+
+        def passing() -> None:
+            while not done.wait(STEP_PAUSE):
+                self._sleep(STEP_SECONDS)
+
+        thread = threading.Thread(target=passing, daemon=True)
+        thread.start()
+        try:
+            return super().handle_request(request)
+        finally:
+            done.set()
+            thread.join()
 
 
 async def _called(app: ASGIApp, request: httpx.Request) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -33,7 +33,7 @@ from hobbyhorse.worlds.world import Ending
 from tests.broken_servers.bending import KEY, OTHER, Bend, Bent
 from tests.media_samples import encoded
 
-from .in_process import URL, InProcess, OwnLoop
+from .in_process import URL, InProcess, OwnLoop, Passing
 
 BUDGET = Decimal(50)
 # Real seconds of one response. A mutant that hangs has fewer, or each of its requests would take half a minute.
@@ -96,9 +96,10 @@ class ManualTime:
 
     def sleep(self, seconds: float) -> None:
         """Move every clock, and run the actions that become due."""
-        self.run(self._advance(seconds))
+        self.run(self.advance(seconds))
 
-    async def _advance(self, seconds: float) -> None:
+    async def advance(self, seconds: float) -> None:
+        """Do the same within the server's event loop."""
         goal = self._moment() + seconds
         for one in self._clocks:
             await one.advance(max(goal - one.now(), 0.0))
@@ -153,7 +154,7 @@ def _in_thread(app: Bent, watched: Watched, moments: ManualTime) -> Iterator[htt
     app.url = server.url
     moments.run = lambda work: asyncio.run_coroutine_threadsafe(work, server.loop).result()
     try:
-        with httpx.Client(trust_env=False) as http:
+        with httpx.Client(trust_env=False, transport=Passing(moments.sleep)) as http:
             yield http
     finally:
         server.stop()
@@ -165,7 +166,7 @@ def _in_process(app: Bent, watched: Watched, moments: ManualTime) -> Iterator[ht
     loop = OwnLoop()
     app.url, moments.run = URL, loop.run
     try:
-        with httpx.Client(transport=InProcess(watched, loop)) as http:
+        with httpx.Client(transport=InProcess(watched, loop, moments.advance)) as http:
             yield http
     finally:
         loop.run(app.fake.close())
