@@ -132,14 +132,14 @@ class Counting:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         for role, operation in self.contract.operations.items():
             if operation.method == request.method and (found := operation.pattern.fullmatch(request.url.path)):
-                return self.ordered(request) if role in ("submit", "run") else self.read(role, found.groupdict())
+                return self.ordered(role, request) if role in ("submit", "run") else self.read(role, found.groupdict())
         return httpx.Response(404, json={})
 
-    def ordered(self, request: httpx.Request) -> httpx.Response:
+    def ordered(self, role: str, request: httpx.Request) -> httpx.Response:
         luck = self.random.random()
         if self.manner == "moody" and luck < 0.6:
             return httpx.Response(self.random.choice([400, 401, 402, 409, 422, 429]), json={"message": "no"})
-        self.billed += self.price(request.content)
+        self.billed += self.price(role, request.content)
         if self.manner == "rude" and luck < 0.7:
             if luck < 0.3:
                 raise httpx.ReadError("broken off")
@@ -151,10 +151,10 @@ class Counting:
         place = next(place for place in operation.bindings["job"].response if place.part == "body")
         return httpx.Response(operation.situations["accepted"].status, json=replaced(example, place.pointer, job))
 
-    def price(self, content: bytes) -> Decimal:
+    def price(self, role: str, content: bytes) -> Decimal:
         """Return the documented price of a body; the worst price if it cannot be read."""
         try:
-            body = resolve(orjson.loads(content), self.contract.operations["submit"].model_parameters.pointer)
+            body = resolve(orjson.loads(content), self.contract.operations[role].model_parameters.pointer)
         except orjson.JSONDecodeError:
             return worst(self.contract)
         tier, seconds = (resolve(body, self.model.parameters[name][0]) for name in ("resolution", "duration"))
