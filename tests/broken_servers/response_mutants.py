@@ -275,7 +275,14 @@ RESPONSES: tuple[DataMutant, ...] = (
     ("CAT-02", "runcomfy", "the offset is ignored", without_query("offset"), CATALOGUE, False),
     ("CAT-02", "runcomfy", "the category is ignored", without_query("category"), CATALOGUE, False),
     ("CAT-02", "runcomfy", "the total counts the page", edited("models", counts_the_page), CATALOGUE, False),
-    ("IDN-07", "hiapi", "a list begins with the oldest task", edited("list", oldest_first), ("job", "job:after", "machine"), False),
+    (
+        "IDN-07",
+        "hiapi",
+        "a list begins with the oldest task",
+        edited("list", oldest_first),
+        ("job", "job:after", "machine"),
+        False,
+    ),
     (
         "IDN-03",
         "runcomfy",
