@@ -38,6 +38,11 @@ def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]
                     break
 
 
+def plain_prompt(characters: int) -> str:
+    """Return an ASCII prompt with a number of characters."""
+    return ((PROMPT_WORDS + ", ") * (characters // len(PROMPT_WORDS) + 1))[:characters]
+
+
 def order_for(
     contract: Contract, model: Model, *, role: str = "submit", mark: str = "", long: bool = False, picture: int = 1
 ) -> dict[str, Any]:
@@ -58,8 +63,7 @@ def order_for(
     longest = model.prompt_limit.characters if model.prompt_limit else LONG_PROMPT_CHARACTERS
     # The schema may have a lower limit than the documented one: fall back to shorter prompts.
     for length in (longest, LONG_PROMPT_CHARACTERS, LONG_PROMPT_CHARACTERS // 2) if long else (0,):
-        words = PROMPT_WORDS if not long else (PROMPT_WORDS + ", ") * (length // len(PROMPT_WORDS) + 1)
-        prompt = (words[: length - len(ending)] if long else words) + ending
+        prompt = (plain_prompt(length - len(ending)) if long else PROMPT_WORDS) + ending
         changed = _with(operation, model, body, "prompt", prompt)
         if changed is not None and isinstance(try_order(contract, operation, model.id, changed), ValidRequest):
             break

@@ -168,6 +168,21 @@ def test_a_response_that_never_ends_is_abandoned_in_time(http: httpx.Client) -> 
     assert not step.delivered
 
 
+def test_a_call_may_take_longer_than_usual_and_a_file_only_while_its_bytes_arrive() -> None:
+    reads: list[float] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        reads.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json={})
+
+    with httpx.Client(transport=httpx.MockTransport(respond)) as http:
+        endpoint = Endpoint(CONTRACT, "http://endpoint.test", KEY, Budget(Decimal(1)), time.monotonic() + 5_000, http)
+        for seconds in (0.0, 600.0):
+            endpoint.call("status", probe="job", path={"job": "job-1"}, seconds=seconds)
+        endpoint.fetch("http://endpoint.test/video.mp4", probe="job:media")
+    assert reads == [endpoint.request_seconds, 600.0, endpoint.request_seconds]
+
+
 def test_without_a_server_the_status_is_0(http: httpx.Client) -> None:
     with little(always(200)) as server:
         pass

@@ -20,7 +20,7 @@ from hypothesis.errors import Unsatisfiable
 from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.scenario_space import REFUSES_SAFELY, fits
 from hobbyhorse.conformance.drawn_orders import TELLING_PROMPTS, is_valid, orders
-from hobbyhorse.contract.example_orders import LONG_PROMPT_CHARACTERS, PROMPT_WORDS, order_for
+from hobbyhorse.contract.example_orders import LONG_PROMPT_CHARACTERS, PROMPT_WORDS, order_for, plain_prompt
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, replaced, resolve
 from hobbyhorse.contract.generate import UnusableSchema
 from hobbyhorse.contract.values import Contract, Model, Operation
@@ -186,7 +186,7 @@ def _longest_prompts(model: Model) -> Iterator[str]:
     limit = model.prompt_limit
     characters = limit.characters if limit else LONG_PROMPT_CHARACTERS
     chinese = characters // limit.chinese_weight if limit else characters
-    yield ((PROMPT_WORDS + ", ") * (characters // len(PROMPT_WORDS) + 1))[:characters].strip()
+    yield plain_prompt(characters).strip()
     yield (CHINESE * (chinese // len(CHINESE) + 1))[:chinese]
 
 

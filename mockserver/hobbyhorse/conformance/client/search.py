@@ -478,11 +478,7 @@ class Search:
             self.patience = own_deadline(self._read(trace)[0])
         halves = self._read(self._compared(case, trace))
         broken: set[str] = set()
-        evidence = [(tally, self._check(tally, halves)) for tally in self.tallies]
-        excused = self._excused(halves, [tally.rule for tally, checked in evidence if _grouped(tally.rule, checked)])
-        for tally, checked in evidence:
-            tally.observed += any(half.judgement.observed for half in checked)
-            found = {} if tally.rule.id in excused else _grouped(tally.rule, checked)
+        for tally, found in self._findings(halves):
             if found and tally.rule.timing:
                 found = self._confirmed(tally, case, found)
             tally.broken += bool(found)
@@ -493,12 +489,23 @@ class Search:
         if len({one.form for one in varying}) == 1 and any(rule.startswith(f"{VARIATIONS}-") for rule in broken):
             self.broken_forms.add(varying[0].form)
 
+    def _findings(self, halves: Sequence[AnnotatedTrace]) -> list[tuple[Tally, dict[str, Finding]]]:
+        """Return the findings of a trace by rule, and count the rules that it shows something about."""
+        judged = []
+        for tally in self.tallies:
+            checked = self._check(tally, halves)
+            tally.observed += any(half.judgement.observed for half in checked)
+            judged.append((tally, _grouped(tally.rule, checked)))
+        excused = self._excused(halves, [tally.rule for tally, found in judged if found])
+        return [(tally, {} if tally.rule.id in excused else found) for tally, found in judged]
+
     def _excused(self, halves: Sequence[AnnotatedTrace], broken: Sequence[Rule]) -> frozenset[str]:
         """Return which of the broken rules are not told of a trace; also if its rules about forms are not wanted."""
         if not broken or not variations(halves[0].trace.scenario):
             return frozenset()
-        forms = (rule for rule in all_rules() if rule.id.startswith(f"{VARIATIONS}-") and rule not in broken)
-        return excused_rules([*broken, *(one for one in forms if _grouped(one, self._check(Tally(one), halves)))])
+        wanted = {tally.rule.id for tally in self.tallies}
+        others = (rule for rule in all_rules() if rule.id.startswith(f"{VARIATIONS}-") and rule.id not in wanted)
+        return excused_rules([*broken, *(one for one in others if _grouped(one, self._check(Tally(one), halves)))])
 
     def _compared(self, case: Case, trace: Trace) -> Trace:
         """Return a trace with what other runs have shown: the client's deadline, and the outcome without variations.

@@ -18,7 +18,7 @@ from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.near_misses import near_misses, near_misses_in, sample_of
 from hobbyhorse.conformance.server.negate import breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
-from hobbyhorse.contract.example_orders import PROMPT_WORDS
+from hobbyhorse.contract.example_orders import plain_prompt
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
 from hobbyhorse.contract.generate import UnusableSchema
 from hobbyhorse.contract.request import Refusal, ValidRequest
@@ -304,7 +304,7 @@ def _prompt_edges(model: Model) -> Iterator[tuple[Pointer, str, Any]]:
 
 def _prompt(characters: int) -> str:
     """Return a prompt of ASCII characters that does not end with a space, which a server might strip."""
-    return (f"{PROMPT_WORDS}, " * (characters // len(PROMPT_WORDS) + 1))[: characters - 1] + "."
+    return plain_prompt(characters - 1) + "."
 
 
 def _is_between(contract: Contract, model: Model, operation: Operation, body: Body) -> bool:

@@ -95,8 +95,10 @@ class Endpoint:
             sent.setdefault("content-type", "application/json")
         with self.budget.hold(price) as held:
             request = self._request(role, operation.method, url, sent, data)
-            patience = max(1.0, seconds / self.request_seconds)
-            exchange, _ = self._send(request, data, MOST_RESPONSE_BYTES, patience=patience, login=self.login)
+            longest = max(seconds, self.request_seconds)
+            exchange, _ = self._send(
+                request, data, MOST_RESPONSE_BYTES, silence=longest, whole=longest, login=self.login
+            )
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         labelled = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
@@ -105,7 +107,9 @@ class Endpoint:
     def fetch(self, url: str, *, probe: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> bytes:
         """Fetch a file without the key and return its bytes; the exchange is recorded without its body."""
         request = self._request("media", method, url, headers or {})
-        exchange, data = self._send(request, b"", 10 * MOST_RESPONSE_BYTES, patience=MEDIA_PATIENCE)
+        usual = self.request_seconds
+        most = 10 * MOST_RESPONSE_BYTES
+        exchange, data = self._send(request, b"", most, silence=usual, whole=MEDIA_PATIENCE * usual)
         self._keep(replace(exchange, probe=probe, answer=b""))
         return data
 
@@ -121,19 +125,19 @@ class Endpoint:
         data: bytes,
         most: int,
         *,
-        patience: float = 1.0,
+        silence: float,
+        whole: float,
         login: tuple[str, str] | None = None,
     ) -> tuple[Exchange, bytes]:
         """Send one request without following redirects; a late or truncated response is marked as not whole.
 
-        A response may take `patience` times the usual time; the file of a video, only as long as its bytes arrive.
+        The response may take `whole` seconds, and `silence` seconds without a byte.
         """
         left = self.until - time.monotonic()
         if left <= 0:
             raise OutOfTime
-        seconds = min(self.request_seconds * (1.0 if exchange.role == "media" else patience), left)
         # httpx's timeout is per read: a body that drips one byte at a time would never hit it.
-        ends = time.monotonic() + min(patience * self.request_seconds, left)
+        ends = time.monotonic() + min(whole, left)
         sent = dict(exchange.headers)
         body = bytearray()
         try:
@@ -142,7 +146,7 @@ class Endpoint:
                 exchange.url,
                 headers=sent,
                 content=data or None,
-                timeout=seconds,
+                timeout=min(silence, left),
                 follow_redirects=False,
                 auth=login,
             ) as response:

@@ -189,7 +189,7 @@ def set_in_lifecycle(contract: Contract, pointer: str, value: Any) -> tuple[dict
 
 
 def merged_patch(operations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return operations that can be applied one after the other: those that add one place become one operation."""
+    """Return operations that can be applied one after the other: operations that add one place become one operation."""
     found: dict[tuple[Any, Any], dict[str, Any]] = {}
     for operation in operations:
         place = (operation.get("file"), operation.get("path"))

@@ -490,9 +490,10 @@ class Session:
         if operation is None or body is MISSING:
             return False
         message = message_of(exchange.answer_headers, body)
-        found = read_answer(self.contract.schemas, operation, exchange.status, message).situations
-        known = [operation.situations[name] for name in found if name == "unknown_job"]
-        return any(not self.contract.schemas.violations(one.schema, body) for one in known)
+        schemas = self.contract.schemas
+        if "unknown_job" not in read_answer(schemas, operation, exchange.status, message).situations:
+            return False
+        return not schemas.violations(operation.situations["unknown_job"].schema, body)
 
     def _needs_key(self, exchange: Exchange) -> bool:
         operation = self.contract.operations.get(exchange.role or "")
@@ -503,7 +504,7 @@ class Session:
         return self._needs_key(exchange) and not _without_our_key(exchange) and exchange.status in self._refusing()
 
     def _refusing(self) -> frozenset[int]:
-        """Return the statuses that refuse a key, without those that also refuse a job or a body."""
+        """Return the statuses that refuse a key, without the statuses that also refuse a job or a body."""
         every = [one for operation in self.contract.operations.values() for one in operation.situations.values()]
         refusals = {one.status for one in every if one.name in KEY_REFUSALS} | {401, 403}
         others = {one.status for one in every if one.name in ("unknown_job", "foreign_job", "invalid_request")}

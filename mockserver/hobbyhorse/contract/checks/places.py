@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.contract.documents.defaults import SHARED_ERRORS
+from hobbyhorse.contract.documents.defaults import BY_JOB, SHARED_ERRORS
 from hobbyhorse.contract.documents.operations import OPENAPI
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.formats import FORMATS
@@ -16,7 +16,6 @@ from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Operation
 
 ROLE_OF_LINK = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
-BY_JOB = ("status", "result", "cancel", "operator_cancel")
 
 
 def routes(subject: Subject) -> Iterator[Problem]:

@@ -32,6 +32,7 @@ UNSEEN = 3
 # Seconds for which a request without a response may hold a client: twice the read timeout of the most patient client
 # that waits for a whole job in one request.
 LONGEST_REQUEST = 1_800.0
+HELD, STALLED = names_used_for(HOLDS), names_used_for(STALLS)
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
 # because the last poll is an interval before the deadline.
 DEADLINE_SHOWN_SHARE = 0.9
@@ -113,11 +114,11 @@ def _gave_up(trace: AnnotatedTrace, stayed: bool, longest: float) -> bool:
     example="ask",
 )
 def request_timeout(trace: AnnotatedTrace) -> Evidence:
-    held, stalled = names_used_for(HOLDS), _stalled(trace)
+    stalled = _stalled(trace)
     for step in trace.steps:
         number = trace.run_of(step)
         is_late = step.done - step.arrived > LONGEST_REQUEST or not step.delivered
-        is_meant = step.exchange.move in held or (step.role, step.exchange.move) in stalled
+        is_meant = step.exchange.move in HELD or (step.role, step.exchange.move) in stalled
         if not is_meant or not is_late or number is None:
             continue
         outcome = trace.runs[number].outcome
@@ -127,7 +128,7 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         held_for = min([*later, outcome.ended]) - step.arrived
         if held_for > LONGEST_REQUEST:
-            which = "had no response" if step.exchange.move in held else "had no whole response"
+            which = "had no response" if step.exchange.move in HELD else "had no whole response"
             held_up = f"request {step.number} ({step.role}) {which}, and held the client for {held_for:.0f} s"
             yield Breach(f"{held_up}; allowed: {LONGEST_REQUEST:.0f} s")
 
@@ -142,7 +143,7 @@ def _stalled(trace: AnnotatedTrace) -> frozenset[tuple[str, str]]:
         (role, move["move"])
         for role, several in moves.items()
         for move in several
-        if move["move"] in names_used_for(STALLS)
+        if move["move"] in STALLED
         and move.get(SECONDS.name, 0) / move.get(PIECES.name, PIECES.default) > LONGEST_REQUEST
     )
 

@@ -224,7 +224,7 @@ def no_member_of_an_earlier_order(trace: AnnotatedTrace) -> Evidence:
         return
     first: list[tuple[Any, Any]] = []
     for step, sent, given in _first_attempts(trace):
-        # With what the client itself sent the same order before.
+        # What the client itself sent when it was given the same order before.
         own = next((body for order, body in first if is_equal(order, given)), None)
         # Not the run whose order it carries: that may be the earlier one.
         begun = [run for run in trace.runs if run.started <= step.arrived]

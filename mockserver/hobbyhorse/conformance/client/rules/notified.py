@@ -427,7 +427,7 @@ def null_payload(trace: AnnotatedTrace) -> Evidence:
         return
     if outcome.kind == "success" and not _shown(trace, outcome.ended):
         yield Breach("the run ended with success although only a callback with a null payload reported it")
-    if outcome.kind in ("failed", "error") and _went_well(trace, empty[-1]):
+    if outcome.kind in FAILED_OUTCOMES and _went_well(trace, empty[-1]):
         yield Breach(f"the run ended as {outcome.kind!r} although the provider had the video")
 
 
@@ -451,7 +451,7 @@ def false_callbacks_change_nothing(trace: AnnotatedTrace) -> Evidence:
     if not false or outcome is None:
         return
     yield OBSERVED
-    if outcome.kind in ("failed", "error") and _went_well(trace, false[-1]):
+    if outcome.kind in FAILED_OUTCOMES and _went_well(trace, false[-1]):
         yield Breach(f"the run ended as {outcome.kind!r} when a callback came that was {false[-1].kind}")
 
 
@@ -480,7 +480,7 @@ def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> Iterator[Breach]:
 def _crashed(trace: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the receiver took a callback and closed the connection without a response, as a crashing handler does.
 
-    A receiver that has been closed refuses connections, or resets those that it never accepted. So a reset counts only
+    A receiver that has been closed refuses connections, or resets ones that it never accepted. So a reset counts only
     if the receiver responded to another delivery at the same time or later.
     """
     error = (delivery.error or "").lower()

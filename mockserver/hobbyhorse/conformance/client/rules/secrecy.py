@@ -30,7 +30,7 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.exchange import BODY, HEADERS
 from hobbyhorse.traces.trace import shows_key
 
-# Headers that carry a key by convention, besides those that the contract names.
+# Headers that carry a key by convention, besides the headers that the contract names.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 # An error of the file system about a folder that only a server has named; other errors may quote the name.
 NOT_WRITTEN = re.compile(

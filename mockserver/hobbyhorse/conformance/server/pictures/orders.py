@@ -101,7 +101,7 @@ def _without_bytes(session: Session, host: _Host, sample: Sample) -> Sample:
 def _submitted(
     session: Session, host: _Host, kind: str, orders: Iterable[tuple[Sample, ...]]
 ) -> Iterator[tuple[tuple[Sample, ...], Step]]:
-    """Submit the orders, and yield each with its response; note those that are left out."""
+    """Submit the orders, and yield each with its response; note the orders that are left out."""
     for samples in orders:
         name = kind + ",".join(_facets(samples))
         try:
