@@ -287,6 +287,33 @@ def test_arrived_bytes_need_no_acknowledgement(home: Home, monkeypatch: pytest.M
         assert reader.recv(1, socket.MSG_PEEK)
 
 
+class Paced(Wire):
+    """A connection that sends its last bytes after an acknowledgement, which its client delays."""
+
+    def get_write_buffer_size(self) -> int:
+        self.polls += 1
+        return 0
+
+
+def test_bytes_behind_a_due_acknowledgement_are_not_unread(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.wire = Paced(0)
+    # Of 10 bytes, 7 are sent and not acknowledged; after many looks all of them are.
+    monkeypatch.setattr(activity, "unacknowledged", lambda fileno: 10 if home.wire.polls < 200 else 0)
+    monkeypatch.setattr(activity, "not_sent", lambda fileno: 3 if home.wire.polls < 200 else 0)
+    home.request(home.respond).result(30)
+    assert home.timeline.settle()
+    assert home.wire.polls >= 200
+
+
+def test_a_client_that_can_read_ends_the_wait_and_bytes_are_left(home: Home) -> None:
+    home.wire = Wire(10)
+    home.wire.arrives_after = 1_000
+    home.request(home.respond).result(30)
+    assert not home.timeline.settle(lambda: True)
+    home.wire.arrives_after = 0
+    assert home.timeline.settle(lambda: True)
+
+
 class Closed(Wire):
     """A connection that is closed, with nothing left to send."""
 

@@ -27,6 +27,7 @@ class Server:
     events: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     settled: list[float] = field(default_factory=list)
     fails: Exception | None = None
+    arrived: bool = True
 
     def now(self) -> float:
         return self.moment
@@ -34,10 +35,11 @@ class Server:
     def next_due(self) -> float | None:
         return min((due for due, _ in self.events), default=None)
 
-    def settle(self, ready: Callable[[], bool] | None = None) -> None:
+    def settle(self, ready: Callable[[], bool] | None = None) -> bool:
         self.settled.append(self.moment - START)
         if self.fails is not None:
             raise self.fails
+        return self.arrived
 
     def step(self, moment: float) -> None:
         due = self.next_due()
@@ -276,6 +278,21 @@ def test_time_moves_only_after_the_server_has_settled(client: Client) -> None:
 
     assert client.run(main)
     assert client.server.settled == [0.0, 1.0, 3.0]
+
+
+def test_time_waits_for_bytes_that_were_in_flight_when_the_client_read_the_first(client: Client) -> None:
+    client.server.arrived = False
+
+    def main() -> None:
+        client.sleep(1)
+        client.scheduler.received(1)
+        client.server.arrived = True
+        client.sleep(1)
+        client.scheduler.received(1)
+        client.sleep(1)
+
+    assert client.run(main)
+    assert client.server.settled == [0.0, 1.0]
 
 
 def test_a_poll_that_does_not_wait_settles_the_server_once(client: Client) -> None:

@@ -38,8 +38,11 @@ Bytes in socket buffers
     machine they have arrived by then: after ACKNOWLEDGEMENT_POLLS polls only bytes *not sent* count. Second, bytes that
     are not sent wait for room at a client that does not read: when their number has not changed for STALLED_POLLS
     polls, or after MOST_POLLS in all, `ignore_unread` notes the number, and the connection counts again only when the
-    number changes. A client that is ready to read (`ready`) ends the wait immediately, since a server sends the rest of
-    a large body only while it is read.
+    number changes. But while an acknowledgement is due, the client may have read everything, and the rest waits only
+    for it: TCP begins with ten segments, however small. So only polls without one count as stalled.
+
+    A client that is ready to read (`ready`) ends the wait immediately, since a server sends the rest of a large body
+    only while it is read. `settle` then reports that bytes are left, and its caller settles again before it moves time.
 """
 
 from __future__ import annotations
@@ -230,6 +233,11 @@ class RequestTracker:
         """The number of bytes that clients have not acknowledged, as far as the OS reports it."""
         return sum(map(_in_flight, self._connections))
 
+    @property
+    def acknowledgement_due(self) -> bool:
+        """Whether a client has still to acknowledge bytes that were sent, as far as the OS reports it."""
+        return any(_in_flight(connection) > _not_sent(connection) for connection in self._connections)
+
     def ignore_unread(self) -> None:
         """Count the bytes now in flight as unread by their clients, until the number of a connection changes."""
         self._connections = {connection: _in_flight(connection) for connection in self._connections}
@@ -304,14 +312,17 @@ class TimeStepper:
         """Return the time of the clock's next entry, or None if nothing waits."""
         return self._clock.next_due
 
-    def settle(self, ready: Callable[[], bool] | None = None) -> None:
+    def settle(self, ready: Callable[[], bool] | None = None) -> bool:
         """Wait in real time until every server is quiescent and its bytes have arrived. Raises TimeoutError.
 
-        `ready` reports whether the client has something to read. If it does, bytes in flight are not awaited.
+        `ready` reports whether the client has something to read. If it does, bytes in flight are not awaited: the
+        return value tells whether none is left.
         """
+        arrived = True
         for tracker in self._trackers:
             if tracker.loop is not None and not tracker.loop.is_closed():
-                _Settling(tracker, tracker.loop, ready).wait()
+                arrived = _Settling(tracker, tracker.loop, ready).wait() and arrived
+        return arrived
 
     def step(self, moment: float) -> None:
         """Move the clock to a time, but not past the next due entry. Begin that entry without waiting for its end."""
@@ -348,15 +359,18 @@ class _Settling:
         self._loop = loop
         self._quiet_turns = self._eager_turns = self._polls = self._stalled_polls = 0
         self._last_bytes: int | None = None
+        self._arrived = True
         self._done = threading.Lock()
 
-    def wait(self) -> None:
+    def wait(self) -> bool:
+        """Wait; return whether no byte is left in flight to a client that reads."""
         self._done.acquire()
         self._loop.call_soon_threadsafe(self._turn)
         if not self._done.acquire(timeout=MOST_BUSY_SECONDS):
             raise TimeoutError(
                 f"{self._tracker.busy} requests or callbacks were still busy after {MOST_BUSY_SECONDS:g} s"
             )
+        return self._arrived
 
     def _turn(self) -> None:
         busy = self._tracker.busy
@@ -374,6 +388,7 @@ class _Settling:
         self._polls += 1
         in_flight = self._tracker.in_flight(unacknowledged_too=self._polls <= ACKNOWLEDGEMENT_POLLS)
         if not in_flight or (self._ready is not None and self._ready()):
+            self._arrived = not in_flight
             self._done.release()
         elif self._polls < MOST_POLLS and not self._stalls():
             # Through `_turn`, not here again: a client that reads may send its next request meanwhile.
@@ -383,9 +398,10 @@ class _Settling:
             self._done.release()
 
     def _stalls(self) -> bool:
-        """Whether the number of bytes in flight has not changed for STALLED_POLLS polls."""
+        """Whether the bytes in flight have not changed for STALLED_POLLS polls, and no acknowledgement is due."""
         left = self._tracker.bytes_in_flight
-        self._stalled_polls = self._stalled_polls + 1 if left == self._last_bytes else 0
+        still = left == self._last_bytes and not self._tracker.acknowledgement_due
+        self._stalled_polls = self._stalled_polls + 1 if still else 0
         self._last_bytes = left
         return self._stalled_polls >= STALLED_POLLS
 
@@ -396,6 +412,7 @@ def _in_flight(connection: Any) -> int:
     return buffered + unacknowledged(lambda: connection.get_extra_info("socket").fileno())
 
 
-def _not_sent(connection: Any) -> bool:
-    """Whether bytes of a connection are unsent because the peer has no room."""
-    return bool(connection.get_write_buffer_size() or not_sent(lambda: connection.get_extra_info("socket").fileno()))
+def _not_sent(connection: Any) -> int:
+    """Return how many bytes of a connection wait to be sent: the peer has no room, or has to acknowledge others."""
+    buffered = int(connection.get_write_buffer_size())
+    return buffered + not_sent(lambda: connection.get_extra_info("socket").fileno())

@@ -27,8 +27,9 @@ Invariants:
 
 3. Time moves only when no thread is ready and the server is settled, and only to the earliest deadline or server event.
    `_unsettled` records that the server may have work: the client sent, connected, closed or made room by reading, or
-   time moved to a server event. If time moved while a response was in progress, it would skip that response, and a
-   correct client would time out. For the same reason, the server goes first if both are due at the same time.
+   read while bytes were in flight, or time moved to a server event. If time moved while a response was in progress, it
+   would skip that response, and a correct client would time out. For the same reason, the server goes first if both are
+   due at the same time.
 
 4. No wake-up is lost, because none is signalled. A waiting thread leaves a predicate, and predicates are evaluated
    while no thread runs, so nothing changes between "ready" and the turn that follows.
@@ -105,10 +106,11 @@ class ServerTime(Protocol):
     def next_due(self) -> float | None:
         """Return the time of the server's next event, or None."""
 
-    def settle(self, ready: Callable[[], bool] | None = None) -> None:
+    def settle(self, ready: Callable[[], bool] | None = None) -> bool:
         """Wait in real time until the server has nothing left to do at the current virtual time.
 
         Once `ready()` is true, do not wait for the delivery of sent bytes: their reader may have to make room first.
+        Return whether all have been delivered.
         """
 
     def step(self, moment: float) -> None:
@@ -215,6 +217,7 @@ class Scheduler:
         self._mutex, self._departure = allocate_lock(), allocate_lock()
         self._departure.acquire()
         self._unsettled = True
+        self._more_in_flight = False
         # Weak references, because nothing waits for a socket that the client has dropped.
         self._written: WeakSet[Any] = WeakSet()
         self._idle_since: float | None = None
@@ -287,7 +290,7 @@ class Scheduler:
         """Record that the running thread has read `size` bytes."""
         # Sum up all reads, because a client that reads in small pieces makes room too.
         self._received += size
-        if self._received >= ROOM_BYTES:
+        if self._received >= ROOM_BYTES or self._more_in_flight:
             self._unsettled = True
 
     def settle_before_poll(self, ready: Callable[[], bool]) -> None:
@@ -618,12 +621,13 @@ class Scheduler:
 
     def _settle(self, ready: Callable[[], bool] | None = None) -> None:
         """Wait until the server has nothing left to do, or a thread is ready to read from it."""
-        self._unsettled, self._received = False, 0
+        self._unsettled, self._more_in_flight, self._received = False, False, 0
         written, self._written = self._written, WeakSet()
         # First, the request must reach the server: a server that has not received it yet is idle and seems settled.
         _await_delivery(written)
         try:
-            self._server.settle(lambda: self._any_ready() or (ready is not None and _holds(ready)))
+            arrived = self._server.settle(lambda: self._any_ready() or (ready is not None and _holds(ready)))
+            self._more_in_flight = not arrived
         except Exception as failure:
             self._fail(failure)
 

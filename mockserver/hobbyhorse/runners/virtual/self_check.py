@@ -36,8 +36,9 @@ class NoServer:
         """Return None: nothing is due."""
         return None
 
-    def settle(self, ready: object = None) -> None:
+    def settle(self, ready: object = None) -> bool:
         """Return at once."""
+        return True
 
     def step(self, moment: float) -> None:
         """Move the clock."""
