@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.client_mutation import __main__ as driver
+from tests.client_mutation import plan
 from tests.client_mutation.hunt import EQUIVALENT, FOUND, SURVIVED, UNTESTABLE, in_child, judged
 from tests.client_mutation.page import BY_HAND, LEAST_SCORE, MOST_BY_HAND, PAGE, RESULTS, counts, page, score
 from tests.client_mutation.plan import BY_PATH, CLIENTS, LEFT_OUT, CorrectClient, client_mutants, left_out
@@ -189,6 +190,14 @@ def test_an_unchanged_client_that_is_accused_stops_the_hunt(
     Path(mutant.path).write_text(BROKEN_TINY)
     with pytest.raises(RuntimeError, match="SEC-01"):
         driver.original(mutant.path)
+
+
+def test_rules_that_are_listed_for_a_client_are_not_counted_in_its_mutants(
+    tiny: Callable[[str, str], Mutant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant = tiny(DOWNLOAD, WITH_KEY)
+    monkeypatch.setattr(plan, "_listed", lambda: {Path(mutant.path).name: {"SEC-01": "It sends its key."}})
+    assert driver.result(mutant)["result"] == SURVIVED
 
 
 def test_a_known_rule_is_ignored_and_a_child_may_go_to_its_end(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def judged(client: CorrectClient, source: str, runs: int = RUNS) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, Path(client.path).name)
         path.write_text(source)
-        return in_child(f"{path}:{client.function}", client.provider, runs)
+        return in_child(f"{path}:{client.function}", client.provider, runs, client.listed)
 
 
 def in_child(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from tests.mutation.plan import ROOT, Mutant, definitions, mutants_of
 
@@ -18,13 +21,25 @@ LEFT_OUT = "ReplaceBinaryOperator"
 NOT_CHANGED = ("main", "_main")
 
 
+# Of the clients that others wrote: the rules that each breaks, with the reason.
+FINDINGS = ROOT / "tests" / "blind_clients" / "correct" / "findings.json"
+
+
 @dataclass(frozen=True, slots=True)
 class CorrectClient:
-    """A client that breaks no rule: its file, the callable in it, and the key of its provider."""
+    """A client that breaks no rule but those that are listed for it.
+
+    Its file, the callable in it, and the key of its provider.
+    """
 
     path: str
     function: str
     provider: str
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The rules that the unchanged client breaks: in its mutants they are not counted."""
+        return tuple(_listed().get(Path(self.path).name, ()))
 
 
 CLIENTS = (
@@ -34,12 +49,18 @@ CLIENTS = (
     CorrectClient("examples/python/runflow.py", "generate", "runflow"),
     CorrectClient("examples/python/runflow_callbacks.py", "generate", "runflow"),
     CorrectClient("examples/python/vtrix.py", "generate", "vtrix"),
-    CorrectClient("tests/blind_clients/correct/hiapi_httpx.py", "generate", "hiapi"),
-    CorrectClient("tests/blind_clients/correct/runcomfy_requests.py", "generate", "runcomfy"),
+    CorrectClient("tests/blind_clients/correct/hiapi_requests.py", "generate", "hiapi"),
+    CorrectClient("tests/blind_clients/correct/runcomfy_aiohttp.py", "generate", "runcomfy"),
     CorrectClient("tests/blind_clients/correct/runflow_urllib.py", "generate", "runflow"),
     CorrectClient("tests/blind_clients/correct/vtrix_httpx.py", "generate", "vtrix"),
 )
 BY_PATH = {client.path: client for client in CLIENTS}
+
+
+@cache
+def _listed() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = json.loads(FINDINGS.read_text())
+    return found
 
 
 @dataclass(frozen=True, slots=True)
