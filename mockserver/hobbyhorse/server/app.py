@@ -447,7 +447,8 @@ class Fake:
         if self.options.state is not None:
             await self.options.state.connect()
             self.options.state.start(self.worlds, self._services)
-            self._router = self.options.state.router(self.worlds, self._services, self.forget)
+            self._router = self.options.state.router(self.worlds, self._services, self.forget, self.metrics.figures)
+            self.metrics.others = self.options.state.figures_of_others
         watching = asyncio.create_task(self._watch.run()) if self._watch is not None else None
         await send({"type": "lifespan.startup.complete"})
         await receive()

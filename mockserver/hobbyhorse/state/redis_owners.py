@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hobbyhorse.state.redis_connection import RedisConnection, RedisUnavailable
-from hobbyhorse.state.redis_scripts import BEAT, ORPHANS, OWN
+from hobbyhorse.state.redis_scripts import BEAT, ORPHANS, OTHERS, OWN
 
 # A dead process is known as dead after this time: short, because its clients wait for it; and several renewals long.
 LEASE_SECONDS = 4.0
@@ -105,6 +105,10 @@ class RedisOwners:
     async def orphans(self) -> Sequence[str]:
         """Return worlds whose next due has come, and whose owner is dead. Raises RedisUnavailable."""
         return [world.decode() for world in await self._redis.run(ORPHANS, (), ("", MOST_ORPHANS))]
+
+    async def others(self) -> Sequence[str]:
+        """Return the addresses of the other living processes. Raises RedisUnavailable."""
+        return [address.decode() for address in await self._redis.run(OTHERS, (), (self.name,))]
 
     async def leave(self) -> None:
         """Give up all worlds at once, so that others need not wait for the end of the lease."""

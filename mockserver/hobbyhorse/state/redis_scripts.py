@@ -18,7 +18,8 @@ The keys of a world begin with `hh:` and end with its handle, here `w`:
 Of all worlds: `hh:worlds`, `hh:next` (each world by the time at which its next due comes), `hh:taken` (the taken dues
 by the end of their lease), `hh:owned:provider` (the number of jobs by id), `hh:open:provider` (the running jobs),
 `hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:b:name` (pictures),
-`hh:owner` (the process that serves each world), `hh:p:process` (its address, which expires unless it is renewed).
+`hh:owner` (the process that serves each world), `hh:p:process` (its address, which expires unless it is renewed),
+`hh:ps` (the names of the processes).
 
 The first argument of a script is the time, or an empty text for Redis's own: tests have a clock that stands.
 """
@@ -282,7 +283,22 @@ BEAT = Script(
 -- ARGV: process, address, milliseconds. Returns whether the address was still there.
 local there = call('EXISTS', 'hh:p:' .. ARGV[1])
 call('SET', 'hh:p:' .. ARGV[1], ARGV[2], 'PX', ARGV[3])
+call('SADD', 'hh:ps', ARGV[1])
 return there
+"""
+)
+
+OTHERS = Script(
+    _COMMON
+    + """
+-- ARGV: process. Returns the addresses of the other living processes, and forgets the dead ones.
+local found = {}
+for _, name in ipairs(call('SMEMBERS', 'hh:ps')) do
+  local address = call('GET', 'hh:p:' .. name)
+  if not address then call('SREM', 'hh:ps', name)
+  elseif name ~= ARGV[1] then table.insert(found, address) end
+end
+return found
 """
 )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.values import Contract
@@ -20,6 +24,8 @@ from tests.world import documented
 pytestmark = needs_redis
 
 PATIENCE = 30.0
+# Mixed requests before a scrape.
+REQUESTS = 1_000
 # So many connections that each process gets some: all of one process have the probability 2 ** -15.
 CONNECTIONS = 16
 
@@ -110,6 +116,45 @@ def test_a_fault_on_the_connection_reaches_the_client_through_each_connection(
         except httpx.ReadError:
             resets += 1
     assert resets == CONNECTIONS
+
+
+def test_a_scrape_of_each_process_agrees_with_the_ledgers_of_all(
+    server: crash.Served, clients: list[httpx.Client]
+) -> None:
+    before = scraped(server, clients[0])
+    drawn, contract, keys = random.Random(5), CONTRACTS[0], [f"metrics-{number}" for number in range(6)]
+    jobs: dict[str, list[str]] = {key: [] for key in keys}
+    for _ in range(REQUESTS):
+        key, client = drawn.choice(keys), drawn.choice(clients)
+        if not jobs[key] or drawn.random() < 0.3:
+            jobs[key].append(submit(caller(contract, server, key, client)))
+        else:
+            caller(contract, server, key, client).call("status", path={"job": drawn.choice([*jobs[key], "unknown"])})
+    for client in clients:
+        after = scraped(server, client)
+        assert after["hobbyhorse_processes"] == 2
+        assert after["hobbyhorse_requests_total"] - before["hobbyhorse_requests_total"] == REQUESTS
+        assert after["hobbyhorse_worlds"] - before["hobbyhorse_worlds"] == len(keys)
+        ledgers = [ledger(server, client, key) for key in keys]
+        assert after["hobbyhorse_jobs"] - before["hobbyhorse_jobs"] == sum(map(len, ledgers))
+        assert [{str(entry["job"]) for entry in one} for one in ledgers] == [set(jobs[key]) for key in keys]
+
+
+def scraped(server: crash.Served, client: httpx.Client) -> Counter[str]:
+    """Scrape a process; return the sum of each figure over its labels."""
+    text = client.get(f"{server.url}/metrics").text
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += int(sample.value)
+    return found
+
+
+def ledger(server: crash.Served, client: httpx.Client, key: str) -> list[dict[str, Any]]:
+    """Return the entries of a key's ledger."""
+    shown = client.get(f"{server.url}/_mock/ledger", headers={"authorization": f"Bearer {key}"})
+    entries: list[dict[str, Any]] = shown.json()["entries"]
+    return entries
 
 
 def test_without_redis_a_request_waits_and_gets_the_providers_overloaded(

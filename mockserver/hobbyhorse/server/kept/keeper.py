@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
 from hobbyhorse.server.files.image_checks import FETCHING, resume_fetch
 from hobbyhorse.server.kept.reading import WorldReader, digest
+from hobbyhorse.server.metrics.peers import Figures
 from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
@@ -79,9 +80,15 @@ class Keeper:
         """Return the store's time."""
         return self.wall()
 
-    def router(self, worlds: Worlds, services: Services, forget: Callable[[World], None]) -> WorldRouter | None:
+    def router(
+        self, worlds: Worlds, services: Services, forget: Callable[[World], None], figures: Figures
+    ) -> WorldRouter | None:
         """Return what sends requests to the process that serves their world; None if that is always this one."""
         return None
+
+    async def figures_of_others(self) -> Sequence[dict[str, Any]]:
+        """Return the figures of the other processes that share the state."""
+        return ()
 
     def serve(self, contracts: Sequence[Contract]) -> None:
         """Read the worlds that are opened from now on with other contracts."""

@@ -103,6 +103,7 @@ def _present(gauges: Gauges) -> Iterator[Metric]:
         queues.add_metric((name,), length)
     yield queues
     for name, text, value in (
+        ("processes", "Processes that share the state, whose figures these are", gauges.processes),
         ("worlds", "Worlds, which are API keys in use", gauges.worlds),
         ("armed_scenarios", "Armed scenarios of all worlds", gauges.armed),
         ("journal_exchanges", "Exchanges that the journals keep", gauges.journal_exchanges),

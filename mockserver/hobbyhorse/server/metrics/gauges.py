@@ -23,6 +23,7 @@ MOST_AT_ONCE = 1_000
 class Gauges:
     """The state at one moment. `jobs` is by provider and stage, `queues` by name."""
 
+    processes: int = 1
     worlds: int = 0
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
     journal_bytes: int = 0
@@ -38,7 +39,7 @@ class Gauges:
 
     def add(self, other: Gauges) -> None:
         """Add the state of another process that shares no worlds with this one."""
-        for name in ("worlds", "journal_bytes", "journal_exchanges", "armed", "images", "image_bytes"):
+        for name in ("processes", "worlds", "journal_bytes", "journal_exchanges", "armed", "images", "image_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.jobs.update(other.jobs)
         for name, length in other.queues.items():

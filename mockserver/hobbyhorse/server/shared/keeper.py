@@ -21,6 +21,7 @@ from typing import Any
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.kept.keeper import UNWRITABLE, Keeper
+from hobbyhorse.server.metrics.peers import Figures, ask_all
 from hobbyhorse.server.request import Services
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.handing import Factory, Handing
@@ -110,10 +111,21 @@ class SharedKeeper(Keeper):
                 resume_numbers(head.used)
         return owner
 
-    def router(self, worlds: Worlds, services: Services, forget: Callable[[World], None]) -> WorldRouter:
+    def router(
+        self, worlds: Worlds, services: Services, forget: Callable[[World], None], figures: Figures
+    ) -> WorldRouter:
         """Return what sends requests to the process that serves their world; `forget` drops a world from memory."""
         self.on_gone = forget
-        return WorldRouter(self, worlds, services, self._peer_port)
+        return WorldRouter(self, worlds, services, self._peer_port, figures)
+
+    async def figures_of_others(self) -> Sequence[dict[str, Any]]:
+        """Ask the other processes for their figures. One that has died since is left out. Raises NotKept."""
+        assert self.owners is not None
+        try:
+            addresses = await self.owners.others()
+        except (RedisUnavailable, RedisError) as error:
+            raise NotKept from error
+        return await ask_all(addresses)
 
     def accept(self, factory: Factory) -> None:
         """Take connections over from other processes of this machine; `factory` makes their protocols."""

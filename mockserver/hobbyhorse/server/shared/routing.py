@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import find_situation
+from hobbyhorse.server.metrics.peers import FIGURES_PATH, Figures, send_figures
 from hobbyhorse.server.pipeline import headers_of
 from hobbyhorse.server.request import Provider, Services, api_key, caller_of, first_headers, refusal_of
 from hobbyhorse.server.shared.forwarding import SharedProtocol
@@ -38,12 +39,16 @@ OVERLOADED = b'{"error":{"code":"overloaded","message":"the state cannot be reac
 
 @dataclass(frozen=True, slots=True)
 class WorldRouter:
-    """Decides for each request whether it is served here. `peer_port` is where other processes forward theirs to."""
+    """Decides for each request whether it is served here.
+
+    `peer_port` is where other processes forward theirs to, and ask for the `figures` of this one.
+    """
 
     keeper: SharedKeeper
     worlds: Worlds
     services: Services
     peer_port: int
+    figures: Figures
 
     async def serves(self, scope: Scope, receive: Receive, send: Send, provider: Provider | None) -> bool:
         """Whether a request is to be served here; if not, it has been forwarded or refused."""
@@ -52,6 +57,10 @@ class WorldRouter:
         if handle is None or self.keeper.serves(handle):
             if protocol is not None:
                 protocol.serve_here()
+            # Only a process that shares the state knows this port; the figures have no secrets.
+            if scope["path"] == FIGURES_PATH and scope["server"] and scope["server"][1] == self.peer_port:
+                await send_figures(await self.figures(), send)
+                return False
             return True
         return await self._find(handle, scope, receive, send, provider)
 
