@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from hobbyhorse.conformance.server.ends import CLOSE_POLLS, PROBE, _closely, read_to_the_ends, unread
+from hobbyhorse.conformance.server.queries import form_queries
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from tests.conftest import contracts_that
@@ -110,3 +111,27 @@ def test_an_endpoint_that_refuses_many_polls_is_polled_as_documented(contract: C
             step = _closely(session, job)
     assert step.status == 200
     assert waits[1] - waits[0] >= adapted.polling.least_interval * 0.9
+
+
+def test_the_job_that_all_rules_share_is_read_once_more(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        assert session.delivered == []
+        job = session.finished().id
+        assert session.delivered == [job]
+        before = len(session.endpoint.exchanges)
+        read_to_the_ends(session)
+        again = [(one.role, one.job) for one in session.endpoint.exchanges[before:]]
+    assert again == [(role, job) for role in ("status", "result") if role in adapted.operations]
+
+
+@contracts_that(
+    lambda contract: any(form_queries(one) for role, one in contract.operations.items() if role == "result")
+)
+def test_the_results_have_everything_that_can_be_requested(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        session.submit_order("bound:x", session.marked("1"))
+        read_to_the_ends(session)
+        last = [one for one in AnnotatedTrace(adapted, session.trace()).of("result") if one.success][-1]
+    assert last.reading.values.get("cost")

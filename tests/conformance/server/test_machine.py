@@ -6,12 +6,13 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import httpx
+import orjson
 import pytest
 
 from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.machine import MOST_CALLS, MOST_JOBS, PROBE, interleave
-from hobbyhorse.conformance.server.session import EndpointUnreachable, Session, Skipped
-from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.conformance.server.session import LABELS, EndpointUnreachable, Session, Skipped
+from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.test_suite import never_called, session_on
 
@@ -63,6 +64,18 @@ def test_the_same_seed_makes_the_same_calls_and_another_one_makes_others(contrac
 
 def test_it_calls_only_operations_that_the_contract_has(contract: Contract) -> None:
     assert {role for role, _ in calls(machine_on(contract))} <= set(contract.operations)
+
+
+def test_the_second_order_is_equal_to_the_first_and_the_third_has_its_labels(contract: Contract) -> None:
+    session = machine_on(contract)
+    first, second, *others = (orjson.loads(one.body) for one in session.endpoint.exchanges if one.role == "submit")
+    assert first == second
+    for third in others:
+        assert third != first
+        assert session.labelled_like(third, first) == third
+        bound = [session.submit.bindings[name] for name in LABELS if name in session.submit.bindings]
+        places = [place.pointer for one in bound for place in one.request if place.part == "body"]
+        assert [resolve(third, place) for place in places] == [resolve(first, place) for place in places]
 
 
 def test_without_the_money_for_one_job_it_is_skipped(contract: Contract) -> None:

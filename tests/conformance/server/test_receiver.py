@@ -122,7 +122,15 @@ def test_a_published_picture_is_served_until_it_is_withdrawn(http_client: httpx.
         assert receiver.deliveries == ()
 
 
+def test_a_picture_may_have_any_name_and_a_query(http_client: httpx.Client) -> None:
+    with Receiver() as receiver:
+        url = receiver.publish("a café (1)", b"picture", "webp")
+        assert url.endswith("/a%20caf%C3%A9%20%281%29")
+        found = http_client.get(url + "?X-Amz-Signature=1.2")
+        assert (found.content, found.headers["content-type"]) == (b"picture", "image/webp")
+
+
 def test_a_picture_has_a_path_below_the_public_url() -> None:
     with Receiver(public_url="https://public.example/hook?x=1") as receiver:
         assert receiver.publish("1.png", b"picture") == "https://public.example/hook/1.png"
-        assert receiver.picture("/anywhere/1.png?y=2") == b"picture"
+        assert receiver.picture("/anywhere/1.png?y=2") == (b"picture", "png")

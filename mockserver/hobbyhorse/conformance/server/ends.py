@@ -5,6 +5,7 @@ The jobs have been running meanwhile, so this costs no money and little time.
 
 from __future__ import annotations
 
+from hobbyhorse.conformance.server.queries import form_queries
 from hobbyhorse.conformance.server.session import PaidJob, Session, Skipped
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.orders import order_of
@@ -24,18 +25,26 @@ OTHER_ORDERS = ("bound:", "bounds:")
 def read_to_the_ends(session: Session) -> None:
     """Poll each accepted job until its end, read its result, and fetch its video if its order was another one.
 
-    The newest of them is looked at in each stage. Raises OutOfTime and EndpointUnreachable.
+    The newest of them is looked at in each stage. The job of each model that every rule shares is read once more.
+    Raises OutOfTime and EndpointUnreachable.
     """
+    operations = session.contract.operations
+    # With everything that can be requested, such as the cost.
+    asked = {name: value for query in form_queries(operations.get("result")) for name, value in query.items()}
     for number, step in enumerate(unread(session)):
         job = str(step.job_told)
         try:
             if number == 0:
                 look_in_each_stage(session, job)
             end = session.follow(job, PROBE)
-            result = session.poll(job, PROBE, "result") if "result" in session.contract.operations else None
+            result = session.poll(job, PROBE, "result", query=asked) if "result" in operations else None
             _fetch(session, PaidJob(job, step, end, result))
         except Skipped as error:
             session.note(PROBE, f"job {job}: {error}")
+    for job in session.delivered:
+        for role in ("status", "result"):
+            if role in operations:
+                session.poll(job, PROBE, role)
 
 
 def _fetch(session: Session, done: PaidJob) -> None:

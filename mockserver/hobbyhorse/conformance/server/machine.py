@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Enough jobs to be mixed up, few enough to pay for.
 MOST_JOBS = 3
+# One order is sent twice: a server that remembers orders shows it.
+EQUAL_JOBS = 2
 # Most calls wait for the contract's minimum poll interval, so their number bounds the machine's time.
 MOST_CALLS = 20
 # Sequences, and steps in each: more than MOST_CALLS together, because a step without a job calls nothing.
@@ -67,6 +69,7 @@ class _Course:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._jobs: list[str] = []
+        self._first: dict[str, Any] = {}
         self._submitted = 0
         self._calls = 0
         self.over: Exception | None = None
@@ -74,11 +77,19 @@ class _Course:
     def submit(self) -> None:
         if self._submitted < MOST_JOBS and self._goes_on():
             self._submitted += 1
-            step = self._do(
-                lambda: self._session.submit_order(PROBE, self._session.marked(f"machine {self._submitted}"))
-            )
+            step = self._do(lambda: self._session.submit_order(PROBE, self._body()))
             if step is not None and step.job_told is not None:
                 self._jobs.append(step.job_told)
+
+    def _body(self) -> dict[str, Any]:
+        """Return the order of the next job. The second is equal to the first, and the third has its labels."""
+        session, number = self._session, self._submitted
+        if number == 1:
+            self._first = session.marked("machine 1")
+        # Whoever orders twice without an idempotency key wants two videos.
+        if number <= EQUAL_JOBS:
+            return self._first
+        return session.labelled_like(session.marked(f"machine {number}"), self._first)
 
     def visit(self, which: int, role: str) -> None:
         if role in self._session.contract.operations and self._jobs and self._goes_on():

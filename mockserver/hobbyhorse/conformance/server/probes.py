@@ -19,9 +19,10 @@ from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.pictures.orders import order_at_limits, order_beyond_limits, orders_at_limits
 from hobbyhorse.conformance.server.pictures.samples import beyond
-from hobbyhorse.conformance.server.queries import ask
-from hobbyhorse.conformance.server.rules.authentication import OPERATORS, OPERATORS_ONLY, OTHER_SCHEME
+from hobbyhorse.conformance.server.queries import ask, form_queries
+from hobbyhorse.conformance.server.rules.authentication import AGAIN, OPERATORS, OPERATORS_ONLY, OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
+from hobbyhorse.conformance.server.rules.identity import FRESH
 from hobbyhorse.conformance.server.rules.notifying import (
     ALLOWANCE,
     FEW_DELAYS,
@@ -224,13 +225,15 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
         yield Probe("run:order", "lifecycle", _price, "a job whose submission waits for its end", _run)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
-    if contract.idempotency.mode == "replay" and contract.idempotency.key is not None:
-        yield Probe("idempotency:late", "idempotency", _price, "the first submission with a key, again", _repeated_late)
+    if _replays(contract):
+        summary = "the first submission with a key, again, after the end of its job"
+        yield Probe("idempotency:late", "idempotency", _price, summary, _repeated_late)
     if "list" in contract.operations and "size" in contract.operations["list"].bindings:
         yield Probe("identity:pages", "identity", _free, "the pages of the list, one job on each", _pages)
     if {"first_frame", "references"} & set(session.model.parameters):
         summary = "a job with a picture that cannot be had, which should fail with a reason"
-        yield Probe("job:failing", "lifecycle", _price, summary, _failing)
+        count = 2 if _replays(contract) else 1
+        yield Probe("job:failing", "lifecycle", lambda b: count * b.price, summary, _failing)
 
 
 def _pictures(session: Session) -> Iterator[Probe]:
@@ -346,6 +349,9 @@ def _auth(role: str) -> Callable[[Session], None]:
             else:
                 path = {"job": session.unknown_job()}
                 session.call(role, probe=probe, expected=expected, key=key, path=path)
+        if role not in ("submit", "run"):
+            expected_again = "unknown_job" if role in NEEDS_JOB else None
+            session.call(role, probe=AGAIN, expected=expected_again, path={"job": session.unknown_job()})
 
     return run
 
@@ -425,7 +431,12 @@ def _bound(shared: SharedOrder) -> Callable[[Session], None]:
 
 
 def _job(session: Session) -> None:
+    if "list" in session.contract.operations:
+        # Whatever keeps the list for a while shows this one again after the submission.
+        _call(session, "list", FRESH)
     paid = session.paid()
+    if "list" in session.contract.operations:
+        _call(session, "list", FRESH)
     if "result" in session.contract.operations:
         session.poll(paid.id, "job", "result")
     # Overlapping reads twice: while the job runs, and after its end, when every response must be final.
@@ -440,7 +451,7 @@ def _after(session: Session) -> None:
         if role in session.contract.operations:
             session.poll(job, "job:after", role)
     for role in sorted(READS & set(session.contract.operations)):
-        for query in _form_queries(session.contract.operations[role]):
+        for query in form_queries(session.contract.operations[role]):
             session.poll(job, "job:after", role, query=query)
 
 
@@ -458,17 +469,6 @@ def _links(session: Session) -> None:
                 session.poll(paid.id, f"{FOLLOWED}{name}", role, link=url)
             else:
                 session.note("job:links", f"{name} is on another host, to which the key is not sent")
-
-
-def _form_queries(operation: Operation) -> list[dict[str, str]]:
-    """Return the queries that request another form of the response."""
-    found = []
-    for situation in operation.situations.values():
-        for place, value in situation.when:
-            query = {place.name: str(value).lower() if isinstance(value, bool) else str(value)}
-            if place.part == "query" and query not in found:
-                found.append(query)
-    return found
 
 
 def _media(session: Session) -> None:
@@ -535,12 +535,21 @@ def _run(session: Session) -> None:
 
 
 def _failing(session: Session) -> None:
-    step = session.submit_order("job:failing", session.unobtainable())
+    """Submit a job that fails, and where keys are replayed, submit it again: a client may have got no response."""
+    place, body = session.contract.idempotency.key, session.unobtainable()
+    headers = {place.name: session.fresh_key()} if place is not None and _replays(session.contract) else {}
+    step = session.submit_order("job:failing", body, headers=headers)
     if step.job_told is None:
         raise Skipped(f"the submission got {step.status} and no job id")
-    session.follow(step.job_told, "job:failing")
+    end = session.follow(step.job_told, "job:failing")
     if "result" in session.contract.operations:
-        session.poll(step.job_told, "job:failing", "result")
+        end = session.poll(step.job_told, "job:failing", "result")
+    if headers and end.failure:
+        session.submit_order("idempotency:failed", body, expected="replayed", headers=headers)
+
+
+def _replays(contract: Contract) -> bool:
+    return contract.idempotency.mode == "replay" and contract.idempotency.key is not None
 
 
 def _foreign(session: Session) -> None:
@@ -562,6 +571,8 @@ def _cancel_finished(session: Session) -> None:
     job = session.finished().id
     session.poll(job, "cancel:finished", "cancel")
     session.poll(job, "cancel:finished")
+    if "result" in session.contract.operations:
+        session.poll(job, "cancel:finished", "result")
 
 
 def _idempotency(session: Session) -> None:
@@ -574,8 +585,8 @@ def _idempotency(session: Session) -> None:
 
     key, body = session.fresh_key(), session.marked("idempotency")
     again = "replayed" if replays else "key_used"
-    session.submit_order("idempotency:first", body, headers=headers(key))
-    session.keyed = (body, headers(key))
+    job = session.submit_order("idempotency:first", body, headers=headers(key)).job_told
+    session.keyed = None if job is None else (job, body, headers(key))
     session.submit_order("idempotency:again", body, expected=again, headers=headers(key))
     other = session.marked("another")
     expected = "key_mismatch" if replays else "key_used"
@@ -588,10 +599,11 @@ def _idempotency(session: Session) -> None:
 
 
 def _repeated_late(session: Session) -> None:
-    """Repeat a submission after other probes: a key that is forgotten within seconds protects no client."""
+    """Repeat a submission after its job has ended: a key that is forgotten within seconds protects no client."""
     if session.keyed is None:
-        raise Skipped("no submission with a key was sent")
-    body, headers = session.keyed
+        raise Skipped("no submission with a key was accepted")
+    job, body, headers = session.keyed
+    session.follow(job, "idempotency:late")
     session.submit_order("idempotency:late", body, expected="replayed", headers=headers)
 
 

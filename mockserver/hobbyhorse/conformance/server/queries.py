@@ -83,3 +83,14 @@ def ask(session: Session, role: str) -> None:
         else:
             session.pause(session.contract.polling.least_interval)
             session.call(role, probe=query.probe, **sent)
+
+
+def form_queries(operation: Operation | None) -> list[dict[str, str]]:
+    """Return the queries that request another form of the response."""
+    found = []
+    for situation in operation.situations.values() if operation is not None else ():
+        for place, value in situation.when:
+            query = {place.name: str(value).lower() if isinstance(value, bool) else str(value)}
+            if place.part == "query" and query not in found:
+                found.append(query)
+    return found

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from hobbyhorse.traces.trace import Delivery, Headers
 
@@ -53,7 +53,7 @@ class Receiver:
         self._public = public_url is not None
         self._refusals: dict[str, tuple[int, int]] = {}
         self._jobs: dict[str, str] = {}
-        self._pictures: dict[str, bytes] = {}
+        self._pictures: dict[str, tuple[bytes, str]] = {}
         self._lock = threading.Lock()
         self._server = _ReceiverServer((host, port), _handler(self))
         local = f"http://{host}:{self._server.server_address[1]}"
@@ -68,21 +68,21 @@ class Receiver:
         """Whether requests arrive by a public URL, and not directly."""
         return self._public
 
-    def publish(self, name: str, data: bytes) -> str:
-        """Serve a picture under a name, and return its URL."""
+    def publish(self, name: str, data: bytes, kind: str = "png") -> str:
+        """Serve a picture of a kind, such as `png`, under a name, and return its URL."""
         with self._lock:
-            self._pictures[name] = data
-        return f"{self._pictures_url}/{name}"
+            self._pictures[name] = data, kind
+        return f"{self._pictures_url}/{quote(name)}"
 
     def withdraw(self) -> None:
         """Serve no picture any more."""
         with self._lock:
             self._pictures.clear()
 
-    def picture(self, path: str) -> bytes | None:
-        """Return the picture at a path, or None."""
+    def picture(self, path: str) -> tuple[bytes, str] | None:
+        """Return the picture at a path and its kind, or None."""
         with self._lock:
-            return self._pictures.get(urlsplit(path).path.rpartition("/")[2])
+            return self._pictures.get(unquote(urlsplit(path).path.rpartition("/")[2]))
 
     def url_of(self, order: str, refusal: int, times: int = 1) -> str:
         """Return the URL for the callbacks of an order; the first ones are refused with a status."""
@@ -156,12 +156,13 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             """Send a picture."""
-            data = receiver.picture(self.path)
-            if data is None:
+            found = receiver.picture(self.path)
+            if found is None:
                 self._respond(404)
                 return
+            data, kind = found
             self.send_response(200)
-            self.send_header("Content-Type", f"image/{self.path.rpartition('.')[2]}")
+            self.send_header("Content-Type", f"image/{kind}")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             if self.command != "HEAD":

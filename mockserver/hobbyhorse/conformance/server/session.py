@@ -63,6 +63,8 @@ class EndpointUnreachable(Exception):
     """Raised when no request gets a response."""
 
 
+# The values that a submission gives its job for its client's own use.
+LABELS = ("client_ref", "metadata")
 # Statuses of a path or a method that the server does not route.
 NO_SUCH_PATH = (404, 405)
 
@@ -147,8 +149,8 @@ class Session:
     models: tuple[Model, ...] = ()
     random: Random = field(init=False)
     order: dict[str, Any] = field(init=False)
-    # A submission with a key, to be repeated later: its body and its headers.
-    keyed: tuple[dict[str, Any], dict[str, str]] | None = None
+    # A submission with a key, to be repeated later: its job, its body and its headers.
+    keyed: tuple[str, dict[str, Any], dict[str, str]] | None = None
     # The job whose first callback is refused several times.
     refused_again: str | None = None
     _last: dict[str, float] = field(default_factory=dict)
@@ -217,6 +219,15 @@ class Session:
             longer = body if place is None else replaced(body, place.pointer, value)
             if isinstance(try_order(self.contract, self.submit, self.model.id, longer), ValidRequest):
                 body = longer
+        return body
+
+    def labelled_like(self, body: dict[str, Any], other: Any) -> dict[str, Any]:
+        """Return a submission with the labels of another one: none of them is documented to tell two orders apart."""
+        for name in LABELS:
+            binding = self.submit.bindings.get(name)
+            for place in binding.request if binding else ():
+                if place.part == "body" and resolve(other, place.pointer) is not MISSING:
+                    body = replaced(body, place.pointer, resolve(other, place.pointer))
         return body
 
     def unobtainable(self) -> dict[str, Any]:
@@ -384,6 +395,12 @@ class Session:
                 raise
             self._paid = paid = PaidJob(paid.id, paid.accepted, end, result)
         return paid
+
+    @property
+    def delivered(self) -> list[str]:
+        """The paid jobs of all models that have ended."""
+        known = [self._paid, *(one.paid for one in self._others.values())]
+        return list(dict.fromkeys(one.id for one in known if isinstance(one, PaidJob) and one.end is not None))
 
     @property
     def paid_seconds(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from decimal import Decimal
@@ -18,7 +19,7 @@ from hobbyhorse.conformance.server.pictures.orders import (
     order_beyond_limits,
     orders_at_limits,
 )
-from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BYTES, FORMAT
+from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BYTES, FORMAT, INLINE
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.contract.values import Contract
@@ -80,6 +81,32 @@ def test_a_picture_goes_into_the_request_if_the_contract_names_data_uris(contrac
     assert all(b"data:image/" in body for body in bodies)
     assert (f"{AT}{BYTES}", NO_HOST) in {(note.probe, note.why) for note in session.notes}
     assert not [name for name in submissions(session) if BYTES in name]
+
+
+@inline
+def test_one_picture_in_a_request_is_almost_as_large_as_documented(contract: Contract) -> None:
+    limits, sizes = contract.models[0].images, list[int]()
+
+    def request(request: Request) -> Request:
+        sizes.append(len(request.body))
+        return request
+
+    with served(contract, hosting=False, bend=lambda contract: Bend(request=request)) as session:
+        order_at_limits(session)
+        (large,) = [one for one in submissions(session, AT) if INLINE in one]
+    assert FORMAT in large
+    assert limits is not None
+    # Base64 makes four characters of three bytes.
+    assert max(sizes) > 0.9 * (limits.most_bytes or 0) * 4 / 3
+
+
+@each_model
+def test_the_urls_of_pictures_have_each_form(contract: Contract, number: int) -> None:
+    with served(contract, number) as session:
+        order_at_limits(session)
+        bodies = b" ".join(one.body for one in session.endpoint.exchanges if one.role == "submit")
+    assert re.search(rb"/pictures/\d+-\d+x\d+\?X-Amz-Date=", bodies), "signed, and without an extension"
+    assert re.search(rb"/pictures/\d+-\d+x\d+%20caf%C3%A9%20%281%29\.[A-Z]+\"", bodies), "encoded, in capital letters"
 
 
 @hosted

@@ -7,13 +7,18 @@ import pytest
 from hobbyhorse.conformance.server.pictures.samples import (
     BYTES,
     HIGH,
+    INLINE,
     LOW,
     PORTRAIT,
     SIDE,
+    URL,
+    URL_FORMS,
     Sample,
+    addressed,
     alone,
     at_limits,
     beyond,
+    inlined,
 )
 from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.media.picture import Header, PictureError, check_picture
@@ -97,3 +102,32 @@ def test_a_facet_alone_has_the_format_of_the_picture_that_was_refused() -> None:
     assert {one.format for one in found} == {sample.format}
     assert [one.facets for one in found] == [(facet,) for facet in sample.facets]
     assert [one.nbytes for one in found if one.facets != (BYTES,)] == [None] * (len(found) - 1)
+
+
+@each
+def test_the_picture_in_the_request_is_below_the_limit_in_any_kind_of_megabyte(
+    limits: PictureLimits,
+) -> None:
+    before = at_limits(limits)
+    after = inlined(limits, before)
+    changed = [sample for sample, old in zip(after, before, strict=True) if sample != old]
+    for sample in changed:
+        check_picture(header(sample), limits)
+        assert limits.most_bytes is not None
+        assert sample.nbytes is not None
+        assert sample.nbytes < limits.most_bytes / 1.048576
+        assert [one.nbytes for one in alone(limits, sample) if INLINE in one.facets] == [sample.nbytes]
+    assert len(changed) <= 1
+    if limits in (FULL, CONTRACTS[0].models[0].images):
+        assert len(changed) == 1
+
+
+@each
+def test_pictures_outside_the_request_have_urls_of_each_form_as_far_as_there_are_enough(limits: PictureLimits) -> None:
+    samples = addressed(inlined(limits, at_limits(limits)))
+    forms = [facet for sample in samples for facet in sample.facets if facet.startswith(URL)]
+    free = [sample for sample in samples if INLINE not in sample.facets]
+    assert forms == [facet for group in URL_FORMS[: len(free)] for facet in group]
+    assert not [sample for sample in samples if INLINE in sample.facets and set(sample.facets) & set(forms)]
+    for sample in free:
+        assert [one.facets for one in alone(limits, sample)] == [(facet,) for facet in sample.facets]

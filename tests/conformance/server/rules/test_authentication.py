@@ -179,6 +179,21 @@ def test_a_key_that_is_refused_always_or_for_a_probe_breaks_no_rule(contract: Co
     assert word("AUT-04", Teller(contract).submit(probe="job").status("unknown_job", probe="job")) == PASSED
 
 
+def test_a_key_that_is_known_is_not_refused_after_an_unknown_one(contract: Contract) -> None:
+    refusal = find_situation(contract.operations["status"], "unauthenticated")
+    assert refusal is not None
+
+    def known_and_refused(**how: Any) -> Teller:
+        told = Teller(contract).status("unknown_job", probe="identity:unknown")
+        return told.status(refusal.name, probe="auth:wrong", **how).status(refusal.name, probe="key:again")
+
+    assert word("AUT-04", known_and_refused()) == BROKEN
+    told = Teller(contract).status("unknown_job", probe="identity:unknown").status(refusal.name, probe="key:again")
+    assert word("AUT-04", told) == NOT_OBSERVED, "the job may be looked up before the key"
+    told = Teller(contract).status(refusal.name, probe="identity:unknown").status(refusal.name, probe="auth:wrong")
+    assert word("AUT-04", told) == NOT_OBSERVED
+
+
 # AUT-05
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rules.identity import jobs_of, requested
+from hobbyhorse.conformance.server.rules.identity import PARTS, _order_places, jobs_of, requested
 from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
@@ -111,3 +112,39 @@ def test_a_list_begins_with_the_newest_job(contract: Contract) -> None:
 @unordered
 def test_a_list_without_a_documented_order_may_have_any(contract: Contract) -> None:
     assert verdict(NEWEST, told(contract)) == NOT_APPLICABLE
+
+
+beginning_with_the_newest = contracts_that(
+    lambda contract: bool(contract.operations.get("list")) and bool(_order_places(contract))
+)
+LISTED = named(family("IDN"), "IDN-05")
+
+
+def fresh(contract: Contract, jobs: list[str], **query: object) -> str:
+    """Return the verdict on a list of unknown length that follows a submission."""
+    annotated = page(told(contract).submit(job=JOB, probe="job"), jobs, **query)
+    last = annotated.exchanges[-1]
+    body = orjson.loads(last.answer)
+    for name in ("total", "page", "size"):
+        binding = contract.operations["list"].bindings.get(name)
+        for place in binding.response if binding else ():
+            body = replaced(body, place.pointer, {"total": 99, "page": query.get("page", 1), "size": len(jobs)}[name])
+    for name in ("next_cursor",):
+        binding = contract.operations["list"].bindings.get(name)
+        for place in binding.response if binding else ():
+            body = replaced(body, place.pointer, "another page")
+    annotated.exchanges[-1] = replace(last, probe="identity:fresh", answer=orjson.dumps(body))
+    return verdict(LISTED, annotated)
+
+
+@beginning_with_the_newest
+def test_a_list_that_begins_with_the_newest_job_has_a_new_one_at_once(contract: Contract) -> None:
+    assert fresh(contract, [JOB, "older"]) == PASSED
+    assert fresh(contract, ["old", "older"]) == BROKEN
+    assert fresh(contract, ["of-another-client"]) == NOT_OBSERVED
+    part = next(name for name in PARTS if name in contract.operations["list"].bindings)
+    assert fresh(contract, ["old", "older"], **{part: 2}) == NOT_OBSERVED
+
+
+def test_only_the_suites_own_lists_are_judged(contract: Contract) -> None:
+    assert verdict(LISTED, told(contract).submit(job=JOB, probe="job")) in (NOT_OBSERVED, NOT_APPLICABLE)

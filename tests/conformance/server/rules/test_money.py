@@ -135,6 +135,13 @@ def test_a_longer_video_costs_more(contract: Contract) -> None:
 
 
 @priced
+def test_costs_are_in_proportion_to_the_seconds_whatever_the_assumed_price_is(contract: Contract) -> None:
+    assert verdict(FOLLOWS, longer(contract, "0.30", "1.50")) == PASSED
+    assert verdict(FOLLOWS, longer(contract, "0.30", "1.52")) == PASSED, "both are rounded"
+    assert verdict(FOLLOWS, longer(contract, "0.50", "1.50")) == BROKEN, "the cost of five seconds"
+
+
+@priced
 @pytest.mark.parametrize("kind", ["failure", "cancelled"])
 def test_a_job_without_a_video_costs_nothing(contract: Contract, kind: str) -> None:
     if all(stage.kind != kind for stage in contract.graph):

@@ -18,6 +18,7 @@ from tests.tracing import JOB, Teller
 
 RULES = family("LIF")
 ONE_OUTCOME, REASON, READABLE = (named(RULES, f"LIF-0{number}") for number in (7, 8, 9))
+STAYS = named(RULES, "LIF-10")
 
 
 def told(contract: Contract) -> Teller:
@@ -192,3 +193,33 @@ def test_the_result_of_an_accepted_job_can_be_read_as_well(contract: Contract) -
 
 def _ends(contract: Contract, stages: frozenset[str]) -> bool:
     return any(contract.graph[name].terminal for name in stages)
+
+
+def without_video(contract: Contract, role: str, situation: str) -> bytes:
+    found = body(contract, role, situation)
+    for at in contract.operations[role].bindings["video_url"].response:
+        if resolve(found, at.pointer) is not MISSING:
+            found = replaced(found, at.pointer, None)
+    return orjson.dumps(found)
+
+
+def test_a_video_that_was_shown_is_shown_again(contract: Contract) -> None:
+    role, situation = shown(contract, "success")
+    gone = without_video(contract, role, situation)
+    assert verdict(STAYS, told(contract).call(role, situation)) == NOT_OBSERVED
+    assert verdict(STAYS, told(contract).call(role, situation).call(role, situation)) == PASSED
+    found = judged(STAYS, told(contract).call(role, situation).call(role, situation, answer=gone))
+    assert found.verdict == BROKEN
+    assert "has no video any more" in found.breaches[0].message
+    assert verdict(STAYS, told(contract).call(role, situation, answer=gone).call(role, situation)) == NOT_OBSERVED
+    elsewhere = told(contract).call(role, situation).call(role, situation, answer=gone, url="http://127.0.0.1/?less=1")
+    assert verdict(STAYS, elsewhere) == NOT_OBSERVED, "another request"
+
+
+@contracts_that(lambda contract: contract.retention.result_url is not None)
+def test_a_video_whose_link_has_expired_may_be_gone(contract: Contract) -> None:
+    role, situation = shown(contract, "success")
+    gone = without_video(contract, role, situation)
+    life = contract.retention.result_url
+    assert life is not None
+    assert verdict(STAYS, told(contract).call(role, situation).wait(life).call(role, situation, answer=gone)) != BROKEN

@@ -84,6 +84,25 @@ def test_a_picture_that_is_rejected_together_and_alone_is_a_finding(contract: Co
 
 
 @pictures
+@pytest.mark.parametrize(
+    ("facet", "words"),
+    [
+        ("inline", "that is in the request"),
+        ("url/signed", "whose URL has a query"),
+        ("url/bare", "whose URL has no extension"),
+        ("url/encoded", "whose URL has encoded characters"),
+        ("url/upper", "in capital letters"),
+    ],
+)
+def test_a_way_to_send_a_picture_is_named_if_it_is_refused(contract: Contract, facet: str, words: str) -> None:
+    told = Pictures(contract).one_video().order(f"{AT}formats/webp,{facet}", "refused")
+    told.order(f"{ALONE}formats/webp", "success").order(f"{ALONE}{facet}", "refused")
+    found = verdict("PIC-01", told.told, assuming(contract, "lifecycle.json#/models/0/images/most_bytes"))
+    assert found.verdict == BROKEN
+    assert words in found.breaches[0].message
+
+
+@pictures
 def test_a_limit_that_is_assumed_makes_a_lesson(contract: Contract) -> None:
     told = Pictures(contract).one_video().order(f"{AT}{EITHER}", "refused").order(f"{ALONE}{SIDE}", "refused").told
     assumed = assuming(contract, "lifecycle.json#/models/0/images/least_side")

@@ -252,6 +252,23 @@ def test_a_link_leads_to_its_own_operation(contract: Contract) -> None:
     assert verdict(LINKS, elsewhere) == PASSED
 
 
+# The id of another job.
+ANOTHER = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
+
+
+@linking
+def test_a_link_names_its_own_job_in_each_stage(contract: Contract) -> None:
+    running = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+
+    def linking_to(job: str) -> Teller:
+        told = teller(knowing(contract)).submit().submit(job=ANOTHER, key=None).status(running)
+        return written(told, "result_url", told.links(job)["result_url"])
+
+    assert verdict(LINKS, linking_to(JOB)) == PASSED
+    assert verdict(LINKS, linking_to(ANOTHER)) == BROKEN
+    assert verdict(LINKS, linking_to("an-alias-of-the-job")) == PASSED
+
+
 @linking
 def test_a_followed_link_shows_the_job(contract: Contract) -> None:
     first = next(one.name for one in contract.operations["status"].situations.values() if one.stages)

@@ -1,6 +1,8 @@
 """Submissions with pictures of the suite's own, followed to the ends of their jobs.
 
 A picture goes into the request as a data URI if the contract documents one, else the receiver of callbacks serves it.
+At the limits, the first picture in a request is almost as large as documented, and the first ones that are served have
+URLs of several forms, such as signed ones.
 All jobs run at once. If a picture at several limits is refused, or its job fails, pictures at one limit each follow
 until one of them is refused, too; refusals and failures make no video.
 """
@@ -22,13 +24,21 @@ from hobbyhorse.conformance.server.expected import member_schema
 from hobbyhorse.conformance.server.pictures.samples import (
     ALONE,
     AT,
+    BARE,
     BEYOND,
     BYTES,
+    ENCODED,
+    INLINE,
     PORTRAIT,
+    SIGNED,
+    UPPER,
+    URL,
     Sample,
+    addressed,
     alone,
     at_limits,
     beyond,
+    inlined,
 )
 from hobbyhorse.conformance.server.rules.media import mentions
 from hobbyhorse.conformance.server.session import PaidJob, Session, Skipped
@@ -45,6 +55,10 @@ PROBE = "pictures"
 MOST_INLINE_BYTES = 700_000
 # The name of the picture that shows whether a public URL leads to the receiver.
 TRIAL, TRIAL_SECONDS = "trial.png", 10.0
+# Characters that a URL has to encode, as in the names of uploaded files.
+ODD_NAME = " café (1)"
+# A query like that of a signed URL of an object store.
+SIGNATURE = "?X-Amz-Date=20260101T000000Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=host&X-Amz-Signature=0f1e2d3c"
 NO_HOST = "the endpoint cannot fetch it from this machine; set --callback-url"
 
 
@@ -58,7 +72,7 @@ def orders_at_limits(model: Model) -> list[tuple[Sample, ...]]:
 def order_at_limits(session: Session) -> None:
     """Submit the pictures at the limits, follow their jobs, and find the limit at which one is refused."""
     limits, host = _limits(session.model), _Host(session)
-    orders = [tuple(_without_bytes(session, host, one) for one in each) for each in orders_at_limits(session.model)]
+    orders = _with_addresses(session, host, orders_at_limits(session.model))
     try:
         for samples, step in [*_submitted(session, host, AT, orders)]:
             if not _is_refused(session, samples, step):
@@ -88,6 +102,14 @@ def order_beyond_limits(session: Session) -> None:
 def _limits(model: Model) -> PictureLimits:
     assert model.images is not None
     return model.images
+
+
+def _with_addresses(session: Session, host: _Host, orders: Sequence[tuple[Sample, ...]]) -> list[tuple[Sample, ...]]:
+    """Return the orders, one with a large picture in the request and some with URLs of each form, where possible."""
+    every = [_without_bytes(session, host, one) for each in orders for one in each]
+    every = inlined(_limits(session.model), every) if _documents(session, _scheme(every[0])) else every
+    left = iter(addressed(every) if host.why_not is None else every)
+    return [tuple(next(left) for _ in each) for each in orders]
 
 
 def _without_bytes(session: Session, host: _Host, sample: Sample) -> Sample:
@@ -151,10 +173,16 @@ def _placed(session: Session, order: dict[str, Any], addresses: Sequence[str]) -
 
 def _inline(session: Session, sample: Sample, data: bytes) -> str | None:
     """Return a picture as a data URI, if the contract documents them and the body may be that large."""
-    address = f"data:image/{sample.format};base64,"
-    if len(data) > MOST_INLINE_BYTES or not _documents(session, address):
+    address = _scheme(sample)
+    is_large = len(data) > MOST_INLINE_BYTES and INLINE not in sample.facets
+    if is_large or any(facet.startswith(URL) for facet in sample.facets) or not _documents(session, address):
         return None
     return address + base64.b64encode(data).decode()
+
+
+def _scheme(sample: Sample) -> str:
+    """Return the beginning of a data URI."""
+    return f"data:image/{sample.format};base64,"
 
 
 def _documents(session: Session, address: str) -> bool:
@@ -215,7 +243,11 @@ class _Host:
         if self._receiver is None or self.why_not is not None:
             return None
         self._count += 1
-        return self._receiver.publish(f"{self._count}-{sample.width}x{sample.height}.{sample.format}", data)
+        name, kind = f"{self._count}-{sample.width}x{sample.height}", sample.format
+        name += ODD_NAME if ENCODED in sample.facets else ""
+        extension = kind.upper() if UPPER in sample.facets else kind
+        url = self._receiver.publish(name if BARE in sample.facets else f"{name}.{extension}", data, kind)
+        return url + SIGNATURE if SIGNED in sample.facets else url
 
     def close(self) -> None:
         """Serve no picture any more; some have many megabytes."""

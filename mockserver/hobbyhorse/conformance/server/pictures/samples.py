@@ -8,7 +8,7 @@ refused, pictures with one facet each find the limit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -34,11 +34,23 @@ MOST_DENOMINATOR = 100
 AT, ALONE, BEYOND = "pictures:at:", "pictures:alone:", "pictures:beyond:"
 FORMAT = "formats/"
 SIDE, LOW, HIGH, BYTES, PORTRAIT = "least_side", "aspect/0", "aspect/1", "most_bytes", "portrait"
+# A picture that is in the request itself, and almost as large as documented.
+INLINE = "inline"
+# Below the limit, whether a megabyte has 1,000,000 bytes or 1,048,576.
+ALMOST = 0.95
+# The facets of a picture's URL: signed in its query, without an extension, and with characters that are encoded.
+URL = "url/"
+SIGNED, BARE, ENCODED, UPPER = "url/signed", "url/bare", "url/encoded", "url/upper"
+# The facets that one URL has, for one picture each.
+URL_FORMS = ((SIGNED, BARE), (ENCODED, UPPER))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture to be drawn: its format, its size in pixels and in bytes (None: any), and its facets."""
+    """A picture to be drawn: its format, its size in pixels and in bytes (None: any), and its facets.
+
+    A facet may also be a property of its URL, or that it has none.
+    """
 
     format: str
     width: int
@@ -60,6 +72,21 @@ def at_limits(limits: PictureLimits) -> list[Sample]:
     return _with_bytes(limits, found)
 
 
+def inlined(limits: PictureLimits, samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples, the first one that can be padded almost as large as documented, for the request itself."""
+    free = [one for one in samples if one.format in PADDABLE and one.nbytes is None]
+    if limits.most_bytes is None or not free:
+        return list(samples)
+    larger = replace(free[0], facets=(*free[0].facets, INLINE), nbytes=int(limits.most_bytes * ALMOST))
+    return [larger if one is free[0] else one for one in samples]
+
+
+def addressed(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples, the first ones that are not in the request itself with URLs of each form."""
+    forms = iter(URL_FORMS)
+    return [one if INLINE in one.facets else replace(one, facets=(*one.facets, *next(forms, ()))) for one in samples]
+
+
 def alone(limits: PictureLimits, sample: Sample) -> list[Sample]:
     """Return a picture for each facet of a sample, in the sample's format; the format's own comes first."""
     plain, found = _plain(limits), []
@@ -69,7 +96,7 @@ def alone(limits: PictureLimits, sample: Sample) -> list[Sample]:
         **{facets[0]: size for size, facets in _ratios(limits)},
     }
     for facet in sample.facets:
-        nbytes = limits.most_bytes if facet == BYTES else None
+        nbytes = limits.most_bytes if facet == BYTES else sample.nbytes if facet == INLINE else None
         found.append(Sample(sample.format, *sizes.get(facet, plain), (facet,), nbytes))
     return found
 

@@ -26,6 +26,8 @@ from hobbyhorse.traces.orders import own, reads_of
 UNAUTHORIZED = 401
 # The probe that sends the key in another scheme.
 OTHER_SCHEME = "auth:scheme"
+# The probe that sends the key under test after an unknown one.
+AGAIN = "key:again"
 # The role that only the provider's operators may call, and the probe that calls it with an ordinary key.
 OPERATORS, OPERATORS_ONLY = "operator_cancel", "auth:operator"
 REFUSALS_OF_KEYS = frozenset({"unauthenticated", "key_refused"})
@@ -156,21 +158,30 @@ def _cancelled_by_others(trace: AnnotatedTrace) -> KindEvidence:
     severity="S2",
     harm=VIDEO,
     applies=_keyed,
-    says="A key that one operation accepts is accepted by every operation.",
+    says="A key that is accepted once is accepted by every operation, each time, also after a request with an unknown "
+    "key.",
     because="A client that may submit a job, but not read or cancel it, pays for a video that it cannot have.",
-    fix="Read the key in one place for all operations, from the documented header.",
+    fix="Read the key in one place for all operations, from the documented header, and let no refused key count "
+    "against another one.",
 )
 @one_per_kind
 def own_key_accepted(trace: AnnotatedTrace) -> KindEvidence:
-    """Find requests whose key is refused, although another operation accepts it."""
+    """Find requests whose key is refused, although another response accepts it."""
     steps = [step for step in trace.steps if _sends_own_key(trace, step)]
-    accepting = next((step for step in steps if step.ok), None)
+    accepting = next((step for step in steps if step.ok), None) or _knowing(trace, steps)
     for step in steps if accepting is not None else ():
         yield OBSERVED
         if accepting is not None and _refuses_key(step):
             security = _security(trace, step)
             message = f"{label(step)}: the key is refused with {step.status}, but {label(accepting)} accepts it"
             yield step.role, Breach(message, security, step.status)
+
+
+def _knowing(trace: AnnotatedTrace, steps: list[Step]) -> Step | None:
+    """Return a response that refuses something else than the key, where the same operation refuses an unknown key."""
+    strict = {step.role for step in conclusive_probes(trace, "auth:wrong") if _refuses_key(step)}
+    # Without that comparison, a server that looks the job up first would seem to accept any key.
+    return next((step for step in steps if step.role in strict and not _refuses_key(step)), None)
 
 
 def _has_scheme(contract: Contract) -> bool:

@@ -39,6 +39,8 @@ ID_PATTERNS: Mapping[str, str] = {
 # The stages of a job that exists. A response may also report an unknown job as a failed one.
 LIVING = frozenset({"pending", "running", "success"})
 PAGES = "identity:pages"
+# The lists before and after a submission, and those of the state machine.
+FRESH, MACHINE = "identity:fresh", "machine"
 # The values that request a part of a list, and with it another part than before.
 PARTS = ("page", "offset", "cursor")
 # The first page, another one, and the first page again.
@@ -265,27 +267,39 @@ def _prompts(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     severity="S2",
     harm=VIDEO,
     applies=_lists_jobs,
-    says="A list contains the accepted jobs.",
+    says="A list contains the accepted jobs, from their acceptance on.",
     because="A client that lost an id looks for its job in the list before it submits again.",
-    fix="Write a job and its entry in the list in one transaction, and read the list from the primary store.",
+    fix="Write a job and its entry in the list in one transaction, and read the list from the primary store, without a "
+    "cache.",
 )
 @one_per_kind
 def listed(trace: AnnotatedTrace) -> KindEvidence:
-    """Find accepted jobs that are missing from a complete list."""
-    for step in conclusive_probes(trace, "identity:list"):
+    """Find accepted jobs that are missing from a complete list, and the newest job on a page that begins with it."""
+    for step in conclusive_probes(trace, "identity:list", FRESH, MACHINE):
         jobs = _accepted_before(trace, step)
-        if not step.ok or not jobs:
+        if step.role != "list" or not step.ok or not jobs:
             continue
         items = read_items(operation_of(trace, step), message_of((), step.value))
         missing = [job for job in jobs if job not in {item.get("job") for item in items}]
         # On a paged list the job may be on another page.
         whole = _complete_list(step, len(items))
-        if whole or not missing:
+        # A page of one item may show the newer job of another client.
+        newest = jobs[-1] in missing and len(items) > 1 and _begins_with_newest(trace, step)
+        if whole or newest or not missing:
             yield OBSERVED
         if missing and whole:
             message = f"{label(step)}: a complete list of {len(items)} jobs does not contain job {missing[0]!r}"
             places = ("lifecycle.json#/operations/list/items", "lifecycle.json#/operations/list/situations/listed")
             yield "list", Breach(message, places, len(items))
+        elif newest:
+            message = f"{label(step)}: the list begins with the newest job, but does not contain job {jobs[-1]!r}"
+            yield "newest", Breach(message, _order_places(trace.contract), len(items))
+
+
+def _begins_with_newest(trace: AnnotatedTrace, listing: Step) -> bool:
+    """Whether a list is documented as newest first, and this is the first page of it."""
+    named = (requested(operation_of(trace, listing), listing, name) for name in PARTS)
+    return bool(_order_places(trace.contract)) and not any(named) and listing.reading.values.get("page") in (None, 1)
 
 
 def _accepted_before(trace: AnnotatedTrace, listing: Step) -> list[str]:

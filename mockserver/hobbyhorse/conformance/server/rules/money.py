@@ -122,10 +122,10 @@ def _refused_with_job(trace: AnnotatedTrace) -> KindEvidence:
     severity="S1",
     harm=MONEY,
     applies=_reports_cost,
-    says="Of two videos of one model and one tier, the longer one costs more.",
-    because="A price per second is documented. A cost that is computed from the default duration is not that of the "
-    "invoice.",
-    fix="Compute the reported cost from the seconds that were ordered, not from the default.",
+    says="The costs of two videos of one model and one tier are in proportion to their durations, to a cent.",
+    because="A price per second is documented. A cost that is computed from the default duration, or from blocks of "
+    "seconds, is not that of the invoice.",
+    fix="Compute the reported cost from the seconds that were ordered, neither rounded nor replaced by the default.",
 )
 @first_of_kind
 def cost_follows_duration(trace: AnnotatedTrace) -> KindEvidence:
@@ -137,10 +137,13 @@ def cost_follows_duration(trace: AnnotatedTrace) -> KindEvidence:
             if seconds == order.seconds:
                 continue
             yield OBSERVED
-            if cost == other or (order.seconds > seconds) != (cost > other):
+            # Both costs may be rounded.
+            ratio = Decimal(order.seconds) / Decimal(seconds)
+            if abs(cost - other * ratio) >= CENT * (1 + ratio):
                 mine = f"request {step.number} reports cost {cost} for job {step.job} ({order.seconds} s)"
                 message = f"{mine}; job {job} of the same tier ({seconds} s) costs {other}"
-                yield (order.model.id, order.resolution), Breach(message, _bound(step), str(cost))
+                # An assumed price, or an assumed place of the cost, does not excuse costs that contradict each other.
+                yield (order.model.id, order.resolution), Breach(message, (), str(cost))
         alike.setdefault(order.seconds, (step.job, cost))
 
 

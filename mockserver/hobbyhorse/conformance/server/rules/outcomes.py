@@ -25,7 +25,7 @@ from hobbyhorse.conformance.server.expected import (
 )
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.traces.annotated import ENDS, AnnotatedTrace, Step
+from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import own, reads_of
 
 RESULTS, REASONS = ("video_url", "first_frame_url"), ("error_code", "error_message")
@@ -218,3 +218,48 @@ def _endless(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[
         message = f"job {order.job_told} is still {late[-1].stage!r} after {late[-1].arrived - order.done:.0f} s"
         place = LIFECYCLE + format_pointer(("polling", "longest_wait"))
         yield Breach(f"{message}; documented: at most {longest:.0f} s", (place,), late[-1].stage)
+
+
+def _delivers(contract: Contract) -> bool:
+    return any("video_url" in contract.operations[role].bindings for role in READS if role in contract.operations)
+
+
+@rule(
+    "LIF-10",
+    "result-stays",
+    level=MUST,
+    severity="S1",
+    harm=VIDEO,
+    applies=_delivers,
+    says="A response that has shown the video of a job shows it each time, whatever is requested in between, until its "
+    "link expires.",
+    because="A client that breaks off after its first read, or that is one of two workers, has paid for a video that "
+    "it never gets.",
+    fix="Store the result with the job, and remove it only when its link expires: neither a read nor a cancellation "
+    "consumes it.",
+)
+@one_per_kind
+def result_stays(trace: AnnotatedTrace) -> KindEvidence:
+    """Find successes without the video that an earlier response to the same request has shown."""
+    first: dict[str, Step] = {}
+    for step in trace.reads:
+        if not step.ok or not own(trace, step):
+            continue
+        # Another query may request a response without the result.
+        shown = first.get(step.exchange.url)
+        if step.video is not None:
+            first.setdefault(step.exchange.url, step)
+        if shown is None or not _is_kept(trace, shown, step):
+            continue
+        yield OBSERVED
+        if step.video is None and "success" in step.kinds:
+            message = f"{label(step)}: job {step.job} has no video any more, {step.arrived - shown.done:.1f} s after "
+            yield step.role, Breach(f"{message}{label(shown)} has shown it", (), step.status)
+
+
+def _is_kept(trace: AnnotatedTrace, shown: Step, later: Step) -> bool:
+    """Whether the link of a video that was shown has certainly not expired yet."""
+    life, told = trace.contract.retention.result_url, shown.reading.values.get("expires_at")
+    ends = [shown.arrived + life] if life is not None else []
+    ends += [told] if isinstance(told, int | float) else []
+    return later.arrived >= shown.done and all(later.done < end for end in ends)

@@ -12,13 +12,19 @@ from hobbyhorse.conformance.server.expected import LIFECYCLE, label
 from hobbyhorse.conformance.server.pictures.samples import (
     ALONE,
     AT,
+    BARE,
     BEYOND,
     BYTES,
+    ENCODED,
     FORMAT,
     HIGH,
+    INLINE,
     LOW,
     PORTRAIT,
     SIDE,
+    SIGNED,
+    UPPER,
+    URL,
 )
 from hobbyhorse.conformance.server.rules.negatives import model_of, refused_for_its_body
 from hobbyhorse.contract.forms.expressions import format_pointer
@@ -41,10 +47,11 @@ def _limited(contract: Contract) -> bool:
     harm=VIDEO,
     applies=_limited,
     says="A picture in each documented format, and exactly at each documented limit, is accepted, and its job does not "
-    "fail.",
+    "fail, whether the picture is in the request, as far as documented, or at a URL of any form.",
     because="Clients check a picture by the documented limits before they submit it, and have no other one to send.",
     fix="Compare the sides, the ratio and the bytes of a picture with the documented limits inclusively, and test one "
-    "picture of each documented format.",
+    "picture of each documented format. Allow a body for the largest picture in base64, and read the format from the "
+    "content and not from the URL.",
 )
 def pictures_accepted(trace: AnnotatedTrace) -> Evidence:
     """Find documented pictures that are refused twice, together and alone, although others are accepted."""
@@ -141,9 +148,9 @@ def _facets(step: Step) -> list[str]:
 
 
 def _places(trace: AnnotatedTrace, step: Step, facet: str) -> tuple[str, ...]:
-    """Return the place that documents a limit; no limit at all excludes a portrait."""
+    """Return the place that documents a limit; no limit at all excludes a portrait, or a form of the URL."""
     number = trace.contract.models.index(model_of(trace, step))
-    member = () if facet == PORTRAIT else (facet.partition("/")[0],)
+    member = () if facet in (PORTRAIT, INLINE) or facet.startswith(URL) else (facet.partition("/")[0],)
     return (LIFECYCLE + format_pointer(("models", str(number), "images", *member)),)
 
 
@@ -159,6 +166,11 @@ def _words(trace: AnnotatedTrace, step: Step, facet: str, *, over: bool = False)
         HIGH: f"whose ratio of width to height is {more} of {high:g}",
         BYTES: f"whose size is {more} of {most} bytes",
         PORTRAIT: "in portrait",
+        INLINE: f"that is in the request, below the documented limit of {most} bytes,",
+        SIGNED: "whose URL has a query, as a signed one does,",
+        BARE: "whose URL has no extension",
+        ENCODED: "whose URL has encoded characters",
+        UPPER: "whose URL has its extension in capital letters",
     }
     word = "undocumented" if over else "documented"
     return sentences.get(facet, f"in the {word} format {facet.removeprefix(FORMAT)}")

@@ -377,19 +377,21 @@ def _has_links(contract: Contract) -> bool:
     severity="S2",
     harm=VIDEO,
     applies=_has_links,
-    says="A link to the status, the result or the cancellation of a job leads there.",
+    says="A link to the status, the result or the cancellation of a job leads there, in each stage of this job.",
     because="A client that follows the links never sees its job end, or cancels it when it asks for the result.",
     fix="Build each link from the route of its operation, and follow all of them in a test.",
 )
 @one_per_kind
 def links(trace: AnnotatedTrace) -> KindEvidence:
     """Compare the paths of links with the operations' paths, and find followed links that do not lead to the job."""
+    jobs = {str(step.job_told) for step in trace.submits if step.accepted}
     for step in trace.steps:
         if step.role not in trace.contract.operations or not step.ok:
             continue
         for name, url in links_of(trace.contract, step).items():
             yield OBSERVED
-            other = _leads_elsewhere(trace.contract, name, url, str(step.job or step.job_told))
+            job = str(step.job or step.job_told)
+            other = _leads_elsewhere(trace.contract, name, url, job) or _names_other_job(url, job, jobs)
             if other is not None:
                 message = f"{label(step)}: {name} is {url!r}, which is the path of {other}"
                 yield (
@@ -417,6 +419,13 @@ def _leads_elsewhere(contract: Contract, name: str, url: str, job: str) -> str |
     if path.endswith(filled(contract.operations[right], {"job": job})):
         return None
     return next((role for role, other in paths.items() if path.endswith(other)), None)
+
+
+def _names_other_job(url: str, job: str, jobs: Iterable[str]) -> str | None:
+    """Return the other job of the suite that a link names, if it does not name its own."""
+    path = unquote(urlsplit(url).path)
+    other = next((one for one in sorted(jobs) if one in path), None) if job not in path else None
+    return None if other is None else f"job {other}, not of {job}"
 
 
 def _followed(trace: AnnotatedTrace) -> KindEvidence:
