@@ -6,14 +6,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
 
 from .bending import KEY, OTHER, Bend, Request, Response, plain
+from .conduct import mended
 from .query_mutants import DataMutant
 from .response_mutants import edited
 
 # Requests of the account that are refused after an unknown key.
 LOCKED = 2
+DEFAULTS = ("job", "defaults")
 # The price of a second in the cheapest tier, and the seconds of a block.
 SECOND, BLOCK = 0.14, 5
 
@@ -146,6 +149,11 @@ def refusing_bodies(bad: Callable[[bytes], bool], refusal: Response) -> Callable
     return lambda contract: Bend(request=request)
 
 
+def unmarked(value: Any) -> Any:
+    """Return the watermark of an order that leaves it out."""
+    return False if value is MISSING else MISSING
+
+
 UNPROCESSABLE = plain(422, {"error_code": 422001, "error_message": "The request breaks the model's schema."})
 
 MEMORY: tuple[DataMutant, ...] = (
@@ -169,6 +177,14 @@ MEMORY: tuple[DataMutant, ...] = (
         "a late cancellation removes the result",
         drops_on_cancellation,
         ("job", "cancel:finished"),
+        False,
+    ),
+    (
+        "MED-13",
+        "vtrix",
+        "an order without a watermark has none",
+        mended("/parameters/watermark", unmarked),
+        DEFAULTS,
         False,
     ),
     (

@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from hobbyhorse.conformance.server.video_check import aspect, first_frame_difference, viewed
+from hobbyhorse.conformance.server.rules.media import MARKED
+from hobbyhorse.conformance.server.video_check import aspect, first_frame_difference, frames_differ, viewed
+from hobbyhorse.media.video import film
 from tests.broken_servers import films
+from tests.media_samples import SHOT
 
 ORIENTATION, LYING = 0x0112, 6
 """The EXIF tag of a picture's orientation, and the value of a camera held upright."""
@@ -83,3 +88,17 @@ def test_with_a_shape_nothing_but_the_shape_is_compared() -> None:
     video = viewed(None, "http://x", films.plain(640, 360), picture((1280, 720)), shape=0.5625)
     assert video.facts["asked_aspect"] == 0.5625
     assert "first_frame_difference" not in video.facts
+
+
+def test_a_small_mark_shows_in_the_difference_of_two_first_frames(tmp_path: Path) -> None:
+    usual, marked = films.good(), tmp_path / "marked.mp4"
+    film(replace(SHOT, watermark=not SHOT.watermark), marked)
+    assert (frames_differ(usual, marked.read_bytes()) or 0) > MARKED
+    assert frames_differ(usual, usual) == 0
+    assert (frames_differ(usual, films.remade(usual, rate=25)) or 0) < 1, "the same picture"
+    assert (frames_differ(usual, films.plain(1280, 720)) or 0) > 20
+
+
+def test_first_frames_that_cannot_be_decoded_are_not_compared() -> None:
+    assert frames_differ(b"not a video", films.good()) is None
+    assert frames_differ(films.good(), b"not a video") is None

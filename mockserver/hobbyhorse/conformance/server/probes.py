@@ -17,6 +17,7 @@ from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.ends import PROBE as ENDS
 from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
+from hobbyhorse.conformance.server.pictures.defaults import has_visible_default, order_defaults, orders_of_default
 from hobbyhorse.conformance.server.pictures.orders import order_at_limits, order_beyond_limits, orders_at_limits
 from hobbyhorse.conformance.server.pictures.samples import beyond
 from hobbyhorse.conformance.server.queries import ask, form_queries
@@ -260,6 +261,10 @@ def _bounds(session: Session) -> Iterator[Probe]:
         count = len(shared.alone)
         summary = f"a submission at {'a documented bound' if count == 1 else f'{count} documented bounds'}"
         yield Probe(shared.body.label, "negatives", _cost(shared.body), summary, _bound(shared))
+    if has_visible_default(session.model):
+        count = sum(body != session.order for body in orders_of_default(session))
+        summary = "the first order with a documented default, with another value, and with neither"
+        yield Probe("defaults", "media", lambda b: count * b.price, summary, order_defaults)
 
 
 def _about_job(contract: Contract) -> list[str]:

@@ -410,8 +410,8 @@ class Session:
             return None
         return paid.end.done - paid.accepted.arrived
 
-    def fetch_video(self, paid: PaidJob, *, shape: float | None = None) -> None:
-        """Fetch the paid job's video, twice if necessary, and record its properties. Raises Skipped.
+    def fetch_video(self, paid: PaidJob, *, shape: float | None = None) -> bytes:
+        """Fetch the paid job's video, twice if necessary, record its properties, and return it. Raises Skipped.
 
         `shape` is the ratio of the submitted picture, if it is another one than that of the session.
         """
@@ -424,7 +424,7 @@ class Session:
                 is_first = "first_frame" in self.model.parameters
                 picture = self.picture if isinstance(self.picture, bytes) and is_first else None
                 self.videos.append(viewed(paid.id, url, data, picture, shape=shape))
-                return
+                return data
         # Each further request for the file would wait as long.
         self._undelivered = f"the video's link delivered no complete file in {FETCHES} requests"
         raise Skipped(self._undelivered)

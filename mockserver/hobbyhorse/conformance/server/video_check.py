@@ -11,6 +11,12 @@ from hobbyhorse.traces.trace import Video
 
 # Pictures are compared at this size, so that details that a codec loses do not count.
 SMALL = (64, 64)
+# First frames are compared with each other at this width and height, in squares of this side: a line of text changes
+# a square clearly, and the whole frame hardly at all.
+SHARP, SQUARE = 160, 16
+# The fact that compares the video of an order without a parameter with those of two orders with it: the parameter, and
+# the differences of their first frames: from the default, from the other value, and between these two.
+DEFAULT = "default"
 
 
 def viewed(
@@ -47,16 +53,42 @@ def aspect(picture: bytes) -> float | None:
 def first_frame_difference(data: bytes, picture: bytes) -> float | None:
     """Return the mean difference of a colour sample, 0 to 255; None if it cannot be measured (PyAV is optional)."""
     try:
-        av: Any = importlib.import_module("av")
         images: Any = importlib.import_module("PIL.Image")
+        first = _first_frame(data)
+        if first is None:
+            return None
+        # The video's aspect ratio differs slightly, because its dimensions are even: scaling removes the difference.
+        sent = images.open(io.BytesIO(picture)).convert("RGB").resize(first.size).resize(SMALL)
+    except (ImportError, OSError, ValueError):
+        return None
+    pairs = list(zip(first.convert("RGB").resize(SMALL).tobytes(), sent.tobytes(), strict=True))
+    return float(round(sum(abs(one - other) for one, other in pairs) / len(pairs), 2))
+
+
+def frames_differ(data: bytes, other: bytes) -> float | None:
+    """Return the mean difference, from 0 to 255, of the squares in which two videos' first frames differ most.
+
+    None means that it cannot be measured.
+    """
+    first, second = _first_frame(data), _first_frame(other)
+    if first is None or second is None:
+        return None
+    shades = [one.convert("L").resize((SHARP, SHARP)).tobytes() for one in (first, second)]
+    squares: dict[tuple[int, int], int] = {}
+    for number, (one, then) in enumerate(zip(*shades, strict=True)):
+        at = (number // SHARP // SQUARE, number % SHARP // SQUARE)
+        squares[at] = squares.get(at, 0) + abs(one - then)
+    return float(round(max(squares.values()) / SQUARE**2, 2))
+
+
+def _first_frame(data: bytes) -> Any:
+    """Return the first frame of a video as a picture; None if it cannot be decoded (PyAV is optional)."""
+    try:
+        av: Any = importlib.import_module("av")
     except ImportError:
         return None
     try:
         with av.open(io.BytesIO(data)) as container:
-            first = next(container.decode(video=0)).to_image()
-        # The video's aspect ratio differs slightly, because its dimensions are even: scaling removes the difference.
-        sent = images.open(io.BytesIO(picture)).convert("RGB").resize(first.size).resize(SMALL)
+            return next(container.decode(video=0)).to_image()
     except (OSError, ValueError, StopIteration, av.error.FFmpegError):
         return None
-    pairs = list(zip(first.convert("RGB").resize(SMALL).tobytes(), sent.tobytes(), strict=True))
-    return float(round(sum(abs(one - other) for one, other in pairs) / len(pairs), 2))

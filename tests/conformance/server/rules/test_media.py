@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from hobbyhorse.conformance.server.rules.media import _parameter
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract
@@ -98,7 +99,7 @@ def test_a_video_as_ordered_breaks_no_rule(contract: Contract) -> None:
     for model in _models(contract):
         told = teller(contract, model)
         words = {one.id: verdict(one, told, videos=(video(told),)) for one in RULES}
-        unseen = {"MED-09", "MED-10", "MED-12", *(["MED-05"] if asked(told).first_frame else [])}
+        unseen = {"MED-09", "MED-10", "MED-12", "MED-13", *(["MED-05"] if asked(told).first_frame else [])}
         unseen |= set() if words["MED-07"] == PASSED else {"MED-07"}
         assert {name for name, word in words.items() if word != PASSED} == unseen
 
@@ -299,3 +300,21 @@ def test_facts_are_those_of_the_trace_as_json(contract: Contract) -> None:
     told = teller(contract)
     found = Video(JOB, told.video, orjson.loads(orjson.dumps(dict(video(told).facts))))
     assert verdict(rule(3), told, videos=(found,)) == PASSED
+
+
+# MED-13
+
+
+@contracts_that(lambda contract: any(isinstance(model.defaults.get("watermark"), bool) for model in contract.models))
+def test_a_video_looks_like_one_with_the_documented_default(contract: Contract) -> None:
+    told = teller(knowing(contract))
+
+    def shown(*differences: float) -> str:
+        return word(13, told, default=["watermark", *differences])
+
+    assert shown(0.2, 9.0, 9.0) == PASSED
+    assert shown(9.0, 0.2, 9.0) == BROKEN
+    assert shown(9.0, 8.0, 9.0) == PASSED, "another picture for each order"
+    assert shown(1.0, 0.0, 1.0) == NOT_OBSERVED, "the parameter does not show"
+    told.contract = assuming(contract, *(f"{at}/default" for at in _parameter(asked(told), "watermark")))
+    assert shown(9.0, 0.2, 9.0) == LESSON

@@ -11,6 +11,7 @@ from typing import Any
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Check, Evidence, rule
 from hobbyhorse.conformance.server.expected import binding_places, label, operation_of
+from hobbyhorse.conformance.server.video_check import DEFAULT
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -29,6 +30,8 @@ SIZE_TOLERANCE = 0.02
 HALF_A_SECOND = 0.5
 # The maximum mean difference, of 255, between two encodings of an image. Two images differ by more.
 ALIKE = 24
+# Of 255 shades, the least mean difference of a part of a frame with a mark on it; a codec changes it by one or two.
+MARKED = 4
 # Seconds by which the durations of video and audio may differ: an AAC block lasts 0.02 s, and encoders pad with a few.
 IN_STEP = 0.1
 # A link that responds within this time is slow, not silent; file servers respond within a second.
@@ -515,3 +518,36 @@ def _failure(step: Step) -> str | None:
     if one.waited < LEAST_WAIT or one.size > SLOWEST * one.waited:
         return None
     return f"the response stopped {after}" if after else f"no response within {one.waited:.0f} s"
+
+
+def _shows_defaults(contract: Contract) -> bool:
+    return any(isinstance(model.defaults.get("watermark"), bool) for model in contract.models)
+
+
+@rule(
+    "MED-13",
+    "default-shows",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    applies=_shows_defaults,
+    says="The video of an order without a parameter looks like that of an order with its documented default, if the "
+    "parameter shows in the first frame, such as a watermark.",
+    because="A client that relies on the default publishes a marked video, or pays twice for one without the mark.",
+    fix="Fill in the documented defaults once, where the order is read, and not where the video is made.",
+)
+@each_video
+def default_shows(one: OrderedVideo) -> Evidence:
+    """Find the video of an order without a parameter that looks like the one with another value than the default."""
+    found = one.fact(DEFAULT)
+    if not isinstance(found, list):
+        return
+    name, from_default, from_other, between = found
+    # Videos of a provider that draws another picture for each order all differ.
+    if between < MARKED:
+        return
+    yield OBSERVED
+    if from_default >= MARKED and from_other <= from_default / 4:
+        places = () if one.order is None else tuple(f"{at}/default" for at in _parameter(one.order, name))
+        message = f"the video of job {one.video.job}, ordered without {name}, looks like that of an order with another "
+        yield Breach(f"{message}{name} than the documented default", places, from_default)
