@@ -9,13 +9,14 @@ from typing import Any
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
 
-from .bending import KEY, OTHER, Bend, Request, Response, plain
+from .bending import KEY, OTHER, Bend, Message, Post, Request, Response, plain
 from .conduct import mended
 from .query_mutants import DataMutant
 from .response_mutants import edited
 
 # Requests of the account that are refused after an unknown key.
 LOCKED = 2
+REQUESTED = ("callback:order", "callback:redelivered")
 DEFAULTS = ("job", "defaults")
 # The price of a second in the cheapest tier, and the seconds of a block.
 SECOND, BLOCK = 0.14, 5
@@ -101,6 +102,33 @@ def forgets_failed_keys(contract: Contract) -> Bend:
     return Bend(request=request, response=response)
 
 
+def signs_once(contract: Contract) -> Bend:
+    """Send a callback that is requested once more without a signature."""
+    again: list[str | None] = []
+
+    def request(request: Request) -> Request:
+        if request.role == "redeliver":
+            again.append(request.job)
+        return request
+
+    async def callback(message: Message, post: Post) -> int:
+        headers = dict(message.headers)
+        if again and message.json["run_id"] in again:
+            headers.pop("runflow-signature", None)
+        return await post(Message(headers, message.body))
+
+    return Bend(request=request, callback=callback)
+
+
+def deaf(contract: Contract) -> Bend:
+    """Grant the request for a callback, and send none."""
+
+    def request(request: Request) -> Request | Response:
+        return plain(201, {}) if request.role == "redeliver" and _is_mine(request) else request
+
+    return Bend(request=request)
+
+
 def in_blocks(request: Request, body: Any) -> Any:
     """Return a result with the cost of whole blocks of seconds."""
     if "cost" not in body:
@@ -170,6 +198,8 @@ MEMORY: tuple[DataMutant, ...] = (
         ("job", "job:after", "bound*", "ends"),
         False,
     ),
+    ("NTF-02", "runflow", "a requested callback is not signed", signs_once, REQUESTED, False),
+    ("NTF-09", "runflow", "a requested callback is not sent", deaf, REQUESTED, False),
     ("LIF-10", "runcomfy", "a result is shown once", shows_once, ("job", "job:after"), False),
     (
         "LIF-10",

@@ -143,6 +143,16 @@ async def test_a_missing_required_parameter_is_refused(contract: Contract) -> No
         assert not mock.world.jobs
 
 
+@contracts_that(lambda contract: "redeliver" in contract.operations)
+async def test_a_callback_that_there_is_not_cannot_be_requested(contract: Contract) -> None:
+    mock = Mock([contract])
+    job = await mock.submit(contract)
+    expected = find_situation(contract.operations["redeliver"], "unknown_job")
+    assert expected is not None
+    for one in (job, "no-such-job"):
+        assert (await mock.call(contract, "redeliver", path={"job": one})).status == expected.status
+
+
 @contracts_that(lambda contract: "operator_cancel" in contract.operations)
 async def test_what_is_for_operators_is_refused_and_changes_nothing(contract: Contract) -> None:
     mock = Mock([contract])

@@ -15,7 +15,7 @@ from hobbyhorse.scenarios.options import ACCEPTED, NAME
 from hobbyhorse.scenarios.registry import all_faults
 
 ROLES = (
-    *("submit", "run", "status", "result", "cancel", "operator_cancel", "list"),
+    *("submit", "run", "status", "result", "cancel", "operator_cancel", "redeliver", "list"),
     *("models", "model", "categories", "health"),
 )
 # The longest line of the schema file, as of all others.

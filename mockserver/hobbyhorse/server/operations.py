@@ -168,6 +168,18 @@ async def forbid(call: OperationRequest) -> OperationResponse:
     return refuse(call, Refusal("forbidden"))
 
 
+async def redeliver(call: OperationRequest) -> OperationResponse:
+    """Send the callback of a job once more. A job that has none, or has not ended, is refused like an unknown one."""
+    job = call.job()
+    if isinstance(job, Refusal):
+        return refuse(call, job)
+    try:
+        call.services.callback_dispatcher().redeliver(call.world, job)
+    except LookupError:
+        return refuse(call, Refusal("unknown_job"))
+    return write(_situation(call, "redelivered"), lambda name: MISSING)
+
+
 async def list_jobs(call: OperationRequest) -> OperationResponse:
     """List the key's jobs at this provider, newest first."""
     message = call.parameters()
@@ -238,6 +250,7 @@ ROLES: Mapping[str, Role] = {
     "result": show,
     "cancel": cancel,
     "operator_cancel": forbid,
+    "redeliver": redeliver,
     "list": list_jobs,
     "models": list_models,
     "model": show_model,

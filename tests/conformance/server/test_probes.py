@@ -7,8 +7,10 @@ from decimal import Decimal
 import httpx
 import pytest
 
+from hobbyhorse.conformance.judge import BROKEN, PASSED, judge
 from hobbyhorse.conformance.server.probes import (
     NO_MODEL,
+    _redelivered,
     _words,
     each_probe,
     most,
@@ -17,12 +19,15 @@ from hobbyhorse.conformance.server.probes import (
     run_probes,
 )
 from hobbyhorse.conformance.server.receiver import Receiver
-from hobbyhorse.conformance.server.rules.notifying import GROWTH
+from hobbyhorse.conformance.server.rules.notifying import GROWTH, REDELIVERED
 from hobbyhorse.conformance.server.session import Session, Skipped
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract, Model
 from tests.conformance.server.test_suite import KEY, OTHER, models, never_called, session_on
 from tests.conftest import contracts_that
+from tests.judging import family
+from tests.server_mutation.mutant import Source
+from tests.server_mutation.serving import Served, on_server
 
 
 @models
@@ -213,3 +218,17 @@ def test_further_attempts_are_waited_for_a_little_longer_than_the_last_delay(con
             moment[0] += 10
         probe.run(session)
     assert 1010 + GROWTH * 10 <= moment[0] <= 1010 + GROWTH * 10 + 2
+
+
+@contracts_that(lambda contract: "redeliver" in contract.operations)
+def test_a_callback_is_requested_once_more_after_it_was_acknowledged(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        with pytest.raises(Skipped, match="acknowledged"):
+            _redelivered(session)
+        for probe in each_probe(session):
+            if probe.name in ("callback:order", REDELIVERED):
+                probe.run(session)
+        words = {one.rule.id: one.verdict for one in judge(adapted, [session.trace()], family("NTF"))}
+    assert words["NTF-09"] == PASSED
+    assert BROKEN not in words.values()

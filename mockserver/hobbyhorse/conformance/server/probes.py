@@ -28,6 +28,8 @@ from hobbyhorse.conformance.server.rules.notifying import (
     ALLOWANCE,
     FEW_DELAYS,
     GROWTH,
+    REDELIVER,
+    REDELIVERED,
     SLACK,
     longest_first_retry,
     promises_retry,
@@ -222,6 +224,8 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
         count = len(CALLBACK_REFUSALS)
         summary = f"{count} jobs with a callback URL; their first callbacks are refused"
         yield Probe("callback:order", "callbacks", lambda b: count * b.price, summary, _callback)
+        if REDELIVER in contract.operations:
+            yield Probe(REDELIVERED, "callbacks", _free, "an acknowledged callback, requested once more", _redelivered)
     if "run" in contract.operations:
         yield Probe("run:order", "lifecycle", _price, "a job whose submission waits for its end", _run)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
@@ -708,6 +712,21 @@ def _await_deliveries(session: Session, jobs: Sequence[str]) -> None:
     session.pause(CALLBACK_QUIET_SECONDS)
     if any(delivery.job not in (None, *jobs) for delivery in receiver.deliveries):
         session.note("callback:order", "callbacks for other jobs also arrived")
+
+
+def _redelivered(session: Session) -> None:
+    """Request an acknowledged callback once more, and wait for it."""
+    receiver, callbacks = session.receiver, session.contract.callbacks
+    delivered = [one for one in receiver.deliveries if one.job in session.accepted] if receiver is not None else []
+    job = next((one.job for one in delivered if one.acknowledged), None)
+    if receiver is None or callbacks is None or job is None:
+        raise Skipped("no callback of a job was acknowledged")
+    before = sum(one.job == job for one in receiver.deliveries)
+    step = session.call(REDELIVER, probe=REDELIVERED, path={"job": job})
+    # A second more than the rule allows.
+    ends = session.clock() + callbacks.deadline + SLACK + 1.0
+    while step.ok and sum(one.job == job for one in receiver.deliveries) == before and session.clock() < ends:
+        session.pause(0.1)
 
 
 def _delays(session: Session) -> None:

@@ -17,6 +17,7 @@ NEEDED_SITUATIONS: Mapping[str, tuple[str, ...]] = {
     "result": ("unknown_job",),
     "cancel": ("unknown_job",),
     "operator_cancel": ("forbidden",),
+    "redeliver": ("redelivered", "unknown_job"),
     "list": ("listed",),
     "models": ("listed",),
     "model": ("found", "unknown_model"),

@@ -44,6 +44,7 @@ REFUSALS = (
 
 GRANTED: Mapping[str, tuple[str, ...]] = {
     "submit": ("accepted", "replayed"),
+    "redeliver": ("redelivered",),
     "list": ("listed",),
     "models": ("listed",),
     "model": ("found",),
@@ -55,7 +56,7 @@ GRANTED: Mapping[str, tuple[str, ...]] = {
 SHOWING = ("status", "result", "cancel", "run")
 """The roles that respond with the current state of a job."""
 
-BY_JOB = ("status", "result", "cancel", "operator_cancel")
+BY_JOB = ("status", "result", "cancel", "operator_cancel", "redeliver")
 """The roles that are about one job, whose id is in the path."""
 
 SHOWING_LIKE_STATUS = ("submit", "run", "result", "cancel")

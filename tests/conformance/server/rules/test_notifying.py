@@ -31,7 +31,7 @@ from tests.judging import (
 from tests.tracing import JOB, MEDIA, START, Teller
 
 RULES = family("NTF")
-SCHEMA, SIGNED, SAME, RETRIED, ONCE, READABLE, REASON, GROWING = RULES
+SCHEMA, SIGNED, SAME, RETRIED, ONCE, READABLE, REASON, GROWING, REQUESTED = RULES
 SECRET = "whsec_" + base64.b64encode(b"a secret of ours").decode()
 calling = contracts_that(lambda contract: contract.callbacks is not None)
 silent = contracts_that(lambda contract: contract.callbacks is None)
@@ -388,3 +388,36 @@ def test_growing_delays_are_not_expected_of_a_contract_that_documents_none(contr
     assert contract.callbacks is not None
     annotated.contract = replace(contract, callbacks=replace(contract.callbacks, growing=False))
     assert verdict(GROWING, annotated) == NOT_APPLICABLE
+
+
+# NTF-09
+
+
+def requested(contract: Contract, after: float = 1.0, **how: Any) -> Teller:
+    """Add the request for a callback that was acknowledged, and the callback if it comes."""
+    annotated = told(knowing(contract)).wait(10).call("redeliver", "redelivered", **how)
+    return callback(annotated.wait(after)) if after else annotated
+
+
+@contracts_that(lambda contract: "redeliver" in contract.operations)
+def test_a_requested_callback_comes_with_the_same_values(contract: Contract) -> None:
+    assert {verdict(rule, requested(contract)) for rule in (REQUESTED, ONCE)} == {PASSED}
+    assert verdict(REQUESTED, told(contract)) == NOT_OBSERVED
+    assert verdict(ONCE, callback(told(knowing(contract)).wait(10))) == BROKEN, "nobody has requested it"
+    other = requested(contract, 0)
+    assert verdict(REQUESTED, callback(other.wait(1), "cancelled")) == BROKEN
+
+
+@contracts_that(lambda contract: "redeliver" in contract.operations)
+def test_a_requested_callback_that_does_not_come_is_reported(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    annotated = requested(contract, 0)
+    assert verdict(REQUESTED, after(annotated, polled(contract))) == NOT_OBSERVED, "it may still come"
+    assert verdict(REQUESTED, after(annotated, polled(contract), contract.callbacks.deadline + 31)) == BROKEN
+    refused = requested(contract, 0, status=404)
+    assert verdict(REQUESTED, after(refused, polled(contract), contract.callbacks.deadline + 31)) == NOT_OBSERVED
+
+
+@contracts_that(lambda contract: contract.callbacks is not None and "redeliver" not in contract.operations)
+def test_without_the_operation_no_callback_can_be_requested(contract: Contract) -> None:
+    assert verdict(REQUESTED, told(contract)) == NOT_APPLICABLE

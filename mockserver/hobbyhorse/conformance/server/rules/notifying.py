@@ -41,8 +41,9 @@ LONGEST_FIRST_RETRY = 90.0
 UNSUBSCRIBED = 410
 # An exponential schedule at least doubles the delay; jitter may make less of it, but not of each of three delays.
 GROWTH, FEW_DELAYS = 1.3, 3
-# The probe that submits with a reachable callback URL.
+# The probe that submits with a reachable callback URL, the role that sends a callback once more, and its probe.
 ORDERED = "callback:order"
+REDELIVER, REDELIVERED = "redeliver", "callback:redelivered"
 SECRETS = ("text", "whsec-text", "whsec-base64")
 ENCODINGS = ("hex", "base64")
 
@@ -545,6 +546,48 @@ def growing_delays(trace: AnnotatedTrace) -> Evidence:
             yield Breach(message, (f"{PLACE}/growing",), delays)
 
 
+def _redelivers(contract: Contract) -> bool:
+    return contract.callbacks is not None and REDELIVER in contract.operations
+
+
+@rule(
+    "NTF-09",
+    "redelivered",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    applies=_redelivers,
+    says="A callback that is requested once more is sent once more, with the same values.",
+    because="A receiver that was down for a day requests what it missed, and handles it like every other callback.",
+    fix="Send a requested callback through the queue, the serializer and the signature of the first one.",
+)
+def redelivered(trace: AnnotatedTrace) -> Evidence:
+    """Find granted requests without a callback, and callbacks that differ from the first one of their job."""
+    calls = _calls(trace)
+    for step in trace.of(REDELIVER):
+        if not step.ok or step.exchange.job is None:
+            continue
+        alike = [call for call in calls if call.delivery.job == step.exchange.job]
+        before = [call for call in alike if call.delivery.sent < step.arrived]
+        again = next((call for call in alike if call.delivery.sent >= step.arrived), None)
+        if again is None and trace.trace.ended - step.done > _callbacks(trace).deadline + SLACK:
+            message = f"request {step.number} ({step.role}) was granted, but no callback of job {step.exchange.job} "
+            yield Breach(f"{message}arrived later", (PLACE,), step.status)
+        if again is None or not before:
+            continue
+        yield OBSERVED
+        names = sorted(name for name in before[0].reading.values if _value(before[0], name) != _value(again, name))
+        if names:
+            message = f"{again}, requested by request {step.number}, differs from the first one in {', '.join(names)}"
+            yield Breach(message, (f"{PLACE}/bindings/{names[0]}",), str(_value(again, names[0])))
+
+
+def _value(call: ReceivedCallback, name: str) -> Any:
+    """Return a value of a callback, without what may be signed anew."""
+    found = call.reading.values.get(name)
+    return _file(found) if isinstance(found, str) else found
+
+
 def _attempts(calls: Sequence[ReceivedCallback]) -> list[ReceivedCallback]:
     """Return the callbacks of a job up to the first one that was acknowledged."""
     accepted = next((number for number, call in enumerate(calls) if call.delivery.acknowledged), len(calls))
@@ -574,11 +617,14 @@ def _calls(trace: AnnotatedTrace) -> list[ReceivedCallback]:
 
 
 def _by_job(trace: AnnotatedTrace) -> Iterator[tuple[str, list[ReceivedCallback]]]:
-    """Yield the callbacks of each job in the trace; late callbacks of older jobs are left out."""
-    calls = _calls(trace)
+    """Yield the callbacks of each job in the trace; late callbacks of older jobs are left out, and requested ones."""
+    calls, requested = _calls(trace), dict[str | None, float]()
+    for step in trace.of(REDELIVER):
+        requested.setdefault(step.exchange.job, step.arrived)
     for job in dict.fromkeys(call.job for call in calls):
         if job is not None and job in trace.jobs:
-            yield job, [call for call in calls if call.job == job]
+            until = requested.get(job, float("inf"))
+            yield job, [call for call in calls if call.job == job and call.delivery.sent < until]
 
 
 def _callbacks(trace: AnnotatedTrace) -> Callbacks:
