@@ -86,7 +86,7 @@ class _Course:
         session, number = self._session, self._submitted
         if number == 1:
             self._first = session.marked("machine 1")
-        # Whoever orders twice without an idempotency key wants two videos.
+        # A client that orders twice without an idempotency key wants two videos.
         if number <= EQUAL_JOBS:
             return self._first
         return session.labelled_like(session.marked(f"machine {number}"), self._first)

@@ -88,9 +88,9 @@ def test_a_picture_that_is_rejected_together_and_alone_is_a_finding(contract: Co
     ("facet", "words"),
     [
         ("inline", "that is in the request"),
-        ("url/signed", "whose URL has a query"),
-        ("url/bare", "whose URL has no extension"),
-        ("url/encoded", "whose URL has encoded characters"),
+        ("url/signed", "at a URL with a query"),
+        ("url/bare", "at a URL without an extension"),
+        ("url/encoded", "at a URL with encoded characters"),
         ("url/upper", "in capital letters"),
     ],
 )

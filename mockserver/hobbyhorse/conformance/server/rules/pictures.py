@@ -167,10 +167,10 @@ def _words(trace: AnnotatedTrace, step: Step, facet: str, *, over: bool = False)
         BYTES: f"whose size is {more} of {most} bytes",
         PORTRAIT: "in portrait",
         INLINE: f"that is in the request, below the documented limit of {most} bytes,",
-        SIGNED: "whose URL has a query, as a signed one does,",
-        BARE: "whose URL has no extension",
-        ENCODED: "whose URL has encoded characters",
-        UPPER: "whose URL has its extension in capital letters",
+        SIGNED: "at a URL with a query, like a signed one,",
+        BARE: "at a URL without an extension",
+        ENCODED: "at a URL with encoded characters",
+        UPPER: "at a URL with its extension in capital letters",
     }
     word = "undocumented" if over else "documented"
     return sentences.get(facet, f"in the {word} format {facet.removeprefix(FORMAT)}")
