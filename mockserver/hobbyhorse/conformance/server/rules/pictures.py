@@ -49,9 +49,8 @@ def _limited(contract: Contract) -> bool:
     says="A picture in each documented format, and exactly at each documented limit, is accepted, and its job does not "
     "fail, whether the picture is in the request, as far as documented, or at a URL of any form.",
     because="Clients check a picture by the documented limits before they submit it, and have no other one to send.",
-    fix="Compare the sides, the ratio and the bytes of a picture with the documented limits inclusively, and test one "
-    "picture of each documented format. Allow a body for the largest picture in base64, and read the format from the "
-    "content and not from the URL.",
+    fix="Compare the sides, the ratio and the bytes of a picture with the documented limits inclusively, take its "
+    "format from its content and not from its URL, and allow a body for the largest picture in base64.",
 )
 def pictures_accepted(trace: AnnotatedTrace) -> Evidence:
     """Find documented pictures that are refused twice, together and alone, although others are accepted."""
