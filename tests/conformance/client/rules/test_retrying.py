@@ -406,6 +406,35 @@ def test_without_a_documented_wait_only_retries_without_a_bound_are_found(contra
     assert "requests (status) failed in a row" in found
 
 
+def test_the_retries_of_a_download_count_from_its_first_request(contract: Contract) -> None:
+    contract = documented(contract)
+    wait = contract.polling.longest_wait
+
+    def fetched(seconds: float) -> list[str] | None:
+        told = finish(started(contract).wait(1.2 * wait))
+        began = told.now
+        while told.now < began + seconds:
+            told.media(503).wait(60)
+        return messages(rules.retry_bounded, told.end("timeout").story())
+
+    assert fetched(wait) == [], "the wait for the job has passed, and that for the video has begun"
+    (found,) = fetched(2 * wait) or []
+    assert "requests (media) failed in a row" in found
+
+
+def test_the_bound_on_retries_is_a_quarter_and_two_minutes_beyond_the_longest_wait(contract: Contract) -> None:
+    contract = documented(contract)
+    most = 1.25 * contract.polling.longest_wait + 120
+
+    def failed(seconds: float) -> list[str] | None:
+        told = Teller(contract).submit()
+        told = fail(fail(told, 500).wait(1), 500)
+        return messages(rules.retry_bounded, fail(told.wait(START + seconds - told.now), 500).end("timeout").story())
+
+    assert failed(most - 1) == []
+    assert failed(most + 1)
+
+
 def test_a_retry_after_of_zero_allows_no_flood(contract: Contract) -> None:
     def flooded(times: int, pause: float) -> Teller:
         told = started(contract)
