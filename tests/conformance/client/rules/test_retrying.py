@@ -350,6 +350,19 @@ def test_a_failure_at_the_deadline_may_end_the_run(contract: Contract) -> None:
     assert messages(rules.one_blip_survives, told.story()) == []
 
 
+def test_a_failure_ends_a_run_only_early_in_its_wait_and_soon_after_it(contract: Contract) -> None:
+    """Later, the client's own deadline may have ended it."""
+
+    def given_up(share: float, after: float = 1.0) -> list[str] | None:
+        told = fail(started(contract).wait(share * contract.polling.longest_wait), 500)
+        return messages(rules.one_blip_survives, told.wait(after).end("error").story())
+
+    assert given_up(rules.EARLY_SHARE - 0.05)
+    assert given_up(rules.EARLY_SHARE + 0.05) == []
+    assert given_up(0.1, 59)
+    assert given_up(0.1, 61) == []
+
+
 @called_back
 def test_a_callback_may_end_the_run_after_a_failure(contract: Contract) -> None:
     assert contract.callbacks is not None

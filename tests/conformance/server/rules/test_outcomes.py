@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -192,3 +193,16 @@ def test_the_result_of_an_accepted_job_can_be_read_as_well(contract: Contract) -
 
 def _ends(contract: Contract, stages: frozenset[str]) -> bool:
     return any(contract.graph[name].terminal for name in stages)
+
+
+def test_a_job_may_be_unknown_once_its_documented_time_is_over(contract: Contract) -> None:
+    first = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+    kept = replace(contract, retention=replace(contract.retention, job=3600.0))
+
+    def forgotten(after: float) -> str:
+        annotated = told(kept).status(first).wait(after).status("unknown_job", status=404)
+        return verdict(READABLE, annotated)
+
+    assert forgotten(3590) == BROKEN
+    assert forgotten(3610) != BROKEN
+    assert verdict(READABLE, told(contract).status(first).wait(3610).status("unknown_job", status=404)) == BROKEN

@@ -132,6 +132,24 @@ def test_a_job_has_the_same_times_in_each_response(contract: Contract) -> None:
     assert verdict(SAME, told) == BROKEN
 
 
+@contracts_that(lambda contract: bool(reads(contract)) and "created_at" in contract.operations["submit"].bindings)
+def test_the_response_to_a_submission_has_the_times_of_its_job(contract: Contract) -> None:
+    for later, expected in ((0.0, PASSED), (3600.0, BROKEN)):
+        told = written(teller(knowing(contract)).submit(), "created_at", 1_790_000_000.0)
+        # The request has no job yet: only the response names it.
+        told.exchanges[-1] = replace(told.exchanges[-1], job=None)
+        assert verdict(SAME, end(told, "created_at", 1_790_000_000.0 + later)) == expected
+
+
+@pytest.mark.parametrize("apart", [-1, 1])
+@dating
+def test_two_times_that_are_apart_by_rounding_are_the_same(contract: Contract, apart: int) -> None:
+    name = times(contract.operations[reads(contract)])[0]
+    for seconds, expected in ((1, PASSED), (3, BROKEN)):
+        told = end(teller(knowing(contract)), name, 1_790_000_000.0)
+        assert verdict(SAME, end(told, name, 1_790_000_000.0 + apart * seconds)) == expected
+
+
 @dating
 def test_two_jobs_may_have_different_times(contract: Contract) -> None:
     name = times(contract.operations[reads(contract)])[0]
@@ -161,6 +179,30 @@ def test_a_list_has_the_values_of_the_responses(contract: Contract) -> None:
 def test_a_response_has_the_values_of_its_example(contract: Contract) -> None:
     assert verdict(SHOWN, end(teller(contract))) == PASSED
     assert verdict(SHOWN, end(teller(knowing(contract)), optional(contract)[0], MISSING)) == BROKEN
+
+
+def callback_with(contract: Contract, name: str | None, value: Any) -> Teller:
+    """Add the callback of a success, in which a value is another one, or missing."""
+    assert contract.callbacks is not None
+    situations = contract.callbacks.situations.values()
+    situation = next(one for one in situations if {contract.graph[stage].kind for stage in one.stages} == {"success"})
+    told = teller(contract).submit().callback(situation.name, body=b"")
+    body = contract.schemas.at(situation.example_at)
+    for place in contract.callbacks.bindings[name].request if name is not None else ():
+        body = replaced(body, place.pointer, value)
+    told.deliveries[-1] = replace(told.deliveries[-1], body=orjson.dumps(body))
+    return told
+
+
+@contracts_that(lambda contract: contract.callbacks is not None and "video_url" in contract.callbacks.bindings)
+def test_a_callback_has_the_values_of_its_example(contract: Contract) -> None:
+    known = knowing(contract)
+    assert verdict(SHOWN, callback_with(known, None, None)) == PASSED
+    for value in (MISSING, None):
+        found = judged(SHOWN, callback_with(known, "video_url", value))
+        assert found.verdict == BROKEN
+        assert found.breaches[0].message.startswith("callback 1: no video_url at ")
+    assert verdict(SHOWN, callback_with(known, "video_url", "https://other.example/video.mp4")) == PASSED
 
 
 def in_second_items(contract: Contract) -> list[tuple[str, Place]]:
