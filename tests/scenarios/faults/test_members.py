@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.contract.forms.expressions import MISSING, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Place, resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import DecidedOperation
 from hobbyhorse.scenarios.faults.members import (
@@ -154,6 +154,15 @@ def test_an_error_has_another_shape_if_the_contract_has_it(shape: str, error: An
     assert orjson.loads(under("error_shape", response, shape=shape).body)["error"] == error
     refused = replace(response, valid=lambda value: False)
     assert not OTHER_ERROR.applies(OTHER_ERROR, refused, {"shape": shape})
+
+
+def test_an_error_that_is_a_member_of_its_own_has_another_shape_as_well() -> None:
+    message = replace(VTRIX.bindings["error_message"], response=(Place("response", "body", pointer=("reason",)),))
+    bindings = {name: one for name, one in VTRIX.bindings.items() if not name.startswith("error")}
+    operation = replace(VTRIX, bindings={**bindings, "error_message": message})
+    response = decided(b'{"status":"failed","reason":"m"}', operation)
+    found = orjson.loads(under("error_shape", response, shape="null").body)
+    assert found == {"status": "failed", "reason": None}
 
 
 def test_members_are_found_from_the_inside() -> None:

@@ -122,6 +122,16 @@ def test_polls_after_a_success_without_a_video_are_allowed(contract: Contract) -
 
 
 @stepwise
+def test_polls_after_a_result_without_a_usable_video_are_allowed(contract: Contract) -> None:
+    for video in ("", "file:///video.mp4"):
+        told = Teller(contract).submit()
+        told.video = video
+        for _ in range(4):
+            told.wait(3).status("completed").wait(0.1).result("succeeded")
+        assert messages(rules.stop_at_terminal, told.story()) == []
+
+
+@stepwise
 def test_polls_after_a_result_that_is_not_ready_are_allowed(contract: Contract) -> None:
     told = Teller(contract).submit()
     for situation in ("in_progress", "unknown_job", "server_error", "in_progress"):
