@@ -45,6 +45,8 @@ from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, StateError,
 
 # Heads and jobs that are kept by version: some 2 KB each.
 MOST_CACHED = 20_000
+# Somebody waits for a command that looks into a state; requests of a server may take longer.
+READER_WAIT_SECONDS = 1.0
 # Bytes of the name of a state, and of a process: no two are ever equal.
 NAME_BYTES = 12
 
@@ -105,6 +107,16 @@ class RedisStore:
         except (RedisUnavailable, RedisRefused, RedisError) as error:
             await self._redis.close()
             raise StateError(f"the state cannot be used: {error}") from None
+
+    async def damage(self) -> Sequence[str]:
+        """Return the worlds whose jobs and their indexes disagree."""
+        found = []
+        for world in await self.worlds():
+            names = (("HLEN", f"hh:j:{world}"), ("ZCARD", f"hh:n:{world}"), ("HLEN", f"hh:i:{world}"))
+            jobs, numbers, ids = await asyncio.gather(*(self._redis.call(*name) for name in names))
+            if not jobs == numbers == ids:
+                found.append(f"world {world}: Redis has {jobs} jobs, {numbers} numbers and {ids} ids of them")
+        return found
 
     async def risk(self) -> str | None:
         """Return why a crash of Redis may lose changes that were responded to, or None if it cannot."""
@@ -339,6 +351,21 @@ class RedisStore:
     async def close(self) -> None:
         """Let go of the store."""
         await self._redis.close()
+
+
+async def open_to_read(url: str) -> RedisStore:
+    """Open a state without any change in it. Raises StateError if there is none, or it cannot be reached."""
+    store = RedisStore(url, wait=READER_WAIT_SECONDS)
+    try:
+        await store._redis.open()
+        kept = await store._redis.call("EXISTS", "hh:state")
+    except (RedisUnavailable, RedisRefused, RedisError) as error:
+        await store.close()
+        raise StateError(f"the state cannot be used: {error}") from None
+    if not kept:
+        await store.close()
+        raise StateError(f"Redis at {store.address} has no state")
+    return store
 
 
 def _comparisons(changes: Changes) -> list[Part] | None:

@@ -114,6 +114,13 @@ def test_a_reason_in_an_acknowledged_callback_counts(contract: Contract) -> None
         assert bool(messages(rules.give_the_reason, told.story())) == (status == 200)
 
 
+@called_back
+def test_a_reason_in_a_callback_does_not_count_after_a_status_that_says_something_else(contract: Contract) -> None:
+    told = explained_callback(bought(contract), 200)
+    told.call(carrier(contract), failed(contract), move="empty_field").end("failed", reasons=(), message="no status")
+    assert messages(rules.give_the_reason, told.story()) is None
+
+
 def test_the_refusal_of_an_order_is_a_reason_and_its_status_is_enough(contract: Contract) -> None:
     name, one = next(
         (name, one)

@@ -108,8 +108,16 @@ def _failures(trace: AnnotatedTrace, outcome: Outcome) -> Iterator[Report]:
             yield f"request {step.number}", reasons_of(step), beginning_of(step)
     for delivery, kinds in trace.callbacks:
         in_time = delivery.job in bought and delivery.acknowledged and delivery.sent <= outcome.ended
-        if in_time and kinds and kinds <= {"failure", "cancelled", "expired"}:
+        # A client that asks again after a callback, and is told something else, may end for what it was told.
+        asked = any(
+            step.job == delivery.job and step.arrived >= delivery.sent and _told_otherwise(step) for step in trace.reads
+        )
+        if in_time and not asked and kinds and kinds <= {"failure", "cancelled", "expired"}:
             yield "a callback", reasons_of_callback(trace, delivery), ()
+
+
+def _told_otherwise(step: Step) -> bool:
+    return not step.failure or step.exchange.move is not None
 
 
 def _refusals(trace: AnnotatedTrace, outcome: Outcome) -> Iterator[Report]:
