@@ -141,6 +141,15 @@ def test_the_response_to_a_submission_has_the_times_of_its_job(contract: Contrac
         assert verdict(SAME, end(told, "created_at", 1_790_000_000.0 + later)) == expected
 
 
+@dating
+def test_a_response_that_names_no_job_is_about_the_one_that_was_asked_for(contract: Contract) -> None:
+    name = times(contract.operations[reads(contract)])[0]
+    told = teller(knowing(contract))
+    for moment in (1_790_000_000.0, 1_790_003_600.0):
+        written(end(told, name, moment), "job", MISSING)
+    assert verdict(SAME, told) == BROKEN
+
+
 @pytest.mark.parametrize("apart", [-1, 1])
 @dating
 def test_two_times_that_are_apart_by_rounding_are_the_same(contract: Contract, apart: int) -> None:
