@@ -116,6 +116,12 @@ def test_a_run_that_has_its_video_or_its_failure_and_does_nothing_more_is_found(
     assert messages(rules.a_run_ends, told.end("unfinished").story()) is None
 
 
+def test_a_run_of_one_request_has_no_pause_that_excuses_a_silence(contract: Contract) -> None:
+    told = bought(contract).end("unfinished").restart().call(carrier(contract), failed(contract))
+    (found,) = messages(rules.a_run_ends, told.wait(5).end("unfinished").story()) or []
+    assert "although nothing was left to wait for" in found
+
+
 def test_a_long_pause_before_excuses_a_long_pause_at_the_end(contract: Contract) -> None:
     told = Teller(contract).submit().wait(5).status(running(contract)).wait(1)
     told.call(carrier(contract), failed(contract))
