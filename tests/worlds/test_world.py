@@ -117,6 +117,19 @@ def test_a_job_moves_to_a_legal_stage_and_continues_from_there(contract: Contrac
         world.transition(job, "nowhere")
 
 
+def test_a_job_that_is_moved_is_in_each_further_stage_once(contract: Contract) -> None:
+    world = world_of()
+    job = world.submit(contract, order_of(contract))
+    following = contract.graph[contract.graph.initial].next[0]
+    world.transition(job, following)
+    names = [name for _, name in job.timeline]
+    assert names == list(contract.graph.path(contract.graph.initial))
+    moved = names.index(following)
+    assert job.timeline[moved][0] == world.clock.now()
+    # A realistic stage takes time; the one that the job is in begins now.
+    assert len({moment for moment, _ in job.timeline[moved:]}) == len(names) - moved
+
+
 def test_a_job_that_is_moved_to_a_failure_shows_its_error(contract: Contract) -> None:
     world = world_of()
     job = world.submit(contract, order_of(contract))

@@ -184,6 +184,34 @@ def test_a_list_has_the_values_of_the_responses(contract: Contract) -> None:
         assert verdict(SAME, told) == BROKEN
 
 
+def costs_in_lists(contract: Contract) -> bool:
+    listing = contract.operations.get("list")
+    shown = "cost" in contract.operations[reads(contract)].bindings if reads(contract) else False
+    return shown and listing is not None and listing.items is not None and "cost" in listing.items.bindings
+
+
+@contracts_that(costs_in_lists)
+def test_the_cost_that_a_list_shows_before_the_end_is_an_estimate(contract: Contract) -> None:
+    listing = contract.operations["list"].items
+    assert listing is not None
+    running = next(one.name for one in contract.graph if one.kind == "running")
+    for runs in (True, False):
+        told = teller(knowing(contract)).submit().status(running)
+        stage = told.story().steps[-1].stage
+        told = told if runs else end(told)
+        stage = stage if runs else told.story().steps[-1].stage
+        told.call("list", "listed", job=None)
+        body = orjson.loads(told.exchanges[-1].answer)
+        item = resolve(body, listing.at.pointer)[0]
+        for name, value in (("job", JOB), ("stage", stage), ("cost", "9.99")):
+            item = replaced(item, listing.bindings[name].response[0].pointer, value)
+        told.exchanges[-1] = replace(
+            told.exchanges[-1], answer=orjson.dumps(replaced(body, listing.at.pointer, [item]))
+        )
+        found = judged(SAME, end(told))
+        assert any("cost is" in breach.message for breach in found.breaches) is not runs
+
+
 @optionally
 def test_a_response_has_the_values_of_its_example(contract: Contract) -> None:
     assert verdict(SHOWN, end(teller(contract))) == PASSED
