@@ -220,6 +220,19 @@ def test_a_video_is_found_by_its_address_too(contract: Contract) -> None:
     assert verdict(rule(3), told, videos=(found,)) == BROKEN
 
 
+def test_a_video_that_is_found_by_its_address_belongs_to_the_order_of_the_response_with_this_address(
+    contract: Contract,
+) -> None:
+    role = "result" if "result" in contract.operations else "status"
+    situations = contract.operations[role].situations.values()
+    done = next(one.name for one in situations if {contract.graph[n].kind for n in one.stages} == {"success"})
+    unread = ordered(contract).submit(job=f"another-{JOB}", body=b'{"image": "data:')
+    unread.exchanges += teller(contract).call(role, done).exchanges
+    found = replace(video(teller(contract), frames=1), job=None)
+    assert verdict(rule(3), unread, videos=(found,)) == BROKEN
+    assert verdict(rule(3), unread, videos=(replace(found, url=f"{found.url}.other"),)) == NOT_OBSERVED
+
+
 def part(told: Teller, asked: str, told_range: str | None, size: int, status: int = 206, **how: Any) -> Teller:
     """Add a range request for the video."""
     answer = (("content-type", "video/mp4"), *((("content-range", told_range),) if told_range else ()))

@@ -133,6 +133,7 @@ def test_an_accepted_job_that_cannot_be_read_is_reported(contract: Contract, sta
     found = judged(READABLE, annotated.status(None, status=status, answer=b"{}"))
     assert found.verdict == BROKEN
     assert JOB in found.breaches[0].message
+    assert "5 polls in a row failed: request 6 " in found.breaches[0].message
 
 
 @pytest.mark.parametrize("status", [429, 503])
