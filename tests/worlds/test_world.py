@@ -404,12 +404,13 @@ def test_the_oldest_ended_jobs_beyond_the_bound_are_forgotten_and_no_running_one
     assert world.find(contract, running[0]) is None
 
 
-def test_a_bound_of_thousands_forgets_many_jobs_at_once() -> None:
+@pytest.mark.parametrize(("bound", "left"), [(1_000, 999), (2_000, 1_998), (3_000, 2_997)])
+def test_a_bound_of_thousands_forgets_many_jobs_at_once(bound: int, left: int) -> None:
     contract = CONTRACTS[0]
-    world = world_of("instant", keep_jobs=2_000)
-    for _ in range(2_001):
+    world = world_of("instant", keep_jobs=bound)
+    for _ in range(bound + 1):
         world.submit(contract, order_of(contract))
-    assert len(world.jobs) == 1_998
+    assert len(world.jobs) == left
 
 
 def test_running_jobs_beyond_the_bound_cost_no_look_at_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
