@@ -227,3 +227,4 @@ def test_a_job_is_read_more_than_once_after_its_cancellation(contract: Contract)
     after = [role for name, role in names if name == "cancel:after"]
     assert after.count("status") >= 2
     assert after.count("result") == ("result" in contract.operations)
+    assert (("auth:none", "cancel") in names) == contract.operations["cancel"].authenticated
