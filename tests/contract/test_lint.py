@@ -45,6 +45,13 @@ def test_a_folder_that_is_right_has_no_problem(folder: Path) -> None:
     assert lint(folder) == []
 
 
+def test_a_folder_of_an_older_format_has_one_problem_in_its_own_file() -> None:
+    folder = specimen.DIRECTORY / "format-1" / "acme"
+    (problem,) = lint(folder)
+    assert problem.path == folder / "lifecycle.json"
+    assert "has format 1; this version reads format 2" in problem.message
+
+
 def test_the_specimen_has_everything_that_the_format_has() -> None:
     """What the specimen did not have could not be broken."""
     schema = json.loads((data_directory("contracts") / "lifecycle.schema.json").read_text())

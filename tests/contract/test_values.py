@@ -9,6 +9,7 @@ import pytest
 
 from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.forms.expressions import Place
+from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import FALLBACKS, Contract, Idempotency, Parameter, find_situation
 from tests import specimen
 
@@ -78,3 +79,21 @@ def test_no_fallback_leads_in_a_circle() -> None:
         while (name := FALLBACKS.get(name, "")) != "":
             assert name not in seen
             seen.add(name)
+
+
+def test_contracts_of_equal_folders_are_equal_although_their_schemas_are_other_objects(acme: Contract) -> None:
+    again = load(specimen.FOLDER)
+    assert again.schemas is not acme.schemas
+    assert again == acme
+    assert again.equals(acme)
+    assert not again.equals(replace(acme, name="Other"))
+
+
+def test_contracts_with_other_schemas_have_equal_values_but_are_not_the_same(acme: Contract) -> None:
+    other = load(specimen.FOLDER)
+    documents = {
+        name: other.schemas.document(name) for name in ("openapi.json", *(m.schema_file for m in other.models))
+    }
+    schema = documents[other.models[0].schema_file]
+    changed = {**documents, other.models[0].schema_file: {**schema, "description": "Another one."}}
+    assert not replace(other, schemas=Schemas(changed)).equals(acme)

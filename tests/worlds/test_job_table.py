@@ -14,7 +14,8 @@ from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.lifecycle import LifecycleError
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.worlds import job_table
-from hobbyhorse.worlds.job_table import JobIndex, JobTable, Newest, Repeats, count_before
+from hobbyhorse.worlds.job_table import JobIndex, JobTable, Newest, Repeats, count_before, order_hash
+from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.ledger import Ledger, LedgerEntry, Totals
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.world import Ending, World
@@ -199,6 +200,90 @@ def test_forgotten_jobs_stay_in_the_totals_and_make_no_later_duplicate(contract:
     assert [entry.job for entry in world.ledger(world.jobs.numbers()[1:]).entries] == [jobs[4].id, jobs[5].id]
     assert [job.number for job in world.jobs.forget(99)] == [3, 4], "the newest one stays"
     assert sum(world.jobs.stages.values()) == len(world.jobs)
+
+
+def failing(world: World, contract: Contract) -> None:
+    """Let the next job of a world fail."""
+    failure = contract.graph.ending("failure")
+    assert failure is not None
+    world.endings.append(Ending(failure.name))
+
+
+def test_an_order_whose_jobs_all_fail_has_no_duplicate(contract: Contract) -> None:
+    world = world_of()
+    for _ in range(3):
+        failing(world, contract)
+        world.submit(contract, order_of(contract))
+    assert world.totals() == Totals(3, 2, Decimal(0)), "each of them may still succeed"
+    world.clock.step(max(job.finished for job in world.jobs.values()))
+    assert world.totals() == Totals(0, 0, Decimal(0))
+    world.submit(contract, order_of(contract))
+    assert world.totals() == Totals(1, 0, Decimal(0)), "nothing was paid for before"
+
+
+def restored(world: World) -> World:
+    """Return a world with the jobs of another one, as after a restart of the server."""
+    now, jobs = world.clock.now(), dict(world.jobs)
+    running = [job for job in jobs.values() if not job.stage(now).terminal]
+    ends = [
+        (job.number, job.id, job.contract.key, job.stage(now).name, str(job.stage(now).kind), order_hash(job))
+        for job in jobs.values()
+        if job.stage(now).terminal
+    ]
+    world.jobs.settle(now)
+    again = world_of()
+    again.clock.step(now)
+    again.jobs.restore(world.jobs.tallies(), running, jobs.__getitem__)
+    again.jobs.restore_ended(ends)
+    return again
+
+
+def test_after_a_restart_the_ledger_is_the_same_and_goes_on(contract: Contract) -> None:
+    world = world_of()
+    failing(world, contract)
+    first = [world.submit(contract, order_of(contract, seed=seed)) for seed in (1, 1, 1, 2)]
+    world.clock.step(max(job.finished for job in first))
+    later = [world.submit(contract, order_of(contract, seed=seed)) for seed in (2, 3)]
+    before, totals = world.ledger(), world.totals()
+    assert [entry.duplicate_of for entry in before.entries] == [None, None, first[1].id, None, first[3].id, None]
+    again = restored(world)
+    assert (again.ledger(), again.totals()) == (before, totals)
+    assert again.jobs.duplicates(9) == world.jobs.duplicates(9) == [4, 2]
+    assert list(again.jobs) == [job.id for job in (*first, *later)]
+    assert list(again.jobs.running) == [4, 5]
+    assert again.jobs.committed == world.jobs.committed == 5 * first[0].cost
+    assert {key: count for key, count in again.jobs.stages.items() if count} == {
+        key: count for key, count in world.jobs.stages.items() if count
+    }
+    # An order of the earlier process that is submitted once more is a duplicate of its first paid job.
+    job = Job("one-more", contract, order_of(contract, seed=1), later[0].timeline, 7, (None, None))
+    again.jobs.add(job)
+    assert (job.number, again.ledger().entries[-1].duplicate_of) == (6, first[1].id)
+    assert again.totals().duplicates == 3
+
+
+def test_an_order_of_two_jobs_keeps_its_duplicate_after_a_restart(contract: Contract) -> None:
+    world = world_of()
+    first, second = (world.submit(contract, order_of(contract)) for _ in range(2))
+    world.clock.step(max(first.finished, second.finished))
+    again = restored(world)
+    assert [entry.duplicate_of for entry in again.ledger().entries] == [None, first.id]
+    assert again.jobs.duplicates(9) == [second.number]
+
+
+def test_jobs_are_forgotten_from_the_oldest_ended_one_on_and_running_ones_stay(contract: Contract) -> None:
+    world = world_of()
+    jobs = [world.submit(contract, order_of(contract, seed=number)) for number in range(4)]
+    jobs[1].held = True
+    world.clock.step(max(job.finished for job in jobs))
+    world.jobs.settle(world.clock.now())
+    spent = world.totals().usd
+    assert [job.number for job in world.jobs.forget(2)] == [0, 2]
+    assert list(world.jobs) == [jobs[1].id, jobs[3].id]
+    assert [entry.job for entry in world.ledger().entries] == [jobs[1].id, jobs[3].id]
+    assert (world.totals().usd, world.totals().billable) == (spent, 4)
+    assert world.jobs.forget(9) == [], "one runs, and the newest one stays"
+    assert world.submit(contract, order_of(contract, seed=9)).number == 4
 
 
 def test_the_newest_of_numbers_are_a_view() -> None:

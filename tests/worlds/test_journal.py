@@ -131,6 +131,16 @@ def test_the_bodies_of_a_journal_have_a_bound_in_bytes() -> None:
     assert len(journal) == 2, "a cleared journal has its whole bound"
 
 
+def test_a_journal_may_have_exactly_as_many_bytes_as_its_bound() -> None:
+    for most_bytes, kept in ((200, ["/0", "/1"]), (199, ["/1"])):
+        journal = Journal(most_bytes=most_bytes)
+        for number in range(2):
+            noted = entry(f"/{number}")
+            noted.body, noted.note = b"x" * 60, JournalNote(status=200, body=b"y" * 40)
+            journal.add(noted)
+        assert [one.path for one in journal] == kept
+
+
 def test_the_newest_exchanges_come_in_pages_newest_first() -> None:
     journal = Journal(most=5)
     for number in range(8):

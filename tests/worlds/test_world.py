@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from random import Random
 
@@ -116,6 +117,19 @@ def test_a_job_moves_to_a_legal_stage_and_continues_from_there(contract: Contrac
         world.transition(job, "nowhere")
 
 
+def test_a_job_that_is_moved_is_in_each_further_stage_once(contract: Contract) -> None:
+    world = world_of()
+    job = world.submit(contract, order_of(contract))
+    following = contract.graph[contract.graph.initial].next[0]
+    world.transition(job, following)
+    names = [name for _, name in job.timeline]
+    assert names == list(contract.graph.path(contract.graph.initial))
+    moved = names.index(following)
+    assert job.timeline[moved][0] == world.clock.now()
+    # A realistic stage takes time; the one that the job is in begins now.
+    assert len({moment for moment, _ in job.timeline[moved:]}) == len(names) - moved
+
+
 def test_a_job_that_is_moved_to_a_failure_shows_its_error(contract: Contract) -> None:
     world = world_of()
     job = world.submit(contract, order_of(contract))
@@ -210,6 +224,142 @@ def test_a_dropped_world_is_gone_with_its_jobs_and_its_key_opens_a_new_one(contr
     assert worlds.of("one") is not world
 
 
+def test_clients_have_real_time_unless_their_world_is_virtual() -> None:
+    world = world_of()
+    world.clock.step(world.clock.now() + 86_400)
+    assert abs(world.clients_now() - time.time()) < 60
+    assert world_of(virtual=True).clients_now() == ManualClock().now() != world.clock.now()
+
+
+def test_an_arrival_is_the_last_use_of_its_world() -> None:
+    world = world_of(virtual=True)
+    before = world.used
+    world.clock.step(world.clock.now() + 60)
+    entry = world.arrival()
+    assert before < world.used == entry.number
+    assert world.used_at == world.clock.now()
+
+
+def test_the_handle_of_a_key_is_known_before_its_world_is_opened() -> None:
+    worlds = Worlds(ManualClock)
+    handle = worlds.handle("one")
+    assert worlds.known("one") is None
+    world = worlds.of("one")
+    assert world is not None
+    assert world.handle == handle == worlds.handle("one")
+    worlds.share(world, {"provider": "two"})
+    assert worlds.handle("two") == handle, "a second key of the same world"
+
+
+def test_only_keys_that_have_or_may_open_a_world_are_accepted() -> None:
+    for worlds, expected in (
+        (Worlds(ManualClock), [True, True]),
+        (Worlds(ManualClock, accepted=frozenset({"one"})), [True, False]),
+        (Worlds(ManualClock, closed=True), [False, False]),
+    ):
+        assert [worlds.accepts(key) for key in ("one", "two")] == expected
+    given = Worlds(ManualClock, closed=True)
+    given.seeded("two", 1)
+    assert given.accepts("two")
+
+
+class Kept:
+    """The kept state of one world, in which nothing is read."""
+
+    def __init__(self, handle: str) -> None:
+        self.handle, self.woken = handle, list[str]()
+
+    def open(self, world: World) -> None:
+        """Note that a world opens."""
+
+    def wake(self, world: World) -> None:
+        self.woken.append(world.handle)
+
+    def knows(self, handle: str) -> bool:
+        return handle == self.handle
+
+    def has(self, provider: str, job_id: str) -> bool:
+        return (provider, job_id) == (CONTRACTS[0].key, "kept")
+
+    def drop(self, world: World) -> None:
+        """Forget it."""
+
+    def make_room(self, most: int) -> None:
+        """Forget the oldest ones."""
+
+
+def test_closing_stops_the_clock_of_each_world_also_of_one_that_is_asleep() -> None:
+    async def nothing() -> None:
+        return None
+
+    worlds = Worlds(ManualClock)
+    open_one = worlds.of("one")
+    worlds.archive = Kept("asleep")
+    worlds.restore("asleep")
+    asleep = worlds.opened("asleep")
+    assert open_one is not None
+    assert asleep is not None
+    for world in (open_one, asleep):
+        world.clock.at(world.clock.now() + 60, nothing)
+    worlds.close()
+    assert [world.clock.waiting for world in (open_one, asleep)] == [0, 0]
+
+
+def test_a_world_sleeps_after_a_restart_until_somebody_needs_all_of_it() -> None:
+    worlds, kept = Worlds(ManualClock), Kept("kept")
+    worlds.archive = kept
+    worlds.restore("asleep")
+    world = worlds.opened("asleep")
+    assert world is not None
+    assert worlds.is_asleep(world)
+    assert kept.woken == []
+    assert list(worlds) == []
+    assert worlds.by_handle("asleep") is world is worlds.by_handle("asleep")
+    assert kept.woken == ["asleep"], "once"
+    assert not worlds.is_asleep(world)
+    assert list(worlds) == [world]
+    other = worlds.by_handle("kept")
+    assert other is not None
+    assert kept.woken == ["asleep", "kept"]
+    assert worlds.by_handle("unknown") is None
+
+
+def test_a_kept_world_is_found_again_by_its_key_and_a_kept_job_is_known() -> None:
+    worlds = Worlds(ManualClock)
+    worlds.archive = Kept(worlds.handle("one"))
+    world = worlds.by_handle(worlds.handle("one"))
+    assert world is not None
+    assert worlds.of("one") is world is worlds.known("one")
+    assert world.key == "one"
+    assert [worlds.has(CONTRACTS[0], job_id) for job_id in ("kept", "another")] == [True, False]
+
+
+# ---- limits
+
+
+def test_a_job_is_refused_from_the_limit_of_concurrent_jobs_on(contract: Contract) -> None:
+    world = world_of(limits=Limits(concurrent_jobs=2))
+    order = order_of(contract)
+    first = world.submit(contract, order)
+    assert world.refuses(order) is None
+    last = world.submit(contract, order)
+    assert world.refuses(order) == "rate_limited"
+    world.clock.step(max(first.finished, last.finished))
+    assert world.refuses(order) is None
+
+
+def test_a_balance_is_spent_to_its_last_cent_and_no_further(contract: Contract) -> None:
+    order = order_of(contract)
+    price = order.model.cost(order.resolution, order.seconds)
+    world = world_of(limits=Limits(balance=2 * price))
+    job = world.submit(contract, order)
+    assert world.refuses(order) is None
+    world.submit(contract, order)
+    assert world.refuses(order) == "insufficient_balance"
+    world.clock.step(job.finished)
+    assert world.refuses(order) == "insufficient_balance", "a finished job was paid for"
+
+
 class Line:
     """A connection that may be closed."""
 
@@ -254,12 +404,13 @@ def test_the_oldest_ended_jobs_beyond_the_bound_are_forgotten_and_no_running_one
     assert world.find(contract, running[0]) is None
 
 
-def test_a_bound_of_thousands_forgets_many_jobs_at_once() -> None:
+@pytest.mark.parametrize(("bound", "left"), [(1_000, 999), (2_000, 1_998), (3_000, 2_997)])
+def test_a_bound_of_thousands_forgets_many_jobs_at_once(bound: int, left: int) -> None:
     contract = CONTRACTS[0]
-    world = world_of("instant", keep_jobs=2_000)
-    for _ in range(2_001):
+    world = world_of("instant", keep_jobs=bound)
+    for _ in range(bound + 1):
         world.submit(contract, order_of(contract))
-    assert len(world.jobs) == 1_998
+    assert len(world.jobs) == left
 
 
 def test_running_jobs_beyond_the_bound_cost_no_look_at_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +500,16 @@ def test_without_a_bound_every_world_is_kept() -> None:
     for number in range(50):
         worlds.of(str(number))
     assert len(keys(worlds)) == 50
+
+
+def test_a_full_house_of_hundreds_forgets_many_idle_worlds_at_once() -> None:
+    worlds = Worlds(ManualClock, keep_worlds=200)
+    for number in range(200):
+        worlds.of(str(number))
+    assert len(keys(worlds)) == 200
+    worlds.of("one more")
+    # The three that were used least recently made room: one for the new one, and two in a hundred.
+    assert sorted(keys(worlds)) == sorted([*map(str, range(3, 200)), "one more"])
 
 
 def test_another_run_has_other_ids_and_the_same_seeds_and_durations(contract: Contract) -> None:

@@ -10,6 +10,7 @@ from hobbyhorse.conformance.client.grouping import (
     between,
     called_back,
     consecutive,
+    endless,
     gave_up,
     had_response,
     has_result_operation,
@@ -120,6 +121,22 @@ def test_the_wait_begins_with_the_acceptance_or_with_the_last_run(contract: Cont
     assert wait_began(restarted.story()) == restarted.now
     assert wait_began(Teller(contract).story()) is None
     assert wait_began(Teller(contract).wait(3).status(running(contract)).story()) == START + 3
+
+
+def test_a_run_is_endless_if_it_alone_made_300_requests_and_was_cut_off(contract: Contract) -> None:
+    def polled(*runs: int) -> Teller:
+        told = Teller(contract)
+        for number, requests in enumerate(runs):
+            told = told.end("error").restart() if number else told
+            for _ in range(requests):
+                told.wait(1).status(running(contract))
+        return told
+
+    assert endless(polled(300).end("unfinished").story())
+    assert not endless(polled(299).end("unfinished").story())
+    assert not endless(polled(300).end("timeout").story())
+    assert endless(polled(5, 300).end("unfinished").story())
+    assert not endless(polled(300, 5).end("unfinished").story()), "the earlier run was not cut off"
 
 
 def test_a_success_may_be_shown_by_a_broken_off_response(contract: Contract) -> None:

@@ -122,6 +122,10 @@ def test_equal_seeds_draw_equal_orders_and_a_longer_search_draws_more(contract: 
     assert 0 < len(few) <= 11 < len(drawn_orders(contract, model, 200, 3))
 
 
+def test_the_shortest_search_draws_an_order_as_well(contract: Contract) -> None:
+    assert len(drawn_orders(contract, contract.models[0], 1, 0)) == 1
+
+
 def test_the_plain_order_is_the_simplest_and_every_neighbour_is_valid(contract: Contract) -> None:
     model = contract.models[0]
     for order in telling_orders(contract, model):

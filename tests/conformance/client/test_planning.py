@@ -113,6 +113,15 @@ def test_polls_fail_apart_while_a_long_job_goes_on(contract: Contract) -> None:
     assert 150 < case.scenario["timeline"]["seconds"] < 170
 
 
+def test_failures_apart_end_before_the_last_poll_of_a_client_that_slows_down(contract: Contract) -> None:
+    running = next(stage.name for stage in contract.graph if not stage.terminal)
+    told = Teller(contract).submit()
+    for pause in (*[10] * 19, 100):
+        told.wait(pause).status(running)
+    (case,) = failures_apart(contract, told.end("timeout").story())
+    assert case.scenario["timeline"]["seconds"] == pytest.approx(0.8 * 290, abs=1)
+
+
 def test_a_client_that_polls_seldom_has_no_failures_apart(contract: Contract) -> None:
     told = Teller(contract).submit().wait(300).status(running(contract)).end("timeout")
     assert failures_apart(contract, told.story()) == []

@@ -46,6 +46,21 @@ def test_the_beginning_of_a_page_is_not_a_reason_and_a_refusal_is(contract: Cont
     assert not beginning_of(Teller(contract).status(None, status=422, answer=b"no").story().steps[-1])
 
 
+def test_only_the_first_200_bytes_of_a_response_count_as_its_beginning(contract: Contract) -> None:
+    """A reason needs 40 letters there: the fortieth is the last byte that counts, or the first that does not."""
+    for gap, expected in ((160, 200), (161, None)):
+        answer = b"a" * 39 + b" " * gap + b"b" * 200
+        found = beginning_of(Teller(contract).status(None, status=422, answer=answer).story().steps[-1])
+        assert [len(one) for one in found] == ([expected] if expected else [])
+
+
+def test_reasons_are_those_of_refusals_from_400_on(contract: Contract) -> None:
+    long = b'{"detail": "The request has a picture that is not allowed here"}'
+    for status, expected in ((399, 0), (400, 1)):
+        step = Teller(contract).status(None, status=status, answer=long).story().steps[-1]
+        assert len(beginning_of(step)) == expected
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -120,3 +120,21 @@ def test_the_runs_are_bounded() -> None:
     # Each finding is replayed alone, whatever the others cost.
     assert len(client.processes) >= 10
     assert ran + PROCESS_COST * len(client.processes) <= 300 + 10 * (1 + PROCESS_COST)
+
+
+@pytest.mark.parametrize("needed", [1, 2, 5])
+def test_shortening_the_preceding_runs_never_exceeds_the_budget(needed: int) -> None:
+    before = [*HARMLESS[:9], *(case(f"needed-{number}") for number in range(needed)), *HARMLESS[9:]]
+    for budget in range(60, 360, 7):
+        client = Client(lambda before, one: sum("needed" in str(each.scenario) for each in before) >= needed)
+        confirming = recurrence(client, budget=budget)
+        confirming.confirmed(candidate(OTHER, before=before))
+        assert confirming.budget >= 0, budget
+        assert sum(len(cases) + PROCESS_COST for cases in client.processes) <= budget
+
+
+def test_a_finding_without_earlier_runs_that_does_not_recur_is_replayed_alone_only() -> None:
+    client = Client(lambda before, one: False)
+    found = recurrence(client).confirmed(candidate(OTHER, first=POISON))
+    assert (found.after, found.recurs) == ((), False)
+    assert client.processes == [[OTHER], [POISON]]

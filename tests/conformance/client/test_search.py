@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis.strategies import just, nothing
 
-from hobbyhorse.conformance.client.cases import TWICE, Case
+from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, ONCE, TWICE, Case
 from hobbyhorse.conformance.client.planning import simplified, singles, varied
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.search import (
@@ -29,7 +29,7 @@ from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, contracts_that
 from tests.tracing import Teller
 
 ROLES = ("submit", "status", "media")
@@ -589,6 +589,25 @@ def test_what_a_form_causes_that_a_client_need_not_know_is_told_by_the_rule_abou
     broken: tuple[str, ...], excused: set[str]
 ) -> None:
     assert excused_rules(named(*broken)) == excused
+
+
+class Called(MadeUp):
+    """Gets a callback in each run."""
+
+    def play(self, case: Case) -> Trace:
+        found, told = super().play(case), Teller(self.contract).submit()
+        callbacks = self.contract.callbacks
+        assert callbacks is not None
+        told.callback(next(iter(callbacks.situations)))
+        return replace(found, deliveries=tuple(told.deliveries))
+
+
+@contracts_that(lambda contract: contract.callbacks is not None)
+def test_a_client_that_gets_callbacks_does_not_run_with_a_clock_that_is_behind(contract: Contract) -> None:
+    for client, expected in ((MadeUp(contract, careless=False), True), (Called(contract, careless=False), False)):
+        search(contract, client, 20, kinds=(ONCE, AHEAD, BEHIND))
+        kinds = {case.kind for case in client.ran}
+        assert (BEHIND in kinds, AHEAD in kinds) == (expected, True)
 
 
 class Literal(MadeUp):

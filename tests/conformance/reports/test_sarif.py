@@ -62,6 +62,7 @@ def test_each_rule_has_its_sentence_level_and_severity() -> None:
     found = run["tool"]["driver"]["rules"]
     assert [one["id"] for one in found] == ["AAA-01", "AAA-02", "AAA-03", "BBB-01"]
     assert [one["defaultConfiguration"]["level"] for one in found] == ["error", "warning", "error", "error"]
+    assert [one["properties"]["problem.severity"] for one in found] == ["error", "warning", "error", "error"]
     assert [one["properties"]["security-severity"] for one in found] == ["9.1", "1.0", "9.1", "9.1"]
     assert found[0]["shortDescription"]["text"] == "Do AAA-01."
     assert found[0]["properties"]["severity"] == "S1: money or security"

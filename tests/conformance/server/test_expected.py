@@ -24,6 +24,7 @@ from hobbyhorse.conformance.server.expected import (
     merged_patch,
     one_per_kind,
     operation_of,
+    presence_places,
     probes,
     refused_as,
     responses_of,
@@ -33,7 +34,8 @@ from hobbyhorse.conformance.server.expected import (
     unspecified_refusal,
 )
 from hobbyhorse.contract.forms.expressions import MISSING, Place, parse_pointer, replaced, resolve
-from hobbyhorse.contract.values import Contract, Situation, find_situation
+from hobbyhorse.contract.schemas import Schemas
+from hobbyhorse.contract.values import Assumption, Contract, Situation, find_situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from tests.conftest import contracts_that
 from tests.json_patch import Refused, patched
@@ -228,3 +230,23 @@ def test_a_subject_without_a_breach_is_still_observed(contract: Contract, once: 
     story = teller(contract).story()
     assert examine(once(lambda trace: iter([OBSERVED]))(story)) == Judgement(observed=True)
     assert examine(once(lambda trace: iter(()))(story)) == Judgement(observed=False)
+
+
+def test_a_value_whose_object_is_assumed_is_documented_by_another_example_that_shows_it(contract: Contract) -> None:
+    shown = {"first": {"error": {"code": "x"}}, "other": {"stage": "runs"}, "null": {"error": {"code": None}}}
+    shown |= {"second": {"error": {"code": "y"}}, "third": {"error": {"code": "z"}}}
+    examples = {name: {"value": value} for name, value in shown.items()}
+    base = "openapi.json#/responses/examples/"
+    schemas = Schemas({"openapi.json": {"responses": {"examples": examples}}})
+
+    def documented_at(*assumed: str) -> tuple[str, ...]:
+        places = tuple(f"{base}{name}" for name in assumed)
+        known = replace(contract, schemas=schemas, assumptions=(Assumption(places, "unknown"),))
+        return presence_places(known, [f"{base}first/value/error/code"])
+
+    first, second, third = (f"{base}{name}/value/error" for name in ("first", "second", "third"))
+    assert documented_at() == (first,)
+    assert documented_at("first/value/error/code") == (first,), "an assumption about the value alone"
+    assert documented_at("first") == (second,)
+    assert documented_at("first", "second") == (third,)
+    assert documented_at("first", "second", "third") == (first,), "no document shows it"

@@ -21,9 +21,10 @@ from hobbyhorse.conformance.server.probes import (
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.rules.notifying import GROWTH, REDELIVERED
 from hobbyhorse.conformance.server.session import Session, Skipped
+from hobbyhorse.conformance.server.suite import opened
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract, Model
-from tests.conformance.server.test_suite import KEY, OTHER, models, never_called, session_on
+from tests.conformance.server.test_suite import KEY, OTHER, fakes, models, never_called, session_on, suite_options
 from tests.conftest import contracts_that
 from tests.judging import family
 from tests.server_mutation.mutant import Source
@@ -232,3 +233,17 @@ def test_a_callback_is_requested_once_more_after_it_was_acknowledged(contract: C
         words = {one.rule.id: one.verdict for one in judge(adapted, [session.trace()], family("NTF"))}
     assert words["NTF-09"] == PASSED
     assert BROKEN not in words.values()
+
+
+@contracts_that(lambda contract: "cancel" in contract.operations)
+def test_a_job_is_read_more_than_once_after_its_cancellation(contract: Contract) -> None:
+    """A server may first show the job as cancelled, and then finish it all the same."""
+    options = {"budget": Decimal(5), "timeout": 60.0}
+    with fakes(contract) as url, opened(contract, contract.models[0], suite_options(url, **options)) as session:
+        session.sleep = lambda seconds: None
+        next(probe for probe in probes(session) if probe.name == "cancel:order").run(session)
+        names = [(one.probe, one.role) for one in session.endpoint.exchanges]
+    after = [role for name, role in names if name == "cancel:after"]
+    assert after.count("status") >= 2
+    assert after.count("result") == ("result" in contract.operations)
+    assert (("auth:none", "cancel") in names) == contract.operations["cancel"].authenticated

@@ -87,6 +87,13 @@ def test_without_a_budget_no_billable_request_is_sent(contract: Contract, model:
     assert result.spent == 0
 
 
+def test_the_seconds_of_a_suite_are_those_that_it_took(contract: Contract) -> None:
+    began = time.monotonic()
+    # Nobody listens there.
+    result = examine(contract, contract.models[0], suite_options("http://127.0.0.1:9/nobody", timeout=1.0), ())
+    assert 0 < result.seconds <= time.monotonic() - began
+
+
 def never_called(request: httpx.Request) -> httpx.Response:
     raise AssertionError("nothing is sent")
 

@@ -53,6 +53,8 @@ WITH_STAGE = {"type": "object", "properties": {"status": {"type": "string"}}}
         ("swagger: '2.0'", "is not an OpenAPI 3 document: it needs `openapi: 3.x` and `paths`"),
         ("openapi: 3.1.0\npaths: []", "it needs `openapi: 3.x` and `paths`"),
         ("openapi: 3.1.0\npaths: &a {x: *a}", "it is too large or contains itself"),
+        ("openapi: 3.1.0\npaths: {x: &a [*a]}", "it is too large or contains itself"),
+        (f"openapi: 3.1.0\npaths: {{x: {'[' * 210}{']' * 210}}}", "it is too large or contains itself"),
     ],
 )
 def test_what_is_not_an_openapi_document_is_one_line(text: str, says: str, tmp_path: Path) -> None:

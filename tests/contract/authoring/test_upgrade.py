@@ -206,3 +206,14 @@ def test_each_reason_gets_a_key_of_its_own(folder: Path) -> None:
         "longer-than-ten-characters-2",
     ]
     assert resolve(upgraded(folder, documents)[L], ("polling", "x-assumed")) == "longer-than-ten-characters"
+
+
+def test_an_assumption_about_a_situation_that_is_left_out_is_marked_above_it(folder: Path) -> None:
+    documents = read_documents(folder)
+    place = f"{L}#/operations/list/situations/listed/example"
+    documents[L] = {**documents[L], "assumptions": [*documents[L]["assumptions"], {"at": [place], "why": WHY}]}
+    new = upgraded(folder, documents)
+    assert resolve(new[L], ("operations", "list", "situations")) == {
+        "x-assumed": {"/listed/example": "longer-than-ten-characters"}
+    }
+    assert [one.why for one in build(folder, new).assumptions if place in one.at] == [WHY]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hobbyhorse.contract.checks.documents import every_schema
+from hobbyhorse.contract.checks.documents import every_schema, used_models
 from hobbyhorse.contract.checks.subject import Documents
+from tests import specimen
 from tests.contract.broken_folders import Broken, assert_found, broken_in
 
 
@@ -31,3 +32,18 @@ def test_schemas_inside_schemas_are_found_with_their_places() -> None:
         ("openapi.json", ("components", "schemas", "A", "anyOf", "0", "items")),
         ("openapi.json", ("components", "schemas", "A", "anyOf", "0", "items", "properties", "b")),
     }
+
+
+def test_a_model_without_a_schema_of_its_own_uses_the_only_schema_of_the_folder() -> None:
+    def unused(count: int, named: str | None = None) -> list[str]:
+        documents = specimen.whole(specimen.FOLDER)
+        lifecycle = documents["lifecycle.json"]
+        model = {key: value for key, value in lifecycle["models"][0].items() if key != "schema"}
+        lifecycle = {**lifecycle, "models": [model if named is None else {**model, "schema": named}]}
+        schemas = {f"models/{number}.schema.json": {"type": "object"} for number in range(count)}
+        files = {"openapi.json": documents["openapi.json"], "lifecycle.json": lifecycle, **schemas}
+        return [problem.path.relative_to("acme").as_posix() for problem in used_models(Documents(Path("acme"), files))]
+
+    assert unused(1) == []
+    assert unused(2) == ["models/0.schema.json", "models/1.schema.json"], "which of them it means is unclear"
+    assert unused(2, "models/0.schema.json") == ["models/1.schema.json"]

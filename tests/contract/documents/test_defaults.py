@@ -11,6 +11,7 @@ import pytest
 from hobbyhorse.contract.documents.defaults import complete
 from hobbyhorse.contract.documents.marks import unmarked
 from hobbyhorse.contract.folder import build, read_documents
+from hobbyhorse.contract.forms.expressions import parse_pointer, resolve
 from hobbyhorse.contract.lint import lint
 from tests import specimen
 from tests.conftest import CONTRACTS, DIRECTORY
@@ -222,3 +223,12 @@ def test_what_is_left_out_of_the_rest_has_its_default() -> None:
     assert found["stages"]["done"] == {"class": "success", "next": [], "cancellable": False}
     key = {"mode": "replay", "key": "$request.header.Idempotency-Key"}
     assert completed({L + "/idempotency": key})["idempotency"]["life"] == 86_400
+
+
+def test_a_submission_without_an_example_gets_the_defaults_of_each_model_under_its_id() -> None:
+    place = API + "/paths/~1v1~1jobs/post/requestBody/content/application~1json/examples"
+    changes = {"models/move.schema.json#/properties/" + name + "/default": name for name in ("image", "prompt")}
+    clean, _, _ = unmarked(specimen.shortened(changes, [place]))
+    body = resolve(complete(clean)["openapi.json"], parse_pointer(place.partition("#")[2]))
+    # A required member of the other model has no default.
+    assert body == {"acme/move": {"value": {"model": "acme/move", "input": {"image": "image", "prompt": "prompt"}}}}

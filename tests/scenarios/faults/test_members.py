@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.contract.forms.expressions import MISSING, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Place, resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import DecidedOperation
 from hobbyhorse.scenarios.faults.members import (
@@ -154,6 +154,24 @@ def test_an_error_has_another_shape_if_the_contract_has_it(shape: str, error: An
     assert orjson.loads(under("error_shape", response, shape=shape).body)["error"] == error
     refused = replace(response, valid=lambda value: False)
     assert not OTHER_ERROR.applies(OTHER_ERROR, refused, {"shape": shape})
+
+
+@pytest.mark.parametrize(
+    ("pointer", "body", "found"),
+    [
+        (("reason",), {"reason": "m"}, {"reason": None}),
+        (("data", "reason"), {"data": {"reason": "m"}}, {"data": {"reason": None}}),
+        (("job", "error", "text"), {"job": {"error": {"text": "m"}}}, {"job": {"error": None}}),
+    ],
+)
+def test_the_error_is_the_object_around_its_message_or_else_the_message(
+    pointer: tuple[str, ...], body: dict[str, Any], found: dict[str, Any]
+) -> None:
+    message = replace(VTRIX.bindings["error_message"], response=(Place("response", "body", pointer=pointer),))
+    bindings = {name: one for name, one in VTRIX.bindings.items() if not name.startswith("error")}
+    operation = replace(VTRIX, bindings={**bindings, "error_message": message})
+    response = decided(orjson.dumps({"status": "failed", **body}), operation)
+    assert orjson.loads(under("error_shape", response, shape="null").body) == {"status": "failed", **found}
 
 
 def test_members_are_found_from_the_inside() -> None:

@@ -91,3 +91,10 @@ def test_an_id_is_opaque_only_if_no_document_shows_its_form() -> None:
             assert bool(why) is (contract.key != "vtrix"), contract.key
     known = replace(next(one for one in CONTRACTS if one.key == "vtrix"), assumptions=())
     assert list(fault.misfits(fault, known, None, {"tail": "legal"})) == ["vtrix documents the form of a job's id"]
+
+
+def test_a_slow_job_ends_just_before_the_longest_wait_and_a_given_time_counts_from_its_beginning() -> None:
+    fault = TIMELINE_FAULTS["slow"]
+    for options, seconds in (({}, 540.0), ({"seconds": 7}, 7.0)):
+        moment, stage = fault.effect(JOB, fault.complete(options))[-1]
+        assert (moment, stage) == (100.0 + seconds, "done")

@@ -46,6 +46,12 @@ def test_a_client_that_gives_up_in_time_has_a_deadline(contract: Contract) -> No
     assert messages(rules.has_deadline, told.story()) == []
 
 
+def test_an_error_shows_a_deadline_only_at_the_end_of_the_longest_wait(contract: Contract) -> None:
+    for share, expected in ((0.95, []), (0.85, None)):
+        told = Teller(contract).submit().wait(share * patience(contract)).status(running(contract))
+        assert messages(rules.has_deadline, told.end("error", told=False).story()) == expected
+
+
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
 def test_a_client_that_polls_beyond_the_longest_wait_has_no_deadline(contract: Contract, how: str) -> None:
     contract = documented(contract)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,9 @@ def test_a_reason_in_an_acknowledged_callback_counts(contract: Contract) -> None
 def test_a_reason_in_a_callback_does_not_count_after_a_status_that_says_something_else(contract: Contract) -> None:
     told = explained_callback(bought(contract), 200)
     told.call(carrier(contract), failed(contract), move="empty_field").end("failed", reasons=(), message="no status")
+    assert messages(rules.give_the_reason, told.story()) is None
+    # A response without any job is one, too.
+    told.exchanges[-1] = replace(told.exchanges[-1], job=None)
     assert messages(rules.give_the_reason, told.story()) is None
 
 

@@ -62,6 +62,15 @@ def test_a_run_is_accused_if_it_is_silent_for_longer_than_any_wait(contract: Con
     assert messages(rules.a_run_ends, bought(contract).wait(most + 0.5).end("unfinished").story())
 
 
+def test_the_bound_on_a_silence_is_a_quarter_and_a_minute_beyond_the_longest_wait(contract: Contract) -> None:
+    most = 1.25 * patience(contract) + 60
+    for more, found in ((-0.5, False), (0.5, True)):
+        told = bought(contract)
+        silent_since = told.story().steps[-1].done
+        told.wait(silent_since + most + more - told.now).end("unfinished")
+        assert bool(messages(rules.a_run_ends, told.story())) is found, more
+
+
 def test_a_client_that_still_polls_is_patient_and_does_not_hang(contract: Contract) -> None:
     told = waiting(contract, 3 * patience(contract)).end("unfinished")
     assert messages(rules.a_run_ends, told.story()) is None
@@ -105,6 +114,12 @@ def test_a_run_that_has_its_video_or_its_failure_and_does_nothing_more_is_found(
     told = fetched().wait(40)
     told.drill = "together"
     assert messages(rules.a_run_ends, told.end("unfinished").story()) is None
+
+
+def test_a_run_of_one_request_has_no_pause_that_excuses_a_silence(contract: Contract) -> None:
+    told = bought(contract).end("unfinished").restart().call(carrier(contract), failed(contract))
+    (found,) = messages(rules.a_run_ends, told.wait(5).end("unfinished").story()) or []
+    assert "although nothing was left to wait for" in found
 
 
 def test_a_long_pause_before_excuses_a_long_pause_at_the_end(contract: Contract) -> None:

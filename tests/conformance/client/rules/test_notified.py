@@ -135,6 +135,25 @@ def test_a_client_that_knows_the_end_may_close_its_receiver_but_its_handler_must
 
 
 @calling
+def test_a_repetition_at_the_very_end_of_a_run_may_find_no_receiver(contract: Contract) -> None:
+    def ended(before_the_end: float) -> list[str] | None:
+        told = deliver(ordered(contract)).call(*success(contract)).media().wait(30)
+        deliver(told, **GONE).wait(before_the_end - 0.002)
+        return messages(rules.dedupe, told.end("success").story())
+
+    assert ended(0.5) == []
+    assert ended(1.5)
+
+
+@signing
+def test_a_genuine_callback_that_is_refused_is_found_whatever_else_was_done_to_it(contract: Contract) -> None:
+    for note in ("", "duplicate", "reordered_callback", "zzz"):
+        told = whole(deliver(ordered(contract), 401, note=note))
+        assert messages(rules.signature, told.story()), note
+    assert not messages(rules.signature, whole(deliver(ordered(contract), 401, note="null_payload")).story())
+
+
+@calling
 def test_a_first_callback_is_acknowledged_with_2xx_and_nothing_else(contract: Contract) -> None:
     for status in (301, 404, 422):
         told = deliver(ordered(contract), status).wait(60).end("failed")

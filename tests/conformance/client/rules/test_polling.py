@@ -122,6 +122,16 @@ def test_polls_after_a_success_without_a_video_are_allowed(contract: Contract) -
 
 
 @stepwise
+def test_polls_after_a_result_without_a_usable_video_are_allowed(contract: Contract) -> None:
+    for video in ("", "file:///video.mp4"):
+        told = Teller(contract).submit()
+        told.video = video
+        for _ in range(4):
+            told.wait(3).status("completed").wait(0.1).result("succeeded")
+        assert messages(rules.stop_at_terminal, told.story()) == []
+
+
+@stepwise
 def test_polls_after_a_result_that_is_not_ready_are_allowed(contract: Contract) -> None:
     told = Teller(contract).submit()
     for situation in ("in_progress", "unknown_job", "server_error", "in_progress"):
@@ -237,6 +247,24 @@ def test_a_timeout_despite_a_terminal_last_poll_is_found(contract: Contract) -> 
     assert messages(rules.last_poll_counts, told.end("timeout").story()) is None
 
 
+def test_only_a_single_run_alone_shows_whether_the_last_poll_counts(contract: Contract) -> None:
+    told = poll(Teller(contract).submit()).wait(3).status(done(contract))
+    resumed = poll(Teller(contract).submit()).wait(3).status(done(contract)).end("timeout").restart()
+    assert messages(rules.last_poll_counts, resumed.end("timeout").story()) is None
+    told.drill = "together"
+    assert messages(rules.last_poll_counts, told.end("timeout").story()) is None
+
+
+def test_a_last_response_that_takes_longer_than_a_second_may_be_too_late(contract: Contract) -> None:
+    def ended(seconds: float) -> list[str] | None:
+        told = poll(Teller(contract).submit()).wait(3)
+        told.status(done(contract), answered=told.now + seconds)
+        return messages(rules.last_poll_counts, told.end("timeout").story())
+
+    assert ended(0.9)
+    assert ended(1.1) == []
+
+
 def test_an_inferred_timeout_after_a_failure_is_not_judged(contract: Contract) -> None:
     failed = next(stage.name for stage in contract.graph if stage.kind == "failure")
     told = poll(Teller(contract).submit()).wait(3)
@@ -318,6 +346,24 @@ def test_a_request_to_another_url_than_the_given_one_is_found(contract: Contract
         told = Teller(contract).submit().call(None, None, url=url, job=None, status=404)
         assert messages(rules.follow_given_urls, told.story()) is None
     assert messages(rules.follow_given_urls, Teller(contract).status(running(contract)).story()) is None
+
+
+@linked
+def test_a_wrong_url_is_reported_beside_the_one_that_was_given_last(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    ticket = told.links()["status_url"] + "?token=1"
+    body = other_body(told, {"status_url": ticket})
+    told.status(running(contract), answer=body).status(running(contract), url=f"{HOME}/elsewhere")
+    (found,) = messages(rules.follow_given_urls, told.story()) or []
+    assert found == f"request 3 goes to {HOME}/elsewhere; the provider returned {ticket}"
+
+
+@linked
+def test_a_wrong_way_of_building_urls_is_reported_three_times_at_most(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    for _ in range(5):
+        told.status(running(contract), url=f"{HOME}/elsewhere")
+    assert len(messages(rules.follow_given_urls, told.story()) or []) == 3
 
 
 @linked

@@ -219,6 +219,31 @@ def test_a_failure_because_of_new_fields_is_found(contract: Contract, move: str)
     assert messages(rules.additive_tolerance, read.story()) != []
 
 
+def test_giving_up_at_the_new_form_counts_only_early_in_the_wait(contract: Contract) -> None:
+    """Later, the client may have stopped because its own deadline had passed."""
+    running = next(stage.name for stage in contract.graph if stage.kind == "running")
+
+    def ended(share: float) -> list[str] | None:
+        told = Teller(contract, asked(contract)).submit().wait(share * contract.polling.longest_wait)
+        return messages(rules.additive_tolerance, told.status(running, move="extra_field").end("error").story())
+
+    assert ended(0.4)
+    assert ended(0.6) is None
+    assert ended(1.5) is None
+
+
+def test_a_second_order_is_not_stopped_by_the_form_of_its_response(contract: Contract) -> None:
+    told = Teller(contract, asked(contract)).submit(move="extra_field").wait(contract.polling.longest_wait)
+    told.submit(move="extra_field").wait(contract.polling.longest_wait)
+    assert messages(rules.additive_tolerance, told.end("error").story()) is None
+
+
+def test_the_fields_to_which_a_failure_is_due_are_named_once_each(contract: Contract) -> None:
+    told = Teller(contract, asked(contract)).submit(move="reordered").call(*success(contract), move="extra_field")
+    (found,) = messages(rules.additive_tolerance, told.media(move="extra_field").end("failed").story()) or []
+    assert found == "the run ended as 'failed' although the only fault was extra_field and reordered"
+
+
 def test_another_fault_excuses_a_failure(contract: Contract) -> None:
     role, name = success(contract)
     told = Teller(contract).submit().call(role, name)

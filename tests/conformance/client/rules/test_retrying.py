@@ -350,6 +350,19 @@ def test_a_failure_at_the_deadline_may_end_the_run(contract: Contract) -> None:
     assert messages(rules.one_blip_survives, told.story()) == []
 
 
+def test_a_failure_ends_a_run_only_early_in_its_wait_and_soon_after_it(contract: Contract) -> None:
+    """Later, the client's own deadline may have ended it."""
+
+    def given_up(share: float, after: float = 1.0) -> list[str] | None:
+        told = fail(started(contract).wait(share * contract.polling.longest_wait), 500)
+        return messages(rules.one_blip_survives, told.wait(after).end("error").story())
+
+    assert given_up(rules.EARLY_SHARE - 0.05)
+    assert given_up(rules.EARLY_SHARE + 0.05) == []
+    assert given_up(0.1, 59)
+    assert given_up(0.1, 61) == []
+
+
 @called_back
 def test_a_callback_may_end_the_run_after_a_failure(contract: Contract) -> None:
     assert contract.callbacks is not None
@@ -404,6 +417,35 @@ def test_without_a_documented_wait_only_retries_without_a_bound_are_found(contra
     assert messages(rules.retry_bounded, over_and_over(contract, wait, wait / 301).end("timeout").story()) == []
     (found,) = messages(rules.retry_bounded, over_and_over(contract, wait, wait / 301).end("unfinished").story()) or []
     assert "requests (status) failed in a row" in found
+
+
+def test_the_retries_of_a_download_count_from_its_first_request(contract: Contract) -> None:
+    contract = documented(contract)
+    wait = contract.polling.longest_wait
+
+    def fetched(seconds: float) -> list[str] | None:
+        told = finish(started(contract).wait(1.2 * wait))
+        began = told.now
+        while told.now < began + seconds:
+            told.media(503).wait(60)
+        return messages(rules.retry_bounded, told.end("timeout").story())
+
+    assert fetched(wait) == [], "the wait for the job has passed, and that for the video has begun"
+    (found,) = fetched(2 * wait) or []
+    assert "requests (media) failed in a row" in found
+
+
+def test_the_bound_on_retries_is_a_quarter_and_two_minutes_beyond_the_longest_wait(contract: Contract) -> None:
+    contract = documented(contract)
+    most = 1.25 * contract.polling.longest_wait + 120
+
+    def failed(seconds: float) -> list[str] | None:
+        told = Teller(contract).submit()
+        told = fail(fail(told, 500).wait(1), 500)
+        return messages(rules.retry_bounded, fail(told.wait(START + seconds - told.now), 500).end("timeout").story())
+
+    assert failed(most - 1) == []
+    assert failed(most + 1)
 
 
 def test_a_retry_after_of_zero_allows_no_flood(contract: Contract) -> None:

@@ -147,6 +147,18 @@ def test_an_order_that_is_not_given_up_soon_is_not_lost(contract: Contract) -> N
     assert messages(rules.one_refusal_survives, told.story()) is None
 
 
+@contracts_that(lambda contract: contract.idempotency.mode == "replay")
+def test_an_order_is_lost_if_it_is_given_up_before_its_response_or_within_a_minute_after_it(contract: Contract) -> None:
+    def ended(answered: float, later: float) -> list[str] | None:
+        told = Teller(contract)
+        told.submit(None, job=None, status=504, answered=told.now + answered)
+        return messages(rules.one_refusal_survives, told.wait(later - 0.002).end("error").story())
+
+    assert ended(answered=30, later=10)
+    assert ended(answered=30, later=89)
+    assert ended(answered=30, later=91) is None
+
+
 def test_a_date_that_a_client_may_misread_is_not_judged(contract: Contract) -> None:
     date = (("retry-after", "Thu, 01 Jan 2026 00:00:05 GMT"),)
     told = Teller(contract).submit(None, job=None, status=429, answer_headers=date).end("error")

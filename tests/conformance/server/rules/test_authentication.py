@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
+from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract, find_situation
 from tests.conformance.server.rules.test_shape import (
     HTML,
@@ -152,6 +154,29 @@ def test_an_id_in_a_refusal_that_can_be_read_is_a_job(contract: Contract) -> Non
     if told.story().steps[0].reading.values.get("job") is None:
         return
     assert word("AUT-03", told.status(running(contract), job=a_job(contract))) == BROKEN
+
+
+@contracts_that(lambda contract: "list" in contract.operations)
+def test_a_job_of_a_refused_submission_that_a_list_shows_later_is_reported(contract: Contract) -> None:
+    listing, job = contract.operations["list"], a_job(contract)
+    assert listing.items is not None
+    place = listing.items.bindings["job"].response[0].pointer
+
+    def listed(name: str) -> Teller:
+        told = with_id(contract)
+        situation = next(one.name for one in listing.situations.values() if one.status < 300)
+        told.call("list", situation, None)
+        body = orjson.loads(told.exchanges[-1].answer)
+        assert listing.items is not None
+        at = listing.items.at.pointer
+        item = replaced(resolve(body, at)[0], place, name)
+        text = orjson.dumps(replaced(body, at, [item]))
+        told.exchanges[-1] = replace(told.exchanges[-1], answer=text, size=len(text))
+        return told
+
+    readable = with_id(contract).story().steps[0].reading.values.get("job") is not None
+    assert word("AUT-03", listed(job)) == (BROKEN if readable else PASSED)
+    assert word("AUT-03", listed(f"another-than-{job}")) == PASSED
 
 
 # AUT-04

@@ -223,3 +223,17 @@ def test_a_cancellation_changes_no_other_job(contract: Contract) -> None:
     assert verdict(OTHERS, beside(contract, "cancelled")) == BROKEN
     assert verdict(OTHERS, beside(contract, "cancelled", "second")) == NOT_OBSERVED
     assert verdict(OTHERS, beside(contract, "cancelled", None)) == NOT_OBSERVED
+
+
+@able
+def test_another_job_that_is_cancelled_only_later_is_found_as_well(contract: Contract) -> None:
+    gone = answer(contract, "status", a_stage(contract, "cancelled"))
+    assert verdict(OTHERS, beside(contract, "running").wait(1).call("status", gone, "second")) == BROKEN
+
+
+@able
+def test_another_job_that_was_cancelled_before_tells_nothing(contract: Contract) -> None:
+    gone, cancelled = answer(contract, "status", a_stage(contract, "cancelled")), a_stage(contract, "cancelled")
+    told = teller(contract).submit(job="first").submit(job="second", key="key-2").call("status", gone, "second")
+    told.wait(1).call("cancel", answer(contract, "cancel", cancelled), "first")
+    assert verdict(OTHERS, told.wait(1).call("status", gone, "second")) == NOT_OBSERVED

@@ -221,6 +221,19 @@ def test_a_video_is_found_by_its_address_too(contract: Contract) -> None:
     assert verdict(rule(3), told, videos=(found,)) == BROKEN
 
 
+def test_a_video_that_is_found_by_its_address_belongs_to_the_order_of_the_response_with_this_address(
+    contract: Contract,
+) -> None:
+    role = "result" if "result" in contract.operations else "status"
+    situations = contract.operations[role].situations.values()
+    done = next(one.name for one in situations if {contract.graph[n].kind for n in one.stages} == {"success"})
+    unread = ordered(contract).submit(job=f"another-{JOB}", body=b'{"image": "data:')
+    unread.exchanges += teller(contract).call(role, done).exchanges
+    found = replace(video(teller(contract), frames=1), job=None)
+    assert verdict(rule(3), unread, videos=(found,)) == BROKEN
+    assert verdict(rule(3), unread, videos=(replace(found, url=f"{found.url}.other"),)) == NOT_OBSERVED
+
+
 def part(told: Teller, asked: str, told_range: str | None, size: int, status: int = 206, **how: Any) -> Teller:
     """Add a range request for the video."""
     answer = (("content-type", "video/mp4"), *((("content-range", told_range),) if told_range else ()))
@@ -251,6 +264,28 @@ def test_a_range_of_the_video_has_the_requested_bytes(
     assert verdict(rule(9), part(teller(contract), asked, None, 0, status=416)) == BROKEN
     assert verdict(rule(9), part(teller(contract), asked, None, 0, status=403)) == NOT_OBSERVED
     assert verdict(rule(9), part(teller(contract), asked, told_range, size, whole=False)) == NOT_OBSERVED
+
+
+def test_a_range_request_that_shows_nothing_does_not_hide_a_later_one(contract: Contract) -> None:
+    ranged: dict[str, Any] = {"headers": (("range", "bytes=0-99"),)}
+    for nothing in (
+        teller(contract).media(probe="job:media"),
+        teller(contract).media(416, **ranged),
+        teller(contract).media(200, probe="job:range", **ranged),
+        teller(contract).media(503, probe="job:range", **ranged),
+    ):
+        assert verdict(rule(9), nothing) == NOT_OBSERVED
+        assert verdict(rule(9), part(nothing, "bytes=0-99", "bytes 1-100/1000", 100)) == BROKEN
+
+
+@pytest.mark.parametrize("pixels", [1280 * 720, 1920 * 1080])
+def test_the_size_of_a_tier_may_be_off_by_two_percent(contract: Contract, pixels: int) -> None:
+    tier = {1280 * 720: "720", 1920 * 1080: "1080"}[pixels]
+    number = next((n for n in _models(contract) if (asked(teller(contract, n)).resolution or "")[:-1] == tier), None)
+    for share, expected in ((0.979, BROKEN), (0.981, PASSED), (1.019, PASSED), (1.021, BROKEN)):
+        if number is not None:
+            width = 2 * round(share * pixels / 720 / 2)
+            assert word(4, teller(knowing(contract), number), width=width, height=720) == expected, share
 
 
 def test_another_range_than_the_requested_one_is_reported(contract: Contract) -> None:

@@ -14,7 +14,7 @@ from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
 from tests.judging import assuming, family, judged, knowing, named, verdict
 from tests.judging import teller as ordered
-from tests.tracing import Teller
+from tests.tracing import HOME, Teller
 
 RULE = named(family("MED"), "MED-12")
 PROBE: dict[str, Any] = {"probe": "job:media"}
@@ -28,6 +28,16 @@ def told(contract: Contract) -> Teller:
 def test_one_complete_file_is_a_delivery(contract: Contract) -> None:
     assert verdict(RULE, told(contract).media(**PROBE)) == PASSED
     assert verdict(RULE, told(contract).media(503, **PROBE).media(**PROBE)) == PASSED
+
+
+def test_only_the_end_of_a_chain_of_redirects_has_to_deliver(contract: Contract) -> None:
+    def led(status: int) -> str:
+        first = told(contract).media(status, url=f"{HOME}/redirects", **PROBE)
+        return verdict(RULE, first.media(status, url=f"{HOME}/redirects", **PROBE).media(**PROBE))
+
+    assert [led(status) for status in (299, 300, 399, 400)] == [BROKEN, PASSED, PASSED, BROKEN]
+    alone = told(contract).media(302, **PROBE).media(302, **PROBE)
+    assert verdict(RULE, alone) == BROKEN, "it leads nowhere"
 
 
 def test_requests_of_clients_and_for_parts_prove_nothing(contract: Contract) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from hobbyhorse.conformance.server.receiver import ELSEWHERE
 from hobbyhorse.conformance.server.rules.notifying import PLACE
+from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import sign
 from hobbyhorse.contract.values import Contract
@@ -226,6 +227,15 @@ def test_a_callback_names_its_own_job(contract: Contract) -> None:
 
 
 @calling
+def test_a_callback_is_not_compared_with_polls_that_differ_among_themselves(contract: Contract) -> None:
+    annotated = callback(teller(knowing(contract)).submit().wait(60))
+    for name in ("another", "a-third"):
+        annotated.video = f"{MEDIA}/media/{name}/video.mp4"
+        after(annotated, polled(contract))
+    assert verdict(SAME, annotated) == PASSED
+
+
+@calling
 def test_a_callback_that_was_not_acknowledged_comes_again(contract: Contract) -> None:
     assert contract.callbacks is not None
     delay = contract.callbacks.retries[0]
@@ -271,6 +281,16 @@ def test_a_requested_callback_comes(contract: Contract) -> None:
 
 
 @calling
+def test_a_requested_callback_may_take_its_deadline_and_one_retry(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    most = contract.callbacks.deadline + 1.5 * contract.callbacks.retries[0] + 30
+    for more, expected in ((-1, NOT_OBSERVED), (1, BROKEN)):
+        annotated = after(teller(knowing(contract)).submit(probe="callback:order"), polled(contract))
+        ended = annotated.story().steps[-1].done
+        assert verdict(RETRIED, annotated, ended=ended + most + more) == expected, more
+
+
+@calling
 def test_a_callback_that_was_acknowledged_does_not_come_again(contract: Contract) -> None:
     assert verdict(ONCE, told(contract).callback(ending(contract))) == PASSED
     assert verdict(ONCE, told(contract).wait(30).callback(ending(contract))) == BROKEN
@@ -313,6 +333,21 @@ def test_a_callback_does_not_contradict_its_outcome(contract: Contract) -> None:
     annotated = teller(knowing(contract)).submit().callback(ending(contract), body=orjson.dumps(body))
     found = judged(SCHEMA, annotated)
     assert any("before created_at" in breach.message for breach in found.breaches)
+
+
+@calling
+def test_an_end_may_be_a_second_before_the_creation_by_rounding(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    bindings = contract.callbacks.bindings
+    for early, expected in ((1.0, False), (2.0, True)):
+        body = orjson.loads(callback(teller(contract).submit()).deliveries[-1].body)
+        for name, moment in {"created_at": START + 10, "finished_at": START + 10 - early}.items():
+            form = bindings[name].format
+            assert form is not None
+            body = replaced(body, bindings[name].request[0].pointer, FORMATS[form].write(moment))
+        annotated = teller(knowing(contract)).submit().callback(ending(contract), body=orjson.dumps(body))
+        found = judged(SCHEMA, annotated)
+        assert any("before created_at" in breach.message for breach in found.breaches) is expected, early
 
 
 @calling

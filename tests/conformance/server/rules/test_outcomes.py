@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -133,6 +134,7 @@ def test_an_accepted_job_that_cannot_be_read_is_reported(contract: Contract, sta
     found = judged(READABLE, annotated.status(None, status=status, answer=b"{}"))
     assert found.verdict == BROKEN
     assert JOB in found.breaches[0].message
+    assert "5 polls in a row failed: request 6 " in found.breaches[0].message
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -223,3 +225,16 @@ def test_a_video_whose_link_has_expired_may_be_gone(contract: Contract) -> None:
     life = contract.retention.result_url
     assert life is not None
     assert verdict(STAYS, told(contract).call(role, situation).wait(life).call(role, situation, answer=gone)) != BROKEN
+
+
+def test_a_job_may_be_unknown_once_its_documented_time_is_over(contract: Contract) -> None:
+    first = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+    kept = replace(contract, retention=replace(contract.retention, job=3600.0))
+
+    def forgotten(after: float) -> str:
+        annotated = told(kept).status(first).wait(after).status("unknown_job", status=404)
+        return verdict(READABLE, annotated)
+
+    assert forgotten(3590) == BROKEN
+    assert forgotten(3610) != BROKEN
+    assert verdict(READABLE, told(contract).status(first).wait(3610).status("unknown_job", status=404)) == BROKEN

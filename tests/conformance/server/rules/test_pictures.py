@@ -103,6 +103,15 @@ def test_a_way_to_send_a_picture_is_named_if_it_is_refused(contract: Contract, f
 
 
 @pictures
+def test_a_documented_format_that_is_rejected_is_called_documented(contract: Contract) -> None:
+    told = (
+        Pictures(contract).one_video().order(f"{AT}{EITHER}", "refused").order(f"{ALONE}formats/jpeg", "refused").told
+    )
+    (breach,) = verdict("PIC-01", told).breaches
+    assert "in the documented format jpeg" in breach.message
+
+
+@pictures
 def test_a_limit_that_is_assumed_makes_a_lesson(contract: Contract) -> None:
     told = Pictures(contract).one_video().order(f"{AT}{EITHER}", "refused").order(f"{ALONE}{SIDE}", "refused").told
     assumed = assuming(contract, "lifecycle.json#/models/0/images/least_side")
@@ -164,7 +173,7 @@ def test_a_picture_beyond_a_limit_that_is_rejected_keeps_the_rule(contract: Cont
 def test_a_picture_beyond_a_limit_that_makes_a_video_is_a_finding(contract: Contract, facet: str, place: str) -> None:
     (breach,) = verdict("PIC-02", Pictures(contract).one_video().order(f"{BEYOND}{facet}", "success").told).breaches
     assert breach.places == (f"lifecycle.json#/models/0/images/{place}",)
-    assert "documented" in breach.message
+    assert ("undocumented format gif" if facet == "formats/gif" else "beyond the documented limit") in breach.message
 
 
 @pictures

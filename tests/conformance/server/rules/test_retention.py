@@ -93,6 +93,11 @@ def test_a_link_that_is_refused_too_early(contract: Contract, status: int) -> No
     assert verdict(READABLE, done(knowing(contract)).media(status, method="HEAD")) == NOT_OBSERVED
 
 
+def test_a_request_that_shows_nothing_does_not_hide_a_link_that_is_refused_later(contract: Contract) -> None:
+    told = done(knowing(contract))
+    assert verdict(READABLE, told.nothing("media", url=told.video).media(403)) == BROKEN
+
+
 def test_how_long_a_link_works_may_be_assumed(contract: Contract) -> None:
     told = "expires_at" in contract.operations[role(contract)].bindings
     place = f"lifecycle.json#/operations/{role(contract)}/bindings" if told else "lifecycle.json#/retention"

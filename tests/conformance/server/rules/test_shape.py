@@ -12,6 +12,7 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict, judge
 from hobbyhorse.conformance.rule import Rule
+from hobbyhorse.conformance.server.expected import schema_of
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
 from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.values import Assumption, Contract, Situation
@@ -399,3 +400,18 @@ def test_a_request_that_needs_nothing_but_the_key_is_granted(contract: Contract)
     assert word("SHA-01", Teller(contract).submit(probe="job").call("categories", "listed", None)) == PASSED
     alone = Teller(contract).call("categories", "unauthenticated", None, probe="read:categories")
     assert word("SHA-01", alone) == PASSED
+
+
+def refusals_without_an_example(contract: Contract) -> list[int]:
+    """Return the statuses for which a document has the schema of a refusal of a poll, but no example."""
+    status = contract.operations["status"]
+    shown = {one.status for one in status.situations.values()}
+    return [code for code in range(400, 500) if code not in shown and schema_of(contract, status, code) is not None]
+
+
+@contracts_that(lambda contract: bool(refusals_without_an_example(contract)))
+def test_a_refusal_without_an_example_has_the_documented_schema(contract: Contract) -> None:
+    for status in refusals_without_an_example(contract):
+        told = Teller(contract).call("status", None, status=status, answer=b"[1]", answer_headers=JSON)
+        assert word("SHA-03", told) == BROKEN
+        assert 'is not of type "object"' in verdict("SHA-03", told).breaches[0].message

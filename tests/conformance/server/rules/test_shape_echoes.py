@@ -128,6 +128,20 @@ def test_the_number_in_a_refusal_is_its_status(contract: Contract) -> None:
         assert verdict(REPEATED, ordered(knowing(contract)).status("unknown_job", answer=text)) == word
 
 
+@numbered
+def test_a_number_is_judged_only_in_a_complete_refusal_of_a_known_operation(contract: Contract) -> None:
+    body = orjson.loads(ordered(contract).status("unknown_job").exchanges[0].answer)
+    text = orjson.dumps(replaced(body, _status_places(contract, contract.operations["status"])[0], 418))
+    others: list[tuple[str | None, dict[str, Any]]] = [
+        (None, {"status": 404}),
+        ("status", {"status": 404, "whole": False}),
+        ("status", {"status": 399}),
+    ]
+    for role, how in others:
+        assert verdict(REPEATED, ordered(knowing(contract)).call(role, None, answer=text, **how)) == NOT_OBSERVED
+    assert verdict(REPEATED, ordered(knowing(contract)).call("status", None, answer=text, status=400)) == BROKEN
+
+
 # SHA-07
 
 

@@ -132,6 +132,33 @@ def test_a_job_has_the_same_times_in_each_response(contract: Contract) -> None:
     assert verdict(SAME, told) == BROKEN
 
 
+@contracts_that(lambda contract: bool(reads(contract)) and "created_at" in contract.operations["submit"].bindings)
+def test_the_response_to_a_submission_has_the_times_of_its_job(contract: Contract) -> None:
+    for later, expected in ((0.0, PASSED), (3600.0, BROKEN)):
+        told = written(teller(knowing(contract)).submit(), "created_at", 1_790_000_000.0)
+        # The request has no job yet: only the response names it.
+        told.exchanges[-1] = replace(told.exchanges[-1], job=None)
+        assert verdict(SAME, end(told, "created_at", 1_790_000_000.0 + later)) == expected
+
+
+@dating
+def test_a_response_that_names_no_job_is_about_the_one_that_was_asked_for(contract: Contract) -> None:
+    name = times(contract.operations[reads(contract)])[0]
+    told = teller(knowing(contract))
+    for moment in (1_790_000_000.0, 1_790_003_600.0):
+        written(end(told, name, moment), "job", MISSING)
+    assert verdict(SAME, told) == BROKEN
+
+
+@pytest.mark.parametrize("apart", [-1, 1])
+@dating
+def test_two_times_that_are_apart_by_rounding_are_the_same(contract: Contract, apart: int) -> None:
+    name = times(contract.operations[reads(contract)])[0]
+    for seconds, expected in ((1, PASSED), (3, BROKEN)):
+        told = end(teller(knowing(contract)), name, 1_790_000_000.0)
+        assert verdict(SAME, end(told, name, 1_790_000_000.0 + apart * seconds)) == expected
+
+
 @dating
 def test_two_jobs_may_have_different_times(contract: Contract) -> None:
     name = times(contract.operations[reads(contract)])[0]
@@ -157,10 +184,62 @@ def test_a_list_has_the_values_of_the_responses(contract: Contract) -> None:
         assert verdict(SAME, told) == BROKEN
 
 
+def costs_in_lists(contract: Contract) -> bool:
+    listing = contract.operations.get("list")
+    shown = "cost" in contract.operations[reads(contract)].bindings if reads(contract) else False
+    return shown and listing is not None and listing.items is not None and "cost" in listing.items.bindings
+
+
+@contracts_that(costs_in_lists)
+def test_the_cost_that_a_list_shows_before_the_end_is_an_estimate(contract: Contract) -> None:
+    listing = contract.operations["list"].items
+    assert listing is not None
+    running = next(one.name for one in contract.graph if one.kind == "running")
+    for runs in (True, False):
+        told = teller(knowing(contract)).submit().status(running)
+        stage = told.story().steps[-1].stage
+        told = told if runs else end(told)
+        stage = stage if runs else told.story().steps[-1].stage
+        told.call("list", "listed", job=None)
+        body = orjson.loads(told.exchanges[-1].answer)
+        item = resolve(body, listing.at.pointer)[0]
+        for name, value in (("job", JOB), ("stage", stage), ("cost", "9.99")):
+            item = replaced(item, listing.bindings[name].response[0].pointer, value)
+        told.exchanges[-1] = replace(
+            told.exchanges[-1], answer=orjson.dumps(replaced(body, listing.at.pointer, [item]))
+        )
+        found = judged(SAME, end(told))
+        assert any("cost is" in breach.message for breach in found.breaches) is not runs
+
+
 @optionally
 def test_a_response_has_the_values_of_its_example(contract: Contract) -> None:
     assert verdict(SHOWN, end(teller(contract))) == PASSED
     assert verdict(SHOWN, end(teller(knowing(contract)), optional(contract)[0], MISSING)) == BROKEN
+
+
+def callback_with(contract: Contract, name: str | None, value: Any) -> Teller:
+    """Add the callback of a success, in which a value is another one, or missing."""
+    assert contract.callbacks is not None
+    situations = contract.callbacks.situations.values()
+    situation = next(one for one in situations if {contract.graph[stage].kind for stage in one.stages} == {"success"})
+    told = teller(contract).submit().callback(situation.name, body=b"")
+    body = contract.schemas.at(situation.example_at)
+    for place in contract.callbacks.bindings[name].request if name is not None else ():
+        body = replaced(body, place.pointer, value)
+    told.deliveries[-1] = replace(told.deliveries[-1], body=orjson.dumps(body))
+    return told
+
+
+@contracts_that(lambda contract: contract.callbacks is not None and "video_url" in contract.callbacks.bindings)
+def test_a_callback_has_the_values_of_its_example(contract: Contract) -> None:
+    known = knowing(contract)
+    assert verdict(SHOWN, callback_with(known, None, None)) == PASSED
+    for value in (MISSING, None):
+        found = judged(SHOWN, callback_with(known, "video_url", value))
+        assert found.verdict == BROKEN
+        assert found.breaches[0].message.startswith("callback 1: no video_url at ")
+    assert verdict(SHOWN, callback_with(known, "video_url", "https://other.example/video.mp4")) == PASSED
 
 
 def in_second_items(contract: Contract) -> list[tuple[str, Place]]:

@@ -110,7 +110,9 @@ def _failures(trace: AnnotatedTrace, outcome: Outcome) -> Iterator[Report]:
         in_time = delivery.job in bought and delivery.acknowledged and delivery.sent <= outcome.ended
         # A client that asks again after a callback, and is told something else, may end for what it was told.
         asked = any(
-            step.job == delivery.job and step.arrived >= delivery.sent and _told_otherwise(step) for step in trace.reads
+            step.job in (None, delivery.job) and _told_otherwise(step)
+            for step in trace.reads
+            if step.arrived >= delivery.sent
         )
         if in_time and not asked and kinds and kinds <= {"failure", "cancelled", "expired"}:
             yield "a callback", reasons_of_callback(trace, delivery), ()
