@@ -76,6 +76,15 @@ strings() {
     END { if (!depth && !wrong) printf "%s", lines }' || true
 }
 
+# encode TEXT: print it as one segment of a path.
+encode() {
+  local at one
+  for ((at = 0; at < ${#1}; at++)); do
+    one=${1:at:1}
+    case $one in [A-Za-z0-9._~-]) printf %s "$one" ;; *) printf '%%%02X' "'$one" ;; esac
+  done
+}
+
 # text NAME: print the string of that name in the object of a response; nothing if there is none.
 text() { strings | sed -n "s#^/$1 ##p" | head -n 1; }
 
@@ -111,7 +120,7 @@ submit() {
     if ((number)) && ! pause $((2 ** number)) "$deadline"; then break; fi
     send_with_key POST "$base/model/v1/generation" --header 'Content-Type: application/json' --data-binary "@$HOBBYHORSE_REQUEST"
     job=$(text id)
-    if [[ $job =~ ^[A-Za-z0-9_-]+$ ]]; then return; fi
+    if [[ $job && $job != *[!!-~]* && $job != *[\"\\]* ]]; then return; fi # printable, and no escapes in JSON
     job= busy=
     if ((status == -1 || status == 429)) || { ((status == 503)) && [[ $(head -c 1 "$scratch/body") == '{' ]]; }; then busy=1; fi
     if [[ ! $busy ]]; then break; fi
@@ -138,7 +147,7 @@ wait_for_it() {
   local -A failures=()
   status=0 again=
   while pause "$interval" "$deadline"; do
-    send_with_key GET "$base/model/v1/generation/task/$job"
+    send_with_key GET "$base/model/v1/generation/task/$(encode "$job")"
     stage=$(text status)
     case $stage in
       completed) url=$(video_url) && return ;;

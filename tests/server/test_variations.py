@@ -5,16 +5,26 @@ from __future__ import annotations
 import gzip
 import socket
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 from hobbyhorse import MockServer
+from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.scenarios.effects import Framed, Sent
 from hobbyhorse.server.file_requests import normalized
-from hobbyhorse.server.socket_faults import MOST_SEGMENTS, _segments, written
+from hobbyhorse.server.socket_faults import (
+    MOST_SEGMENTS,
+    TRANSPORT,
+    ClientConnection,
+    _segments,
+    send_with_fault,
+    written,
+)
 from hobbyhorse.server.trouble import offered_codings
+from hobbyhorse.worlds.journal import Handover
 from tests.conftest import CONTRACTS
 from tests.test_examples import REQUESTS
 
@@ -129,3 +139,35 @@ def raw_status(url: str) -> int:
     with socket.create_connection((host, int(port))) as stream:
         stream.sendall(f"GET /{target} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n".encode())
         return int(stream.recv(12).split()[1])
+
+
+class Leaving:
+    """A transport whose client leaves once it has read a number of writes."""
+
+    def __init__(self, reads: int) -> None:
+        self.reads, self.writes, self.unread = reads, 0, None
+        self.cycle = SimpleNamespace(default_headers=[], transport=None)
+
+    def get_protocol(self) -> Leaving:
+        return self
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+
+    def is_closing(self) -> bool:
+        return self.writes >= self.reads
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("reads", [1, 3])
+async def test_a_client_that_leaves_right_after_the_last_byte_has_read_everything(reads: int) -> None:
+    """And one that leaves before it has not."""
+    sent, leaving, handover = Sent(200, (), bytes(100)), Leaving(reads), Handover(0.0)
+    framed = Framed(segment=-(-len(written(Framed(), sent, (), "GET")) // 3))
+
+    async def ignore(*_: Any) -> Any:
+        return {}
+
+    scope = {"method": "GET", "extensions": {TRANSPORT: leaving}}
+    await send_with_fault(framed, sent, ClientConnection(scope, ignore, ignore, ManualClock(), handover))
+    assert (leaving.writes, handover.whole) == (reads, reads == 3)

@@ -83,7 +83,7 @@ class ClientConnection:
 
     async def start(self, sent: Sent) -> None:
         """Send the status and headers, with the length of the whole body."""
-        headers = [*sent.headers, (b"content-length", str(len(sent.body)).encode())]
+        headers = with_length(sent)
         self.handover.begin(headers, len(sent.body))
         await self.send({"type": "http.response.start", "status": sent.status, "headers": headers})
 
@@ -98,6 +98,11 @@ class ClientConnection:
         """Send a complete response."""
         await self.start(sent)
         await self.end(sent, sent.body)
+
+    def handed_over(self, sent: Sent) -> None:
+        """Complete the handover of a response that was written to the transport."""
+        self.handover.begin(with_length(sent), len(sent.body))
+        hand_over(self.transport, self.handover, self.clock, sent.status)
 
     def close_when_idle(self, seconds: float) -> None:
         """Close the connection in some seconds, unless another request has come. Does nothing in process."""
@@ -124,6 +129,11 @@ class ClientConnection:
             transport.close()
         # An application that returns without a response makes uvicorn send 500; wait until the connection is gone.
         await client_gone(self.receive)
+
+
+def with_length(sent: Sent) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response, with the length of its body."""
+    return [*sent.headers, (b"content-length", str(len(sent.body)).encode())]
 
 
 def reset_connection(transport: asyncio.Transport) -> None:
@@ -228,15 +238,20 @@ async def _write_framed(framed: Framed, sent: Sent, client: ClientConnection) ->
         return
     cycle = transport.get_protocol().cycle  # type: ignore[attr-defined]
     closes = framed.ends != "" or framed.framing == "close" or framed.version == "1.0"
-    for part in _segments(written(framed, sent, cycle.default_headers, client.scope["method"]), framed.segment):
+    told = replace(sent, headers=(*sent.headers, (b"connection", b"close"))) if closes else sent
+    parts = tuple(_segments(written(framed, sent, cycle.default_headers, client.scope["method"]), framed.segment))
+    for at, part in enumerate(parts, 1):
         if transport.is_closing():
             return
         transport.write(part)
+        if at == len(parts):
+            # Before any other turn: the client may have read the last part by then, and be gone.
+            client.handed_over(told)
         # A turn of the loop, so that each part leaves by itself.
         await asyncio.sleep(0)
     cycle.transport = Void(transport)
-    told = replace(sent, headers=(*sent.headers, (b"connection", b"close"))) if closes else sent
-    await client.whole(told)
+    await client.send({"type": "http.response.start", "status": told.status, "headers": with_length(told)})
+    await client.send({"type": "http.response.body", "body": told.body})
 
 
 class Void:

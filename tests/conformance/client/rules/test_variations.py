@@ -96,6 +96,19 @@ def test_a_better_end_than_without_the_variation_is_no_breach(contract: Contract
     assert judged(contract, GOOD, LOWER, Outcome("failed", START + 1)) == Judgement(observed=True)
 
 
+def test_without_a_job_a_client_may_know_it_or_not(contract: Contract) -> None:
+    failed, unknown = (
+        Outcome("failed", START + 1, message="Failed: 425"),
+        Outcome("error", START + 1, message="Lost: 500"),
+    )
+    job = TracedJob("job-1", START, "success", billable=True)
+    for one, plain in ((failed, unknown), (unknown, failed)):
+        assert judged(contract, one, LOWER, plain, jobs=()) == Judgement(observed=True)
+        assert judged(contract, one, LOWER, plain, jobs=(job,)).breaches
+        assert judged(contract, one, LOWER, plain, jobs=None).breaches
+    assert judged(contract, BAD, LOWER, unknown, jobs=()).breaches, "a crash reports nothing"
+
+
 def test_other_bytes_and_a_second_job_are_breaches(contract: Contract) -> None:
     job = TracedJob(JOB, START, "success", billable=True, sha256="right")
     right, wrong = replace(GOOD, sha256="right"), replace(GOOD, sha256="wrong")

@@ -600,6 +600,9 @@ def _better(trace: AnnotatedTrace, outcome: Outcome, expected: str) -> bool:
     if outcome.kind == "success":
         # A client may submit again after 408, and not after 500.
         return expected != "success"
+    # After 408 or 425 a client may know that there is no job, where 500 leaves it unknown.
+    if trace.trace.jobs == () and {expected, outcome.kind} == FAILED_OUTCOMES:
+        return not _is_crash(outcome)
     # A client may read the failure of its job only in the other form, and wait in vain without it.
     failed = all(job.kind == "failure" for job in trace.trace.jobs or ()) and bool(trace.trace.jobs)
     return failed and expected in ("timeout", "unfinished") and outcome.kind == "failed" and not _is_crash(outcome)
