@@ -27,7 +27,7 @@ FINDINGS = ROOT / "tests" / "blind_clients" / "correct" / "findings.json"
 
 @dataclass(frozen=True, slots=True)
 class CorrectClient:
-    """A client that breaks no rule but those that are listed for it.
+    """A client that breaks no rule beyond its listed ones.
 
     Its file, the callable in it, and the key of its provider.
     """

@@ -225,7 +225,7 @@ class Generator:
         return seen
 
     def _alternatives(self, at: str, trail: tuple[str, ...]) -> list[tuple[Part, ...]]:
-        """Return the alternatives of one schema: its keywords plus those of `$ref` and of one `anyOf` branch."""
+        """Return the alternatives of one schema: its keywords, and the keywords of `$ref` and of one `anyOf` branch."""
         if at in trail:
             raise UnusableSchema(f"{at}: refers to itself")
         schema = self._read(at)

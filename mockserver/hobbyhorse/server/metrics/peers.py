@@ -14,12 +14,12 @@ Figures = Callable[[], Awaitable[dict[str, Any]]]
 """Returns the figures of this process as JSON."""
 
 FIGURES_PATH = "/_mock/figures"
-# Real seconds for a process on the next machine; one that takes longer is about to lose its lease.
+# Real seconds for a process on the next machine; a slower process is about to lose its lease.
 SECONDS = 2.0
 
 
 async def ask_all(addresses: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the figures of the processes at some addresses, without those that do not respond."""
+    """Return the figures of the processes at some addresses, as far as they respond."""
     if not addresses:
         return []
     # In a thread: its import takes 35 ms.
