@@ -48,6 +48,21 @@ async def test_of_several_processes_one_owns_a_world_and_the_others_know_it(stor
     assert {owner.address for owner in found} - {None} == {f"127.0.0.1:{stores.index(own[0])}"}
 
 
+async def test_the_others_are_the_living_processes(stores: list[RedisStore]) -> None:
+    one, two, three = map(owners_of, stores)
+    assert sorted(await one.others()) == ["127.0.0.1:1", "127.0.0.1:2"]
+    await two.leave()
+    assert await one.others() == ["127.0.0.1:2"]
+    await three.leave()
+    assert await stores[0]._redis.call("SMEMBERS", "hh:ps") == [one.name.encode()], "who leaves leaves no name"
+    await three.renew()
+    await asyncio.sleep(LEASE * 1.2)
+    await one.renew()
+    assert await one.others() == [], "the lease of the third has ended"
+    await three.renew()
+    assert await one.others() == ["127.0.0.1:2"]
+
+
 async def test_only_the_owner_can_keep_changes(stores: list[RedisStore]) -> None:
     owner, other, _ = stores
     await owners_of(owner).find(WORLD)

@@ -115,3 +115,4 @@ class RedisOwners:
         self._until = 0.0
         self.owned.clear()
         await self._redis.call("DEL", f"hh:p:{self.name}")
+        await self._redis.call("SREM", "hh:ps", self.name)

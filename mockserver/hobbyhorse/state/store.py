@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 Found = TypeVar("Found")
+REDIS_SCHEMES = ("redis://", "rediss://")
+"""How the URL of a state begins that servers share; any other place of a state is a folder."""
 
 
 class StateError(Exception):

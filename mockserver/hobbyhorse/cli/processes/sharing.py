@@ -17,7 +17,7 @@ from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Options
 from hobbyhorse.server.run import address
-from hobbyhorse.state.store import StateError
+from hobbyhorse.state.store import REDIS_SCHEMES, StateError
 
 SHARED_MODULE = "hobbyhorse.server.shared.run"
 """Imported for a shared state alone: it needs an extra, and 60 ms (httpx)."""
@@ -62,7 +62,7 @@ class Sharing:
 
 def read_sharing(state: str | None, processes: int, tls: bool = False) -> Sharing | None:
     """Return how the state is shared, or None if it is not. Raises UsageError."""
-    if state is None or not state.startswith(("redis://", "rediss://")):
+    if state is None or not state.startswith(REDIS_SCHEMES):
         if processes > 1:
             raise UsageError(f"--processes is {processes}, but processes share nothing without --state redis://HOST")
         return None

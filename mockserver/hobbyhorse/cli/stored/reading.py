@@ -14,11 +14,10 @@ import typer
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.state.inspection import Reader
 from hobbyhorse.state.sqlite import SqliteReader
-from hobbyhorse.state.store import StateError
+from hobbyhorse.state.store import REDIS_SCHEMES, StateError
 
 Found = TypeVar("Found")
 Place = Annotated[str, typer.Argument(metavar="DIR|URL", help="The folder of the state, or its URL in Redis.")]
-REDIS_SCHEMES = ("redis://", "rediss://")
 REDIS_MODULE = "hobbyhorse.state.redis"
 """Imported for a URL alone: it needs an extra."""
 
