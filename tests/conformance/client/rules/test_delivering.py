@@ -121,7 +121,7 @@ def test_a_reason_in_a_callback_does_not_count_after_a_status_that_says_somethin
     told.call(carrier(contract), failed(contract), move="empty_field").end("failed", reasons=(), message="no status")
     assert messages(rules.give_the_reason, told.story()) is None
     # A response without any job is one, too.
-    told.exchanges[-1] = replace(told.exchanges[-1], job=None)
+    told.exchanges[-1] = replace(told.exchanges[-1], job=None, answer=b"{}")
     assert messages(rules.give_the_reason, told.story()) is None
 
 
