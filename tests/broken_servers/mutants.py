@@ -18,6 +18,7 @@ from hobbyhorse.contract.values import Contract
 from . import conduct, films, missed
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
 from .memory_mutants import MEMORY
+from .order_mutants import ORDERS
 from .picture_mutants import MUTANTS as PICTURE_MUTANTS
 from .query_mutants import QUERIES
 from .response_mutants import RESPONSES, cancelled_with_video, edited
@@ -1272,4 +1273,5 @@ MUTANTS: tuple[Mutant, ...] = (
         contract=missed.with_equal_delays,
     ),
     *(Mutant(*one) for one in MEMORY),
+    *(Mutant(*one) for one in ORDERS),
 )

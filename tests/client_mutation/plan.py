@@ -1,4 +1,7 @@
-"""The mutants of correct clients: changes by Cosmic Ray, and statements and keywords left out. Runs no client."""
+"""The mutants of correct clients: changes by Cosmic Ray, other numbers, and statements and keywords left out.
+
+Runs no client.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from tests.mutation.plan import ROOT, Mutant, definitions, mutants_of
 # The statements that do something, beside calls. Imports and definitions would only make a client fail at once.
 DOES = (ast.Assign, ast.AugAssign, ast.Raise, ast.Return, ast.Continue, ast.Break)
 # Arithmetic is left out: each of its operators has a dozen replacements, which are hardly ever somebody's mistake.
-LEFT_OUT = "ReplaceBinaryOperator"
+# Cosmic Ray's other numbers are one more and one less: 11 seconds instead of 10 are as right.
+LEFT_OUT = ("ReplaceBinaryOperator", "NumberReplacer")
+# From this number on, and for fractions, another one is a hundred times as large or as small.
+LARGE, FACTOR = 10, 100
 # A client that is no program by itself, or whose main part only reads the environment, is not changed there.
 NOT_CHANGED = ("main", "_main")
 
@@ -86,11 +92,12 @@ def client_mutants(client: CorrectClient) -> list[Mutant]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in NOT_CHANGED
     ]
     found = [*mutants_of(path), *left_out(client)]
-    return [one for one in found if LEFT_OUT not in one.operator and not any(one.line in lines for lines in skipped)]
+    found = [one for one in found if not any(word in one.operator for word in LEFT_OUT)]
+    return [one for one in found if not any(one.line in lines for lines in skipped)]
 
 
 def left_out(client: CorrectClient) -> Iterator[LeftOut]:
-    """Yield a mutant for each statement and for each keyword argument that is left out."""
+    """Yield a mutant for each statement and keyword argument that is left out, and for each other number."""
     text = (ROOT / client.path).read_text()
     offsets, tree, texts = _offsets(text), ast.parse(text), definitions(ast.parse(text), text)
     ordinals: dict[tuple[str, str], int] = defaultdict(int)
@@ -99,6 +106,9 @@ def left_out(client: CorrectClient) -> Iterator[LeftOut]:
         end = offsets[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
         if operator == "LeaveOutKeyword":
             end = _after_comma(text.encode(), end)
+        # Before Python 3.12, the places of numbers inside an f-string are not their own.
+        if operator == "ReplaceNumber" and text.encode()[start:end] != (ast.get_source_segment(text, node) or "").encode():
+            continue
         around = next((one for first, last, one in texts if first <= node.lineno <= last), "")
         ordinals[around, operator] += 1
         parts = "\0".join((client.path, around, operator, str(ordinals[around, operator])))
@@ -108,7 +118,7 @@ def left_out(client: CorrectClient) -> Iterator[LeftOut]:
             yield mutant
 
 
-def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt | ast.keyword, str]]:
+def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt | ast.keyword | ast.Constant, str]]:
     for node in ast.walk(tree):
         stated = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
         if stated or isinstance(node, DOES):
@@ -116,6 +126,15 @@ def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt | ast.keyword, str
             yield "LeaveOutStatement", node, "pass"
         elif isinstance(node, ast.Call):
             yield from (("LeaveOutKeyword", keyword, "") for keyword in node.keywords if keyword.arg)
+        elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            yield from (("ReplaceNumber", node, repr(other)) for other in other_numbers(node.value))
+
+
+def other_numbers(number: float) -> tuple[float, float]:
+    """Return the numbers that replace one."""
+    if isinstance(number, int) and number < LARGE:
+        return number + 1, number - 1
+    return number * FACTOR, number // FACTOR if isinstance(number, int) else number / FACTOR
 
 
 def _offsets(text: str) -> list[int]:

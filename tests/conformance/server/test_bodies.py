@@ -18,11 +18,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.conformance.server.bodies import (
+    FORM,
     PREMIUM,
     _is_between,
     beside_parameters,
     bounds,
     negatives,
+    other_forms,
     price_of,
     shared_bounds,
 )
@@ -514,6 +516,36 @@ def test_every_bound_is_in_one_order_and_values_between_bounds_come_last(contrac
         alone = sum((one.price for one in each.alone), Decimal(0))
         assert each.body.price <= PREMIUM * alone
         assert isinstance(try_order(contract, submit, model.id, each.body.value), ValidRequest)
+
+
+@models
+def test_an_order_of_another_length_or_size_has_the_first_prompt_and_seed(contract: Contract, model: Model) -> None:
+    submit, order = contract.operations["submit"], order_for(contract, model, mark="x")
+    around = submit.model_parameters.pointer
+
+    def differs(body: Any, *names: str) -> bool:
+        places = [(*around, *at) for name in names for at in model.parameters.get(name, ())]
+        return any(resolve(body, place) not in (MISSING, resolve(order, place)) for place in places)
+
+    lengths = [one.body.value for one in shared_bounds(contract, model, submit, order)]
+    lengths = [body for body in lengths if differs(body, "duration", "resolution")]
+    assert lengths
+    assert not [body for body in lengths if differs(body, "prompt", "seed")]
+
+
+@contracts_that(lambda contract: any(form.when.part == "body" for form in contract.operations["submit"].forms))
+def test_an_order_in_another_form_is_the_same_order(contract: Contract) -> None:
+    submit, model = contract.operations["submit"], contract.models[0]
+    order = order_for(contract, model, mark="x")
+    found = list(other_forms(contract, model, submit, order))
+    assert {one.label for one in found} == {f"{FORM}{one.name}" for one in submit.forms if one.when.part == "body"}
+    for one in found:
+        assert one.value != order
+        tried, usual = (try_order(contract, submit, model.id, body) for body in (one.value, order))
+        assert isinstance(tried, ValidRequest)
+        assert isinstance(usual, ValidRequest)
+        assert tried.order.identity == usual.order.identity
+        assert one.price == price_of(contract, model, submit, order, order)
 
 
 def test_the_ends_of_a_long_enum_and_some_values_between_are_tried_first() -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
-from hobbyhorse.conformance.server.ends import CLOSE_POLLS, PROBE, _closely, read_to_the_ends, unread
+from hobbyhorse.conformance.server.ends import CLOSE_POLLS, PROBE, closely, read_to_the_ends, unread
 from hobbyhorse.conformance.server.queries import form_queries
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
@@ -108,7 +108,7 @@ def test_an_endpoint_that_refuses_many_polls_is_polled_as_documented(contract: C
             return replace(step, exchange=replace(step.exchange, status=429)) if len(waits) == 1 else step
 
         with patch.object(type(session.endpoint), "call", limited):
-            step = _closely(session, job)
+            step = closely(session, job, PROBE)
     assert step.status == 200
     assert waits[1] - waits[0] >= adapted.polling.least_interval * 0.9
 

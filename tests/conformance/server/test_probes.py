@@ -9,6 +9,7 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, PASSED, judge
 from hobbyhorse.conformance.server.probes import (
+    MALFORMED,
     NO_MODEL,
     _redelivered,
     _words,
@@ -64,10 +65,10 @@ def test_probes_of_an_operation_that_the_contract_lacks_are_left_out(contract: C
 
 
 @contracts_that(lambda contract: contract.idempotency.mode != "none")
-def test_the_probe_of_one_key_may_cost_five_jobs(contract: Contract) -> None:
+def test_the_probe_of_one_key_may_cost_six_jobs(contract: Contract) -> None:
     session = session_on(contract, contract.models[0], httpx.MockTransport(never_called), budget=Decimal(5))
     (found,) = (probe for probe in probes(session) if probe.name == "idempotency")
-    assert found.cost(session) == 5 * session.price > 0
+    assert found.cost(session) == 6 * session.price > 0
 
 
 def test_no_money_is_spent_on_an_endpoint_about_which_the_free_probes_show_nothing(contract: Contract) -> None:
@@ -113,9 +114,9 @@ def test_a_skipped_probe_is_noted_with_its_reason_and_the_others_run(contract: C
     assert ran == [probe.name for probe in probes(session)]
 
 
-@pytest.mark.parametrize("probe_name", ["identity:unknown", "identity:malformed"])
+@pytest.mark.parametrize(("probe_name", "ids"), [("identity:unknown", 1), ("identity:malformed", len(MALFORMED))])
 def test_every_operation_about_a_job_is_called_even_if_one_does_not_respond(
-    contract: Contract, probe_name: str
+    contract: Contract, probe_name: str, ids: int
 ) -> None:
     called: list[str] = []
     status = contract.operations["status"]
@@ -132,10 +133,27 @@ def test_every_operation_about_a_job_is_called_even_if_one_does_not_respond(
     for _ in range(2):
         probe.run(session)
     roles = [role for role in ("status", "result", "cancel") if role in contract.operations]
-    assert len(called) == 1 + 2 * len(roles)
+    assert len(called) == 1 + 2 + 2 * ids * (len(roles) - 1)
+    # One that does not respond twice is not called any more.
     probe.run(session)
-    assert len(called) == 3 * len(roles)
+    assert len(called) == 1 + 2 + 3 * ids * (len(roles) - 1)
     assert [note.why for note in session.notes] == ["status does not respond"]
+
+
+def test_an_internal_error_for_a_malformed_id_is_asked_for_again(contract: Contract) -> None:
+    asked: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(500 if MALFORMED[1] in request.url.path.split("/") else 404, json={})
+
+    session = session_on(contract, contract.models[0], httpx.MockTransport(respond))
+    next(probe for probe in probes(session) if probe.name == "identity:malformed").run(session)
+    roles = [role for role in ("status", "result", "cancel") if role in contract.operations]
+    assert len(asked) == len(roles) * (len(MALFORMED) + 1)
+    verdict = next(one for one in judge(contract, [session.trace()], family("IDN")) if one.rule.id == "IDN-03")
+    assert verdict.verdict == BROKEN
+    assert all("each time" in breach.message for breach in verdict.breaches)
 
 
 @models

@@ -32,6 +32,10 @@ FIRST_CHOICES = 6
 # Each item may be an image that the provider fetches; a longer list takes too much time.
 MOST_ITEMS = 20
 ABSENT = "absent"
+# The parameters that decide what a video shows, and not its length or its size.
+CONTENTS = ("seed", "prompt")
+# The beginning of the label of an order in an alternative form.
+FORM = "form:"
 # What the labels of prompts at their limit, and beyond one at which a provider cuts them, end with.
 LONGEST, CUT = "longest", "cut"
 # Not only ASCII: JSON Schema counts characters, and a server that counts bytes refuses a text at the bound.
@@ -213,6 +217,23 @@ def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -
             yield Body(f"bound:{format_pointer(at)}:{label}", body, "accepted", price)
 
 
+def other_forms(contract: Contract, model: Model, operation: Operation, order: dict[str, Any]) -> Iterator[Body]:
+    """Yield an order in each alternative form of which the documents have an example."""
+    for form in operation.forms:
+        for example in operation.body_examples.values():
+            if form.when.part != "body" or resolve(example, form.when.pointer) is MISSING:
+                continue
+            body = example
+            for to, source in form.set:
+                body = replaced(body, source.pointer, resolve(order, to))
+            moved = {to[0] for to, _ in form.set}
+            body = {**body, **{name: value for name, value in order.items() if name not in moved}}
+            if isinstance(try_order(contract, operation, model.id, body), ValidRequest):
+                # The same order has the same price.
+                yield Body(f"{FORM}{form.name}", body, "accepted", price_of(contract, model, operation, order, order))
+                break
+
+
 @dataclass(frozen=True, slots=True)
 class SharedOrder:
     """A valid order at several bounds at once, and the orders at each of them alone."""
@@ -240,12 +261,23 @@ def _shared(
 ) -> list[SharedOrder]:
     """Return orders that are together at the bounds of all bodies, cheapest first."""
 
+    contents = [
+        format_pointer((*operation.model_parameters.pointer, *at))
+        for name in CONTENTS
+        for at in model.parameters.get(name, ())
+    ]
+
+    def is_content(one: Body) -> bool:
+        return _place(one) in contents
+
     def joined(shared: SharedOrder, one: Body) -> SharedOrder | None:
         pointer = parse_pointer(_place(one))
         value = replaced(shared.body.value, pointer, resolve(one.value, pointer))
         # Two values of one place exclude each other, and so do some of different places.
         taken = any(_place(one) == _place(other) for other in shared.alone)
-        if taken or not isinstance(try_order(contract, operation, model.id, value), ValidRequest):
+        # An order with another length or size alone shows an endpoint that remembers videos by prompt and seed.
+        mixed = len({is_content(one), *map(is_content, shared.alone)}) > 1
+        if taken or mixed or not isinstance(try_order(contract, operation, model.id, value), ValidRequest):
             return None
         alone = (*shared.alone, one)
         label = "bounds:" + ",".join(f"{_place(each)}={each.label.split(':', 2)[2]}" for each in alone)

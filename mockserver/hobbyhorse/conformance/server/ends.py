@@ -5,6 +5,7 @@ The jobs have been running meanwhile, so this costs no money and little time.
 
 from __future__ import annotations
 
+from hobbyhorse.conformance.server.bodies import FORM
 from hobbyhorse.conformance.server.queries import form_queries
 from hobbyhorse.conformance.server.session import PaidJob, Session, Skipped
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
@@ -18,8 +19,8 @@ CLOSE_POLLS = 30
 LEAST_PAUSE = 0.02
 # The status of an endpoint that limits the rate of requests (RFC 6585, section 4).
 TOO_MANY_REQUESTS = 429
-# The probes whose orders differ from the first one in the size or the length of the video.
-OTHER_ORDERS = ("bound:", "bounds:")
+# The probes whose orders differ from the first one in the size or the length of the video, or in their form.
+OTHER_ORDERS = ("bound:", "bounds:", FORM)
 
 
 def read_to_the_ends(session: Session) -> None:
@@ -59,7 +60,7 @@ def _fetch(session: Session, done: PaidJob) -> None:
 def look_in_each_stage(session: Session, job: str) -> None:
     """Read the result of a job in each stage before its end, and cancel it where that has no effect. Raises Skipped."""
     graph, operations, seen = session.contract.graph, session.contract.operations, set[frozenset[str]]()
-    while not (step := _closely(session, job)).terminal and step.reading.stages:
+    while not (step := closely(session, job, PROBE)).terminal and step.reading.stages:
         stages = [graph[name] for name in step.reading.stages if not graph[name].terminal]
         if step.reading.stages in seen or not stages:
             # The next stage is still to come.
@@ -74,16 +75,16 @@ def look_in_each_stage(session: Session, job: str) -> None:
             session.poll(job, f"{PROBE}:cancel", "cancel", wait=False)
 
 
-def _closely(session: Session, job: str) -> Step:
+def closely(session: Session, job: str, probe: str) -> Step:
     """Poll a job; more often than documented if the first job was so fast that whole stages would be missed."""
     documented, took = session.contract.polling.least_interval, session.paid_seconds
     pause = documented if took is None else max(took / CLOSE_POLLS, LEAST_PAUSE)
     if pause >= documented:
-        return session.poll(job, PROBE)
+        return session.poll(job, probe)
     session.pause(pause)
-    step = session.poll(job, PROBE, wait=False)
+    step = session.poll(job, probe, wait=False)
     # An endpoint may refuse more polls than documented.
-    return session.poll(job, PROBE) if step.status == TOO_MANY_REQUESTS else step
+    return session.poll(job, probe) if step.status == TOO_MANY_REQUESTS else step
 
 
 def unread(session: Session) -> list[Step]:

@@ -17,6 +17,10 @@ from hobbyhorse.traces.annotated import TRANSIENT, AnnotatedTrace, Step
 
 LIFECYCLE = "lifecycle.json#"
 JSON_CONTENT = "content/application~1json/schema"
+# The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
+INTERNAL = 500
+# One 500 may be an accident; two for bad requests, and for nothing else, are the endpoint's way to refuse them.
+FEW_INTERNAL_ERRORS = 2
 
 
 def transient_failure(step: Step) -> bool:

@@ -11,14 +11,20 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from hobbyhorse.conformance.server.bodies import Body, SharedOrder, negatives, shared_bounds
+from hobbyhorse.conformance.server.bodies import FORM, Body, SharedOrder, negatives, other_forms, shared_bounds
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.ends import PROBE as ENDS
-from hobbyhorse.conformance.server.ends import read_to_the_ends
+from hobbyhorse.conformance.server.ends import closely, read_to_the_ends
+from hobbyhorse.conformance.server.expected import INTERNAL
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.pictures.defaults import has_visible_default, order_defaults, orders_of_default
-from hobbyhorse.conformance.server.pictures.orders import order_at_limits, order_beyond_limits, orders_at_limits
+from hobbyhorse.conformance.server.pictures.orders import (
+    order_at_limits,
+    order_beyond_limits,
+    orders_at_limits,
+    orders_in_requests,
+)
 from hobbyhorse.conformance.server.pictures.samples import beyond
 from hobbyhorse.conformance.server.queries import ask, form_queries
 from hobbyhorse.conformance.server.rules.authentication import AGAIN, OPERATORS, OPERATORS_ONLY, OTHER_SCHEME
@@ -38,12 +44,13 @@ from hobbyhorse.conformance.server.rules.values import FOLLOWED, ROLE_OF_LINK, l
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.traces.annotated import READS
+from hobbyhorse.traces.annotated import READS, Step
 
 FREE = Decimal(0)
 # Enough reads to catch two workers with different views, few enough for a provider's rate limit.
 OVERLAPPING = 4
-MALFORMED = "no-such-form"
+# Ids of no provider's form: a word, a number, and one that is longer than a file name may be.
+MALFORMED = ("no-such-form", "0", "x" * 300)
 NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
 # The first bytes, a part after them, and a suffix: the three kinds of range.
@@ -61,6 +68,9 @@ SLACK_SECONDS = 5.0
 # Links usually last for hours or days; only an expiry within a minute is worth the suite's time.
 NEAR_SECONDS = 60.0
 NEEDS_JOB = ("status", "result", "cancel")
+BUSY = "cancel:busy"
+# Two jobs of one callback URL, which no order has alone. Their callbacks are acknowledged at once.
+SHARED, SHARING = "shared", 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,7 @@ def _reads(contract: Contract) -> Iterator[Probe]:
     """Yield the probes that cost nothing."""
     named = [role for role in NEEDS_JOB if role in contract.operations]
     yield Probe("identity:unknown", "identity", _free, f"{_words(named)} of a job that does not exist", _unknown)
-    yield Probe("identity:malformed", "identity", _free, f"{_words(named)} of a malformed id", _malformed)
+    yield Probe("identity:malformed", "identity", _free, f"{_words(named)} of malformed ids", _malformed)
     for role, operation in contract.operations.items():
         if operation.method == "GET" and role not in (*NEEDS_JOB, "list"):
             yield Probe(f"read:{role}", "shape", _free, f"the response of {role}", partial(_read, role))
@@ -216,14 +226,16 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
     """Yield the probes that make jobs of their own, and the probes that inspect those jobs."""
     contract = session.contract
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
-        yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several submissions", _idempotency)
+        yield Probe("idempotency", "idempotency", lambda b: 6 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:
         summary = "a job that is cancelled twice, and then read, beside one that is not cancelled"
         yield Probe("cancel:order", "cancel", lambda b: 2 * b.price, summary, _cancel)
+        summary = "a job that is cancelled while another one is running"
+        yield Probe(BUSY, "cancel", lambda b: 2 * b.price, summary, _cancel_beside_running)
     if contract.callbacks is not None:
         count = len(CALLBACK_REFUSALS)
-        summary = f"{count} jobs with a callback URL; their first callbacks are refused"
-        yield Probe("callback:order", "callbacks", lambda b: count * b.price, summary, _callback)
+        summary = f"{count} jobs with a callback URL, whose first callbacks are refused; {SHARING} with one URL"
+        yield Probe("callback:order", "callbacks", lambda b: (count + SHARING) * b.price, summary, _callback)
         if REDELIVER in contract.operations:
             yield Probe(REDELIVERED, "callbacks", _free, "an acknowledged callback, requested once more", _redelivered)
     if "run" in contract.operations:
@@ -250,7 +262,7 @@ def _pictures(session: Session) -> Iterator[Probe]:
         (
             "limits",
             order_at_limits,
-            len(orders_at_limits(session.model)),
+            len(orders_at_limits(session.model)) + len(orders_in_requests(session)),
             "in each documented format and at each limit",
         ),
         ("beyond", order_beyond_limits, len(beyond(limits)), "just beyond each limit, which should be refused"),
@@ -265,6 +277,9 @@ def _bounds(session: Session) -> Iterator[Probe]:
         count = len(shared.alone)
         summary = f"a submission at {'a documented bound' if count == 1 else f'{count} documented bounds'}"
         yield Probe(shared.body.label, "negatives", _cost(shared.body), summary, _bound(shared))
+    for body in other_forms(session.contract, session.model, session.submit, session.order):
+        summary = f"the first submission in the form {body.label.removeprefix(FORM)!r}"
+        yield Probe(body.label, "lifecycle", _cost(body), summary, _in_form(body))
     if has_visible_default(session.model):
         count = sum(body != session.order for body in orders_of_default(session))
         summary = "the first order with a documented default, with another value, and with neither"
@@ -320,20 +335,25 @@ def _unknown(session: Session) -> None:
 
 def _malformed(session: Session) -> None:
     for role in NEEDS_JOB:
-        if role in session.contract.operations:
-            _call(session, role, "identity:malformed", expected="unknown_job", path={"job": MALFORMED})
+        for job in MALFORMED if role in session.contract.operations else ():
+            more: dict[str, Any] = {"expected": "unknown_job", "path": {"job": job}}
+            step = _call(session, role, "identity:malformed", **more)
+            # One internal error may be an accident.
+            if step is not None and step.status == INTERNAL:
+                _call(session, role, "identity:malformed", **more)
 
 
 def _read(role: str, session: Session) -> None:
     session.call(role, probe=f"read:{role}")
 
 
-def _call(session: Session, role: str, probe: str, **more: Any) -> None:
+def _call(session: Session, role: str, probe: str, **more: Any) -> Step | None:
     """Call one of several operations; if it does not respond, the others are still called."""
     try:
-        session.call(role, probe=probe, **more)
+        return session.call(role, probe=probe, **more)
     except Skipped as error:
         session.note(f"{probe} ({role})", str(error))
+        return None
 
 
 def _filters(session: Session) -> None:
@@ -437,6 +457,10 @@ def _bound(shared: SharedOrder) -> Callable[[Session], None]:
                 return
 
     return run
+
+
+def _in_form(body: Body) -> Callable[[Session], object]:
+    return lambda session: session.submit_order(body.label, body.value, price=body.price)
 
 
 def _job(session: Session) -> None:
@@ -602,9 +626,18 @@ def _idempotency(session: Session) -> None:
     session.submit_expecting_refusal(
         "idempotency:other", expected, session.price_of(other), body=other, headers=headers(key)
     )
+    beside = _readdressed(session, body)
+    if beside is not MISSING:
+        price = session.price_of(beside)
+        session.submit_expecting_refusal("idempotency:beside", expected, price, body=beside, headers=headers(key))
     sent, body = headers(session.fresh_key()), session.marked("concurrent")
     work = partial(session.submit_order, "idempotency:concurrent", body, headers=sent)
     session.concurrently([work] * 2)
+
+
+def _readdressed(session: Session, body: dict[str, Any]) -> Any:
+    """Return a submission with another callback URL, which must be one that the endpoint takes; else MISSING."""
+    return MISSING if session.receiver is None else with_callback(session.submit, body, session.receiver.url)
 
 
 def _repeated_late(session: Session) -> None:
@@ -650,15 +683,47 @@ def _bystander(session: Session) -> str | None:
         return None
 
 
+def _cancel_beside_running(session: Session) -> None:
+    """Submit a job, and when it runs, another one that is cancelled at once. Raises Skipped."""
+    running = session.submit_order(BUSY, session.marked("running")).job_told
+    graph, ends = session.contract.graph, session.clock() + (session.paid_seconds or 0.0)
+    while running is not None and session.clock() <= ends:
+        step = closely(session, running, BUSY)
+        if step.reading.stages and not any(graph[name].kind == "pending" for name in step.reading.stages):
+            break
+    step = session.submit_order(BUSY, session.marked("cancelled"))
+    if step.job_told is None:
+        raise Skipped(f"the submission got {step.status} and no job id")
+    for role in ("status", "cancel", "status"):
+        session.poll(step.job_told, BUSY, role, wait=False)
+
+
 def _callback(session: Session) -> None:
     if session.receiver is None:
         raise Skipped("no callback URL is available; set --callback-url")
     jobs = [job for number in range(len(CALLBACK_REFUSALS)) if (job := _with_callback(session, number)) is not None]
     if not jobs:
         raise Skipped("the submission was not accepted")
-    for job in jobs:
+    sharing = _with_one_callback(session)
+    for job in (*jobs, *sharing):
         session.follow(job, "callback:order")
-    _await_deliveries(session, jobs)
+    _await_deliveries(session, jobs, sharing)
+
+
+def _with_one_callback(session: Session) -> list[str]:
+    """Submit the jobs that share a callback URL. Return their ids."""
+    receiver = session.receiver
+    # Of a public URL, the first callback in total is refused, whatever job it is about.
+    if receiver is None or receiver.is_public:
+        return []
+    url, found = receiver.url_of(SHARED, 200, 0), []
+    for _ in range(SHARING):
+        try:
+            body = with_callback(session.submit, session.marked("shared"), url)
+            found.append(session.submit_order("callback:order", body).job_told)
+        except Skipped as error:
+            session.note("callback:order", str(error))
+    return [job for job in found if job is not None]
 
 
 def _with_callback(session: Session, number: int) -> str | None:
@@ -689,8 +754,11 @@ def _with_callback(session: Session, number: int) -> str | None:
     return job
 
 
-def _await_deliveries(session: Session, jobs: Sequence[str]) -> None:
-    """Wait for the first callback of each job, for its retry, and then for silence, as long as the rules allow."""
+def _await_deliveries(session: Session, jobs: Sequence[str], sharing: Sequence[str]) -> None:
+    """Wait for the first callback of each job, for its retry, and then for silence, as long as the rules allow.
+
+    The callbacks of the jobs that share a URL are acknowledged at once.
+    """
     callbacks, receiver = session.contract.callbacks, session.receiver
     assert callbacks is not None
     assert receiver is not None
@@ -699,9 +767,9 @@ def _await_deliveries(session: Session, jobs: Sequence[str]) -> None:
     patience = callbacks.deadline + again
     if promises_retry(session.contract):
         again = longest_first_retry(callbacks) + 1.0
-    for number in (1, 2):
+    for number, awaited in ((1, (*jobs, *sharing)), (2, jobs)):
         ends = session.clock() + patience
-        while missing := [job for job in jobs if sum(one.job == job for one in receiver.deliveries) < number]:
+        while missing := [job for job in awaited if sum(one.job == job for one in receiver.deliveries) < number]:
             if session.clock() > ends:
                 session.note(
                     "callback:order", f"callback {number} of job {missing[0]} did not arrive in {patience:g} s"
@@ -710,7 +778,7 @@ def _await_deliveries(session: Session, jobs: Sequence[str]) -> None:
             session.pause(0.1)
         patience = again
     session.pause(CALLBACK_QUIET_SECONDS)
-    if any(delivery.job not in (None, *jobs) for delivery in receiver.deliveries):
+    if any(delivery.job not in (None, *jobs, *sharing) for delivery in receiver.deliveries):
         session.note("callback:order", "callbacks for other jobs also arrived")
 
 

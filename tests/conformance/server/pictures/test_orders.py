@@ -18,8 +18,9 @@ from hobbyhorse.conformance.server.pictures.orders import (
     order_at_limits,
     order_beyond_limits,
     orders_at_limits,
+    orders_in_requests,
 )
-from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BYTES, FORMAT, INLINE
+from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BYTES, FORMAT, IN_REQUEST, INLINE
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.contract.values import Contract
@@ -66,7 +67,7 @@ def test_every_picture_at_a_limit_makes_a_video_and_none_beyond_one_does(contrac
         verdicts = judge(contract, [session.trace()], family("PIC"))
     assert session.notes == []
     assert [one.verdict for one in verdicts] == [PASSED, PASSED]
-    assert len(submissions(session, AT)) == len(orders_at_limits(contract.models[number]))
+    assert len(submissions(session, AT)) == len(orders_at_limits(session.model)) + len(orders_in_requests(session))
     assert submissions(session, ALONE) == []
     assert len(submissions(session, BEYOND)) >= 3
 
@@ -93,11 +94,24 @@ def test_one_picture_in_a_request_is_almost_as_large_as_documented(contract: Con
 
     with served(contract, hosting=False, bend=lambda contract: Bend(request=request)) as session:
         order_at_limits(session)
-        (large,) = [one for one in submissions(session, AT) if INLINE in one]
+        (large,) = [one for one in submissions(session, AT) if INLINE in one.split(",")]
     assert FORMAT in large
     assert limits is not None
     # Base64 makes four characters of three bytes.
     assert max(sizes) > 0.9 * (limits.most_bytes or 0) * 4 / 3
+
+
+@inline
+def test_each_format_is_in_a_request_once(contract: Contract) -> None:
+    with served(contract) as session:
+        order_at_limits(session)
+        bodies = b" ".join(one.body for one in session.endpoint.exchanges if one.role == "submit")
+    limits = contract.models[0].images
+    assert limits is not None
+    found = re.findall(rb"data:image/(\w+);base64,", bodies)
+    assert set(found) == {name.encode() for name in limits.formats}
+    # The last picture at the limits may be small enough to be in its request as well.
+    assert len(found) <= len(limits.formats) + 1
 
 
 @each_model
@@ -143,8 +157,8 @@ def refusing(text: bytes) -> Any:
 def test_after_a_refusal_each_limit_follows_alone_until_one_is_refused(contract: Contract) -> None:
     with served(contract, hosting=False, bend=refusing(b"image/webp")) as session:
         order_at_limits(session)
-    assert submissions(session, ALONE) == [f"{ALONE}{FORMAT}webp"]
-    assert [entry.billed for entry in session.ledger if "webp" in entry.probe] == [False, False]
+    assert submissions(session, ALONE) == [f"{ALONE}{FORMAT}webp", f"{ALONE}{IN_REQUEST}webp"]
+    assert [entry.billed for entry in session.ledger if "webp" in entry.probe] == [False] * 4
 
 
 @inline
@@ -158,7 +172,7 @@ def test_a_picture_that_is_refused_once_only_is_no_finding(contract: Contract) -
     with served(contract, hosting=False, bend=lambda contract: Bend(request=request)) as session:
         order_at_limits(session)
         verdicts = judge(contract, [session.trace()], family("PIC"))
-    twice = [name for name in submissions(session, AT) if "webp" in name]
+    twice = [name for name in submissions(session, AT) if f"{FORMAT}webp" in name]
     assert len(twice) == 2
     assert submissions(session, ALONE)
     assert verdicts[0].verdict == PASSED

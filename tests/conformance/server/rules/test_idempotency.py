@@ -116,6 +116,16 @@ def test_another_submission_with_the_key_is_refused(contract: Contract) -> None:
 
 
 @keyed
+def test_a_submission_for_another_receiver_with_the_key_is_refused(contract: Contract) -> None:
+    told = teller(contract)
+    (place,) = contract.operations["submit"].bindings["callback_url"].request
+    elsewhere = orjson.dumps(replaced(told.request, place.pointer, "https://example.com/another"))
+    assert verdict(OTHER, teller(contract).submit().submit(body=elsewhere)) == BROKEN
+    refused = teller(contract).submit().submit("key_mismatch", job=None, body=elsewhere)
+    assert verdict(OTHER, refused) == PASSED
+
+
+@keyed
 def test_a_provoked_refusal_has_its_documented_status(contract: Contract) -> None:
     told = teller(contract)
     body = wanted(told, "a cow")

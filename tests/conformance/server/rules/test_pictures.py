@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED, Verdict, judge
-from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND
+from hobbyhorse.conformance.server.pictures.samples import ALMOST_BYTES, ALONE, AT, BEYOND, BYTES
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.rules.test_shape import a_job, assuming, staged
@@ -88,6 +88,7 @@ def test_a_picture_that_is_rejected_together_and_alone_is_a_finding(contract: Co
     ("facet", "words"),
     [
         ("inline", "that is in the request"),
+        ("inline/webp", "in the documented format webp, in the request itself"),
         ("url/signed", "at a URL with a query"),
         ("url/bare", "at a URL without an extension"),
         ("url/encoded", "at a URL with encoded characters"),
@@ -116,6 +117,19 @@ def test_a_limit_that_is_assumed_makes_a_lesson(contract: Contract) -> None:
     told = Pictures(contract).one_video().order(f"{AT}{EITHER}", "refused").order(f"{ALONE}{SIDE}", "refused").told
     assumed = assuming(contract, "lifecycle.json#/models/0/images/least_side")
     assert word("PIC-01", told, assumed) == LESSON
+
+
+@pictures
+def test_a_picture_below_the_assumed_bytes_is_documented(contract: Contract) -> None:
+    place = "lifecycle.json#/models/0/images/most_bytes"
+    told = Pictures(contract).one_video().order(f"{AT}formats/png,{BYTES}", "refused")
+    told.order(f"{ALONE}formats/png", "success").order(f"{ALONE}{ALMOST_BYTES}", "refused")
+    found = verdict("PIC-01", told.told, assuming(contract, place))
+    assert found.verdict == BROKEN
+    assert "of almost the documented limit" in found.breaches[0].message
+    told = Pictures(contract).one_video().order(f"{AT}formats/png,{BYTES}", "refused")
+    told.order(f"{ALONE}formats/png", "success").order(f"{ALONE}{ALMOST_BYTES}", "success")
+    assert word("PIC-01", told.order(f"{ALONE}{BYTES}", "refused").told, assuming(contract, place)) == LESSON
 
 
 @pictures

@@ -305,9 +305,14 @@ def test_the_expiry_of_a_link_moves_with_the_clock_only(contract: Contract) -> N
 
     def expiries(seconds: float, later: float) -> str:
         told = end(teller(knowing(contract)).submit(), "expires_at", start).wait(seconds)
-        return verdict(SAME, end(told, "expires_at", start + later))
+        told = end(told, "expires_at", start + later)
+        return verdict(SAME, written(told, "video_url", "https://media.example/signed-anew") if anew else told)
 
-    assert expiries(600, 0) == PASSED
+    for anew in (True, False):
+        assert expiries(600, 0) == PASSED
+    anew = False
+    assert expiries(600, 600) == BROKEN, "one link has one expiry"
+    anew = True
     assert expiries(600, 600) == PASSED
     assert expiries(600, -86_400) == BROKEN
     assert expiries(0, 86_400) == BROKEN

@@ -28,6 +28,7 @@ from hobbyhorse.conformance.server.pictures.samples import (
     BEYOND,
     BYTES,
     ENCODED,
+    IN_REQUEST,
     INLINE,
     PORTRAIT,
     SIGNED,
@@ -38,6 +39,7 @@ from hobbyhorse.conformance.server.pictures.samples import (
     alone,
     at_limits,
     beyond,
+    in_request,
     inlined,
 )
 from hobbyhorse.conformance.server.rules.media import mentions
@@ -69,10 +71,15 @@ def orders_at_limits(model: Model) -> list[tuple[Sample, ...]]:
     return [tuple(samples)] if together else [(one,) for one in samples]
 
 
+def orders_in_requests(session: Session) -> list[tuple[Sample, ...]]:
+    """Return the pictures that are in the request itself, one in each format in which the contract documents that."""
+    return [(one,) for one in in_request(_limits(session.model)) if _documents(session, _scheme(one))]
+
+
 def order_at_limits(session: Session) -> None:
     """Submit the pictures at the limits, follow their jobs, and find the limit at which one is refused."""
     limits, host = _limits(session.model), _Host(session)
-    orders = _with_addresses(session, host, orders_at_limits(session.model))
+    orders = _with_addresses(session, host, orders_at_limits(session.model)) + orders_in_requests(session)
     try:
         for samples, step in [*_submitted(session, host, AT, orders)]:
             if not _is_refused(session, samples, step):

@@ -36,8 +36,12 @@ FORMAT = "formats/"
 SIDE, LOW, HIGH, BYTES, PORTRAIT = "least_side", "aspect/0", "aspect/1", "most_bytes", "portrait"
 # A picture that is in the request itself, and almost as large as documented.
 INLINE = "inline"
+# The facets of a picture in a format that is in the request itself.
+IN_REQUEST = "inline/"
 # Below the limit, whether a megabyte has 1,000,000 bytes or 1,048,576.
 ALMOST = 0.95
+# A picture of almost the documented number of bytes.
+ALMOST_BYTES = "almost_most_bytes"
 # The facets of a picture's URL: signed in its query, without an extension, and with characters that are encoded.
 URL = "url/"
 SIGNED, BARE, ENCODED, UPPER = "url/signed", "url/bare", "url/encoded", "url/upper"
@@ -81,6 +85,13 @@ def inlined(limits: PictureLimits, samples: Sequence[Sample]) -> list[Sample]:
     return [larger if one is free[0] else one for one in samples]
 
 
+def in_request(limits: PictureLimits) -> list[Sample]:
+    """Return a picture for the request itself in each format whose files are small, unless `inlined` has one."""
+    known = {one.format for one in inlined(limits, at_limits(limits)) if INLINE in one.facets}
+    names = [name for name in limits.formats if name not in UNCOMPRESSED | known]
+    return [Sample(name, *_plain(limits), (IN_REQUEST + name,)) for name in names]
+
+
 def addressed(samples: Sequence[Sample]) -> list[Sample]:
     """Return the samples, the first ones that are not in the request itself with URLs of each form."""
     forms = iter(URL_FORMS)
@@ -97,6 +108,9 @@ def alone(limits: PictureLimits, sample: Sample) -> list[Sample]:
     }
     for facet in sample.facets:
         nbytes = limits.most_bytes if facet == BYTES else sample.nbytes if facet == INLINE else None
+        if facet == BYTES and nbytes is not None:
+            # How many bytes a megabyte has may be assumed; this many are fewer in either case.
+            found.append(Sample(sample.format, *plain, (ALMOST_BYTES,), int(nbytes * ALMOST)))
         found.append(Sample(sample.format, *sizes.get(facet, plain), (facet,), nbytes))
     return found
 

@@ -77,8 +77,10 @@ def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | 
     # A wrong key or another account may always be refused.
     if step.status >= 400 and own(trace, step):
         yield Breach(f"{stayed} was refused with {step.status}", (place,), step.status)
-    elif step.ok and step.kinds and "cancelled" not in step.kinds:
-        # The words of the response may be assumed; that a later read shows the job uncancelled is no matter of words.
+        return
+    # The words of the response may be assumed; that a later read shows the job uncancelled is no matter of words.
+    meant = step.kinds or (_meant(trace.contract, step) if _has_outcome(trace.contract) else frozenset())
+    if step.ok and meant and "cancelled" not in meant:
         yield Breach(f"{stayed} reports {step.stage!r}", (place,), step.stage)
 
 

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SECURITY, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
+    FEW_INTERNAL_ERRORS,
+    INTERNAL,
     KindEvidence,
     binding_places,
     body_of,
@@ -18,6 +20,7 @@ from hobbyhorse.conformance.server.expected import (
     label,
     one_per_kind,
     operation_of,
+    probes,
     refused_as,
     responses_of,
 )
@@ -39,6 +42,7 @@ ID_PATTERNS: Mapping[str, str] = {
 # The stages of a job that exists. A response may also report an unknown job as a failed one.
 LIVING = frozenset({"pending", "running", "success"})
 PAGES = "identity:pages"
+UNKNOWN = ("identity:unknown", "identity:malformed")
 # The lists before and after a submission, and those of the state machine.
 FRESH, MACHINE = "identity:fresh", "machine"
 # The values that request a part of a list, and with it another part than before.
@@ -154,9 +158,21 @@ def _repeats(trace: AnnotatedTrace, first: Step, again: Step) -> bool:
 @one_per_kind
 def unknown_refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find responses that show a job that does not exist, or refuse it in an undocumented way."""
-    for step in conclusive_probes(trace, "identity:unknown", "identity:malformed"):
+    for step in conclusive_probes(trace, *UNKNOWN):
         yield OBSERVED
         yield from _unknown(trace, step)
+    yield from _internal(trace)
+
+
+def _internal(trace: AnnotatedTrace) -> KindEvidence:
+    """Find ids that get an internal error whenever they are requested."""
+    asked: dict[tuple[str | None, str | None], list[Step]] = {}
+    for step in probes(trace, *UNKNOWN):
+        asked.setdefault((step.role, step.exchange.job), []).append(step)
+    for (role, job), steps in asked.items():
+        if len(steps) >= FEW_INTERNAL_ERRORS and all(step.status == INTERNAL for step in steps):
+            message = f"{label(steps[-1])}: unknown job {job!r} gets {INTERNAL} each time; documented: a refusal"
+            yield (role, INTERNAL), Breach(message, (), INTERNAL)
 
 
 def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
-from hobbyhorse.conformance.server.bodies import CUT, LONGEST
+from hobbyhorse.conformance.server.bodies import CUT, FORM, LONGEST
 from hobbyhorse.conformance.server.expected import (
+    FEW_INTERNAL_ERRORS,
+    INTERNAL,
     KindEvidence,
     body_of,
     conclusive,
@@ -37,10 +39,6 @@ PICTURES = ("first_frame", "references")
 ORDERS = frozenset({"job", "idempotency:first", "cancel:order", "callback:order", "machine"})
 # A longer value would hide the rest of the message.
 MOST_SHOWN = 60
-# The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
-INTERNAL = 500
-# One 500 may be an accident; two for bad bodies, and for nothing else, are the endpoint's way to refuse them.
-FEW_INTERNAL_ERRORS = 2
 
 
 @rule(
@@ -112,6 +110,10 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         yield from _accepts_nothing(trace)
         return
     yield from _documented_refused(trace)
+    for step in conclusive_probes(trace, FORM):
+        if refused_for_its_body(trace, step):
+            message = f"{label(step)}: a valid body in another form ({step.exchange.probe}) is refused with {step.status}"
+            yield step.exchange.probe, Breach(message, ("lifecycle.json#/operations/submit/forms",), step.status)
     for step in conclusive_probes(trace, "bounds:"):
         if step.accepted:
             yield OBSERVED

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import LIFECYCLE, label
 from hobbyhorse.conformance.server.pictures.samples import (
+    ALMOST_BYTES,
     ALONE,
     AT,
     BARE,
@@ -18,6 +19,7 @@ from hobbyhorse.conformance.server.pictures.samples import (
     ENCODED,
     FORMAT,
     HIGH,
+    IN_REQUEST,
     INLINE,
     LOW,
     PORTRAIT,
@@ -68,8 +70,9 @@ def pictures_accepted(trace: AnnotatedTrace) -> Evidence:
 def _refused(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
     """Yield the breach of a refused picture, if one of its facets is refused alone, or it is refused again."""
     facets = _facets(step)
+    shown = {*facets, ALMOST_BYTES} if BYTES in facets else set(facets)
     later = trace.after(step, trace.submits)
-    singles = [one for one in later if (one.exchange.probe or "").startswith(ALONE) and _facets(one)[0] in facets]
+    singles = [one for one in later if (one.exchange.probe or "").startswith(ALONE) and _facets(one)[0] in shown]
     for one in singles:
         outcome = _outcome(trace, one)
         if outcome in (REFUSED, FAILED):
@@ -77,7 +80,7 @@ def _refused(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
             return
     same = [_outcome(trace, one) for one in _submissions(trace, AT) if _facets(one) == facets]
     is_certain = len(same) > 1 and not {SUCCEEDED, None} & set(same)
-    if is_certain and len(facets) > 1 and [_outcome(trace, one) for one in singles] == [SUCCEEDED] * len(facets):
+    if is_certain and len(facets) > 1 and [_outcome(trace, one) for one in singles] == [SUCCEEDED] * len(shown):
         message = f"{label(step)}: a picture at several documented limits ({', '.join(facets)}) is not accepted, "
         places = tuple(dict.fromkeys(place for facet in facets for place in _places(trace, step, facet)))
         yield Breach(f"{message}although a picture at each of them is", places, step.status)
@@ -147,9 +150,10 @@ def _facets(step: Step) -> list[str]:
 
 
 def _places(trace: AnnotatedTrace, step: Step, facet: str) -> tuple[str, ...]:
-    """Return the place that documents a limit; no limit at all excludes a portrait, or a form of the URL."""
+    """Return the place that documents a limit; no limit at all excludes some facets."""
     number = trace.contract.models.index(model_of(trace, step))
-    member = () if facet in (PORTRAIT, INLINE) or facet.startswith(URL) else (facet.partition("/")[0],)
+    free = facet in (PORTRAIT, INLINE, ALMOST_BYTES) or facet.startswith((URL, IN_REQUEST))
+    member = () if free else (facet.partition("/")[0],)
     return (LIFECYCLE + format_pointer(("models", str(number), "images", *member)),)
 
 
@@ -164,6 +168,7 @@ def _words(trace: AnnotatedTrace, step: Step, facet: str, *, over: bool = False)
         LOW: f"whose ratio of width to height is {more} of {low:g}",
         HIGH: f"whose ratio of width to height is {more} of {high:g}",
         BYTES: f"whose size is {more} of {most} bytes",
+        ALMOST_BYTES: f"of almost the documented limit of {most} bytes",
         PORTRAIT: "in portrait",
         INLINE: f"that is in the request, below the documented limit of {most} bytes,",
         SIGNED: "at a URL with a query, like a signed one,",
@@ -171,5 +176,7 @@ def _words(trace: AnnotatedTrace, step: Step, facet: str, *, over: bool = False)
         ENCODED: "at a URL with encoded characters",
         UPPER: "at a URL with its extension in capital letters",
     }
+    if facet.startswith(IN_REQUEST):
+        return f"in the documented format {facet.removeprefix(IN_REQUEST)}, in the request itself,"
     word = "undocumented" if over else "documented"
     return sentences.get(facet, f"in the {word} format {facet.removeprefix(FORMAT)}")

@@ -58,11 +58,12 @@ ELSEWHERE = CONSTANT | {"error_code", "error_message", "refusal_message", "refus
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The subject of a message: its job, whether the job has ended, and when the message came."""
+    """The subject of a message: its job, whether it has ended, when the message came, and the video's link in it."""
 
     job: str
     ended: bool
     at: float
+    link: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def _situation(trace: AnnotatedTrace, step: Step) -> Situation | None:
     level=SHOULD,
     severity="S3",
     says="A job has the same model, times and final cost in each response, list and callback, at each of their places; "
-    "its link expires at one time, or a fixed time after each response.",
+    "its link expires at one time, or, if it is another link, a fixed time after each response.",
     because="Two workers of a client that read different operations disagree about one job.",
     fix="Read these values from the stored job in every response, instead of computing them again.",
 )
@@ -172,7 +173,10 @@ def one_value(trace: AnnotatedTrace) -> KindEvidence:
 def _same(first: Shown, then: Shown) -> bool:
     one, other = first.value, then.value
     if first.name in TIMES and isinstance(one, int | float) and isinstance(other, int | float):
-        moved = SIGNED_ANEW + abs(then.about.at - first.about.at) if first.name == EXPIRY else TICK
+        # A link that was not signed anew has its expiry for good.
+        link = first.about.link
+        anew = first.name == EXPIRY and not (isinstance(link, str) and link == then.about.link)
+        moved = SIGNED_ANEW + abs(then.about.at - first.about.at) if anew else TICK
         return abs(one - other) <= moved
     return bool(one == other)
 
@@ -187,7 +191,7 @@ def _shown(trace: AnnotatedTrace) -> Iterator[Shown]:
         own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'bindings'))}"
         job = step.job or step.job_told
         if job is not None:
-            about = About(job, step.terminal, step.done)
+            about = About(job, step.terminal, step.done, step.video)
             yield from _values(operation.bindings.values(), message_of((), step.value), label(step), own, about)
         yield from _items(operation, step, words)
     yield from _callbacks(trace)
@@ -205,9 +209,9 @@ def _items(operation: Operation, step: Step, words: Iterable[str]) -> Iterator[S
     at = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'items', 'bindings'))}"
     for item in listed:
         message = message_of((), item)
-        found = {name: _first(operation.items.bindings.get(name), message) for name in ("job", "stage")}
+        found = {name: _first(operation.items.bindings.get(name), message) for name in ("job", "stage", "video_url")}
         if isinstance(found["job"], str):
-            about = About(found["job"], found["stage"] in words, step.done)
+            about = About(found["job"], found["stage"] in words, step.done, found["video_url"])
             yield from _values(operation.items.bindings.values(), message, label(step), at, about)
 
 
@@ -218,11 +222,13 @@ def _callbacks(trace: AnnotatedTrace) -> Iterator[Shown]:
     for number, delivery in enumerate(trace.deliveries, start=1):
         body = as_json(delivery.body)
         message = message_of(delivery.headers, body)
-        job = read_callback(trace.contract.schemas, callbacks, message).values.get("job")
+        read = read_callback(trace.contract.schemas, callbacks, message).values
+        job = read.get("job")
         if body is not MISSING and isinstance(job, str):
             at = f"{LIFECYCLE}/callbacks/bindings"
             bindings = (Binding(one.name, (), one.request, one.format) for one in callbacks.bindings.values())
-            yield from _values(bindings, message, f"callback {number}", at, About(job, True, delivery.sent))
+            about = About(job, True, delivery.sent, read.get("video_url"))
+            yield from _values(bindings, message, f"callback {number}", at, about)
 
 
 def _values(bindings: Iterable[Binding], message: Message, words: str, at: str, about: About) -> Iterator[Shown]:
