@@ -19,7 +19,15 @@ from tests.client_mutation import __main__ as driver
 from tests.client_mutation import plan
 from tests.client_mutation.hunt import EQUIVALENT, FOUND, SURVIVED, UNTESTABLE, in_child, judged
 from tests.client_mutation.page import BY_HAND, LEAST_SCORE, MOST_BY_HAND, PAGE, RESULTS, counts, page, score
-from tests.client_mutation.plan import BY_PATH, CLIENTS, LEFT_OUT, CorrectClient, client_mutants, left_out
+from tests.client_mutation.plan import (
+    BY_PATH,
+    CLIENTS,
+    LEFT_OUT,
+    CorrectClient,
+    client_mutants,
+    left_out,
+    other_numbers,
+)
 from tests.conftest import NIGHT, ROOT
 from tests.mutation.page import change, stored
 from tests.mutation.plan import Mutant
@@ -99,8 +107,8 @@ def test_each_operator_makes_sources_that_compile_and_keys_that_identify() -> No
     found = client_mutants(client)
     assert max(Counter(one.key for one in found).values()) == 1
     by_operator = {one.operator: one for one in found}
-    assert {"LeaveOutStatement", "LeaveOutKeyword", "core/NumberReplacer"} <= set(by_operator)
-    assert not [name for name in by_operator if LEFT_OUT in name]
+    assert {"LeaveOutStatement", "LeaveOutKeyword", "ReplaceNumber"} <= set(by_operator)
+    assert not [name for name in by_operator if any(word in name for word in LEFT_OUT)]
     original = (ROOT / client.path).read_text()
     for one in by_operator.values():
         compile(one.source(), one.path, "exec")
@@ -121,28 +129,36 @@ def test_a_statement_becomes_pass_and_a_keyword_goes_with_its_comma(tmp_path: Pa
                 key=text,
                 default="x",
             )
-            return dict(a=1, b=2)
+            return dict(a=one, b=text)
         ''',
     )
     texts = list(found)
     assert any("    pass\n    os.getenv" in text for text in texts)
     assert any('    text = "é" + str(one)\n    pass\n    return' in text for text in texts)
     assert any(text.endswith(")\n    pass\n") for text in texts)
-    assert any("dict( b=2)" in text for text in texts)
-    assert any("dict(a=1, )" in text for text in texts)
+    assert any("dict( b=text)" in text for text in texts)
+    assert any("dict(a=one, )" in text for text in texts)
     assert any('        \n        default="x",\n' in text for text in texts)
     # Neither the docstring nor the import is left out.
     assert all('"""Do it."""' in text and "import os" in text for text in texts)
     assert len(texts) == 7
 
 
+def test_a_large_number_or_a_fraction_is_scaled_and_a_small_one_moves_by_one(tmp_path: Path) -> None:
+    assert [other_numbers(one) for one in (0, 9, 10, 404)] == [(1, -1), (10, 8), (1000, 0), (40400, 4)]
+    assert other_numbers(2.5) == (250.0, 0.025)
+    texts = keys_in(tmp_path / "client.py", "WAIT = 10.0\nFLAG = True\nprint(f'{1 + 2}')\n")
+    assert {text.partition("\n")[0] for text in texts} == {"WAIT = 1000.0", "WAIT = 0.1", "WAIT = 10.0", "pass"}
+    assert all(text.splitlines()[1] in ("FLAG = True", "pass") for text in texts), "a truth value is no number"
+
+
 def test_keys_change_only_with_their_definition(tmp_path: Path) -> None:
-    first = "def f():\n    print(1)\n    print(1)\n\n"
-    second = "def g():\n    return 2\n"
+    first = "def f():\n    print(a)\n    print(a)\n\n"
+    second = "def g():\n    return b\n"
     before = list(keys_in(tmp_path / "client.py", first + second).values())
     assert len(set(before)) == 3
     after = list(
-        keys_in(tmp_path / "client.py", "x = 1\n" + first.replace("print(1)\n\n", "print(2)\n\n") + second).values()
+        keys_in(tmp_path / "client.py", "x = 1\n" + first.replace("print(a)\n\n", "print(c)\n\n") + second).values()
     )
     assert set(before) & set(after) == {before[2]}
     moved = list(keys_in(tmp_path / "client.py", second + "\n\n" + first).values())

@@ -67,9 +67,7 @@ def one_at_a_time(contract: Contract) -> Bend:
         busy = any(stage == "in_progress" for job, stage in stages.items() if job != request.job)
         if request.role != "cancel" or not busy or request.job not in stages:
             return request
-        return plain(
-            200, {"request_id": request.job, "status": stages[request.job], "outcome": "not_cancellable"}
-        )
+        return plain(200, {"request_id": request.job, "status": stages[request.job], "outcome": "not_cancellable"})
 
     def response(request: Request, response: Response) -> Response:
         if request.role == "status" and response.ok:
@@ -86,7 +84,7 @@ def one_callback_for_a_url(contract: Contract) -> Bend:
     def request(request: Request) -> Request:
         body = request.json if request.role == "submit" else None
         url = body.get("callback_url") if isinstance(body, dict) else None
-        if url is None or url not in known:
+        if not isinstance(body, dict) or url not in known:
             known.add(url)
             return request
         return request.with_json({name: value for name, value in body.items() if name != "callback_url"})
@@ -114,7 +112,7 @@ def remembers_seeds(contract: Contract) -> Bend:
             orders[response.json["id"]] = repr(wish)
         link = resolve(response.json, LINK) if request.role == "status" and response.ok else MISSING
         job = response.json.get("id") if link is not MISSING else None
-        if job not in orders:
+        if job not in orders or not isinstance(link, str):
             return response
         return response.with_json(replaced(response.json, LINK, films.setdefault(orders[job], link)))
 
@@ -126,8 +124,19 @@ def format_in_request(name: str) -> Callable[[bytes], bool]:
     return lambda body: f"data:image/{name};base64,".encode() in body
 
 
+def no_charset(contract: Contract) -> Bend:
+    """Refuse a media type with a parameter."""
+
+    def request(request: Request) -> Request | Response:
+        bad = request.role == "submit" and ";" in request.headers.get("content-type", "")
+        return plain(415, {"message": "application/json is needed"}) if bad else request
+
+    return Bend(request=request)
+
+
 def heavy_pictures(contract: Contract) -> Bend:
     """Refuse a picture of more than half the documented bytes."""
+
     def request(request: Request) -> Request | Response:
         urls = resolve(request.json, ("input", "image_urls", "0")) if request.role == "submit" else MISSING
         if not isinstance(urls, str) or not urls.startswith("http://127.0.0.1"):
@@ -170,6 +179,15 @@ ORDERS: tuple[DataMutant, ...] = (
         False,
     ),
     ("PIC-01", "hiapi", "a picture of 10 MiB is refused", heavy_pictures, PICTURES, False),
+    ("NEG-06", "runflow", "a charset is refused", no_charset, ("job", "spelling"), False),
+    (
+        "NEG-06",
+        "runcomfy",
+        "JSON with escapes is refused",
+        refusing_bodies(lambda body: b"\\ud83d\\udc0e" in body, plain(422, {"error_code": 422001})),
+        ("job", "spelling"),
+        False,
+    ),
     (
         "NEG-03",
         "vtrix",

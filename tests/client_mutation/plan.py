@@ -106,8 +106,7 @@ def left_out(client: CorrectClient) -> Iterator[LeftOut]:
         end = offsets[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
         if operator == "LeaveOutKeyword":
             end = _after_comma(text.encode(), end)
-        # Before Python 3.12, the places of numbers inside an f-string are not their own.
-        if operator == "ReplaceNumber" and text.encode()[start:end] != (ast.get_source_segment(text, node) or "").encode():
+        if isinstance(node, ast.Constant) and not _stands(node.value, text.encode()[start:end]):
             continue
         around = next((one for first, last, one in texts if first <= node.lineno <= last), "")
         ordinals[around, operator] += 1
@@ -126,7 +125,7 @@ def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt | ast.keyword | as
             yield "LeaveOutStatement", node, "pass"
         elif isinstance(node, ast.Call):
             yield from (("LeaveOutKeyword", keyword, "") for keyword in node.keywords if keyword.arg)
-        elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, int | float) and type(node.value) is not bool:
             yield from (("ReplaceNumber", node, repr(other)) for other in other_numbers(node.value))
 
 
@@ -143,6 +142,14 @@ def _offsets(text: str) -> list[int]:
     for line in text.encode().splitlines(keepends=True):
         found.append(found[-1] + len(line))
     return found
+
+
+def _stands(number: object, text: bytes) -> bool:
+    """Whether a number is at its place; before Python 3.12, one inside an f-string may have another."""
+    try:
+        return bool(ast.literal_eval(text.decode()) == number)
+    except (SyntaxError, ValueError):
+        return False
 
 
 def _after_comma(text: bytes, end: int) -> int:

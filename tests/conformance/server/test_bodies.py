@@ -6,6 +6,7 @@ No answer may break its schema. Every order goes through the whole application; 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,6 +19,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.conformance.server.bodies import (
+    CHARSET,
+    ESCAPED,
+    FOREIGN,
     FORM,
     PREMIUM,
     _is_between,
@@ -27,6 +31,7 @@ from hobbyhorse.conformance.server.bodies import (
     other_forms,
     price_of,
     shared_bounds,
+    spelled,
 )
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.negate import Mutation, Pair, breakable, mutations
@@ -546,6 +551,17 @@ def test_an_order_in_another_form_is_the_same_order(contract: Contract) -> None:
         assert isinstance(usual, ValidRequest)
         assert tried.order.identity == usual.order.identity
         assert one.price == price_of(contract, model, submit, order, order)
+
+
+def test_every_spelling_of_a_value_is_the_same_value() -> None:
+    value = {"a": [1, {"b": FOREIGN, "c": None}], "d": True}
+    for ways in ((), (CHARSET,), (ESCAPED,), (CHARSET, ESCAPED)):
+        content, kind = spelled(value, *ways)
+        assert json.loads(content) == value
+        assert (kind == "application/json") == (CHARSET not in ways)
+        assert content.isascii() == (ESCAPED in ways)
+        assert (b"\n" in content) == (ESCAPED in ways)
+        assert (content.index(b'"a"') > content.index(b'"d"')) == (ESCAPED in ways)
 
 
 def test_the_ends_of_a_long_enum_and_some_values_between_are_tried_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,11 @@ ABSENT = "absent"
 CONTENTS = ("seed", "prompt")
 # The beginning of the label of an order in an alternative form.
 FORM = "form:"
+# The beginning of the label of an order that is spelled in another way, and the ways: a parameter of the media type;
+# white space, escapes and another order of the members.
+SPELLING, CHARSET, ESCAPED = "spelling:", "charset", "escaped"
+# Characters of several bytes, and one of two UTF-16 units, for a prompt that is spelled with escapes.
+FOREIGN = "café 馬 🐎"
 # What the labels of prompts at their limit, and beyond one at which a provider cuts them, end with.
 LONGEST, CUT = "longest", "cut"
 # Not only ASCII: JSON Schema counts characters, and a server that counts bytes refuses a text at the bound.
@@ -215,6 +221,21 @@ def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -
         if body != order and isinstance(try_order(contract, operation, model.id, body), ValidRequest):
             price = price_of(contract, model, operation, order, body)
             yield Body(f"bound:{format_pointer(at)}:{label}", body, "accepted", price)
+
+
+def spelled(value: Any, *ways: str) -> tuple[bytes, str]:
+    """Return a value as JSON, and the media type, spelled in one or several ways that mean the same."""
+    kind = "application/json; charset=utf-8" if CHARSET in ways else "application/json"
+    if ESCAPED not in ways:
+        return orjson.dumps(value), kind
+    return json.dumps(_reversed(value), indent=2, ensure_ascii=True).encode(), kind
+
+
+def _reversed(value: Any) -> Any:
+    """Return a JSON value with the members of each object in the opposite order."""
+    if isinstance(value, dict):
+        return {name: _reversed(value[name]) for name in reversed(value)}
+    return [_reversed(one) for one in value] if isinstance(value, list) else value
 
 
 def other_forms(contract: Contract, model: Model, operation: Operation, order: dict[str, Any]) -> Iterator[Body]:

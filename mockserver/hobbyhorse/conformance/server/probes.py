@@ -11,7 +11,20 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from hobbyhorse.conformance.server.bodies import FORM, Body, SharedOrder, negatives, other_forms, shared_bounds
+from hobbyhorse.conformance.server.bodies import (
+    CHARSET,
+    ESCAPED,
+    FOREIGN,
+    FORM,
+    SPELLING,
+    Body,
+    SharedOrder,
+    negatives,
+    other_forms,
+    replace_parameter,
+    shared_bounds,
+    spelled,
+)
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.ends import PROBE as ENDS
@@ -42,7 +55,9 @@ from hobbyhorse.conformance.server.rules.notifying import (
 )
 from hobbyhorse.conformance.server.rules.values import FOLLOWED, ROLE_OF_LINK, links_of
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
-from hobbyhorse.contract.forms.expressions import MISSING
+from hobbyhorse.contract.checks.models import try_order
+from hobbyhorse.contract.forms.expressions import MISSING, resolve
+from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.traces.annotated import READS, Step
 
@@ -238,6 +253,8 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
         yield Probe("callback:order", "callbacks", lambda b: (count + SHARING) * b.price, summary, _callback)
         if REDELIVER in contract.operations:
             yield Probe(REDELIVERED, "callbacks", _free, "an acknowledged callback, requested once more", _redelivered)
+    summary = "a submission with a charset, white space and escapes"
+    yield Probe("spelling", "negatives", lambda b: 3 * b.price, summary, _spellings)
     if "run" in contract.operations:
         yield Probe("run:order", "lifecycle", _price, "a job whose submission waits for its end", _run)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
@@ -565,6 +582,31 @@ def _run(session: Session) -> None:
         raise Skipped(str(error)) from None
     price, longest = session.price_of_run(body), session.contract.polling.longest_wait
     session.call("run", probe="run:order", expected="succeeded", price=price, body=body, seconds=longest)
+
+
+def _spellings(session: Session) -> None:
+    """Submit an order that is spelled in several ways, and if it is refused, in each of them alone."""
+    order = session.marked("spelling")
+    prompt = f"{_prompt(session, order)} {FOREIGN}"
+    foreign = replace_parameter(session.submit, session.model, order, "prompt", prompt)
+    if isinstance(try_order(session.contract, session.submit, session.model.id, foreign), ValidRequest):
+        order = foreign
+    price = session.price_of(order)
+
+    def refused(*ways: str) -> bool:
+        content, kind = spelled(order, *ways)
+        more: dict[str, Any] = {"content": content, "headers": {"content-type": kind}}
+        step = session.call("submit", probe=SPELLING + ",".join(ways), expected="accepted", price=price, **more)
+        return 400 <= step.status < 500
+
+    if refused(CHARSET, ESCAPED) and not refused(CHARSET):
+        refused(ESCAPED)
+
+
+def _prompt(session: Session, order: dict[str, Any]) -> str:
+    places = session.model.parameters.get("prompt", ())
+    found = (resolve(order, (*session.submit.model_parameters.pointer, *place)) for place in places)
+    return next((one for one in found if isinstance(one, str)), "")
 
 
 def _failing(session: Session) -> None:

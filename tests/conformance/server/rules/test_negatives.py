@@ -293,3 +293,30 @@ def test_a_documented_submission_is_accepted_if_another_one_is(contract: Contrac
     assert found.verdict == BROKEN
     assert "others are accepted" in found.breaches[0].message
     assert word("NEG-03", two("callback:order")) == PASSED
+
+
+def beside_accepted(contract: Contract, probe: str, situation: str, accepted: str | None = "accepted") -> Teller:
+    """Return a trace of an accepted submission, or of a refused one, and of one with the probe of a spelling or form."""
+    told = Teller(contract, order_for(contract, contract.models[0]))
+    told.submit(accepted, a_job(contract) if accepted == "accepted" else None, probe="job", key="key-0")
+    job = a_job(contract, 1) if situation == "accepted" else None
+    return told.submit(situation, job, probe=probe, expected="accepted", key="key-1")
+
+
+def test_a_spelling_that_is_refused_is_reported(contract: Contract) -> None:
+    for probe, words in (("spelling:charset", "media type"), ("spelling:escaped", "white space")):
+        assert word("NEG-06", beside_accepted(contract, probe, "accepted")) == PASSED
+        found = verdict("NEG-06", beside_accepted(contract, probe, "invalid_request"))
+        assert found.verdict == BROKEN
+        assert words in found.breaches[0].message
+        nothing = beside_accepted(contract, probe, "invalid_request", "invalid_request")
+        assert word("NEG-06", nothing) == NOT_OBSERVED, "an endpoint that accepts nothing shows nothing"
+    # Only each way alone shows which one is refused.
+    assert word("NEG-06", beside_accepted(contract, "spelling:charset,escaped", "invalid_request")) == NOT_OBSERVED
+
+
+def test_a_form_that_is_refused_is_reported(contract: Contract) -> None:
+    assert word("NEG-03", beside_accepted(contract, "form:other", "accepted")) == NOT_OBSERVED
+    told = beside_accepted(contract, "form:other", "invalid_request")
+    assert word("NEG-03", told) == BROKEN
+    assert word("NEG-03", told, assuming(contract, "lifecycle.json#/operations/submit/forms")) == LESSON

@@ -28,7 +28,6 @@ from hobbyhorse.conformance.server.pictures.samples import (
     BEYOND,
     BYTES,
     ENCODED,
-    IN_REQUEST,
     INLINE,
     PORTRAIT,
     SIGNED,

@@ -7,8 +7,8 @@ import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
-from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
-from hobbyhorse.conformance.server.bodies import CUT, FORM, LONGEST
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
+from hobbyhorse.conformance.server.bodies import CHARSET, CUT, ESCAPED, FORM, LONGEST, SPELLING
 from hobbyhorse.conformance.server.expected import (
     FEW_INTERNAL_ERRORS,
     INTERNAL,
@@ -35,6 +35,10 @@ from hobbyhorse.traces.orders import order_of
 # Statuses that refuse a body for its content.
 BAD = frozenset({400, 413, 415, 422})
 PICTURES = ("first_frame", "references")
+SPELLED = {
+    CHARSET: "its media type has a charset (RFC 9110, section 8.3.1)",
+    ESCAPED: "its JSON has white space, escapes and another order of the members (RFC 8259, sections 2, 4 and 7)",
+}
 # The probes that submit a documented body.
 ORDERS = frozenset({"job", "idempotency:first", "cancel:order", "callback:order", "machine"})
 # A longer value would hide the rest of the message.
@@ -110,10 +114,7 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         yield from _accepts_nothing(trace)
         return
     yield from _documented_refused(trace)
-    for step in conclusive_probes(trace, FORM):
-        if refused_for_its_body(trace, step):
-            message = f"{label(step)}: a valid body in another form ({step.exchange.probe}) is refused with {step.status}"
-            yield step.exchange.probe, Breach(message, ("lifecycle.json#/operations/submit/forms",), step.status)
+    yield from _forms_refused(trace)
     for step in conclusive_probes(trace, "bounds:"):
         if step.accepted:
             yield OBSERVED
@@ -139,6 +140,16 @@ def _documented_refused(trace: AnnotatedTrace) -> KindEvidence:
         if known and refused_for_its_body(trace, step):
             message = f"{label(step)}: a documented submission is refused with {step.status}; others are accepted"
             yield "documented", Breach(message, (model_of(trace, step).schema,), step.status)
+
+
+def _forms_refused(trace: AnnotatedTrace) -> KindEvidence:
+    """Find submissions in an alternative form that are refused for their bodies."""
+    for step in conclusive_probes(trace, FORM):
+        if refused_for_its_body(trace, step):
+            message = (
+                f"{label(step)}: a valid body in another form ({step.exchange.probe}) is refused with {step.status}"
+            )
+            yield step.exchange.probe, Breach(message, ("lifecycle.json#/operations/submit/forms",), step.status)
 
 
 def _refused_together(trace: AnnotatedTrace, step: Step) -> bool:
@@ -228,6 +239,29 @@ def query_refused(trace: AnnotatedTrace) -> KindEvidence:
         else:
             for breach in refused_as(trace, step, "invalid_request"):
                 yield (step.role, breach.places), breach
+
+
+@rule(
+    "NEG-06",
+    "spellings-accepted",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    says="A body is accepted in each spelling of its JSON: with white space, escapes, any order of the members, and a "
+    "charset in the media type.",
+    because="Each language writes JSON in its own way: Python escapes, Java and C# add a charset.",
+    fix="Parse the body with a JSON library, and compare the media type without its parameters.",
+)
+def spellings_accepted(trace: AnnotatedTrace) -> Evidence:
+    """Find spellings of a submission that are refused, although other submissions are accepted."""
+    accepted = any(step.accepted for step in trace.submits)
+    for step in conclusive_probes(trace, SPELLING) if accepted else ():
+        ways = (step.exchange.probe or "").removeprefix(SPELLING).split(",")
+        if step.accepted:
+            yield OBSERVED
+        elif len(ways) == 1 and refused_for_its_body(trace, step):
+            message = f"{label(step)}: a submission that is spelled in another way is refused with {step.status}: "
+            yield Breach(message + SPELLED[ways[0]], (), step.status)
 
 
 def _negatives(trace: AnnotatedTrace) -> list[Step]:
