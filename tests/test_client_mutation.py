@@ -165,6 +165,14 @@ def test_keys_change_only_with_their_definition(tmp_path: Path) -> None:
     assert set(moved) == set(before)
 
 
+def test_every_replaced_exception_can_be_replaced() -> None:
+    client = next(one for one in CLIENTS if "http.client.HTTPException)" in (ROOT / one.path).read_text())
+    found = [one for one in client_mutants(client) if "ExceptionReplacer" in one.operator]
+    assert found
+    for one in found:
+        assert one.source() != (ROOT / one.path).read_text()
+
+
 def test_the_main_part_of_a_client_is_not_changed() -> None:
     client = next(one for one in CLIENTS if "def main" in (ROOT / one.path).read_text())
     lines = (ROOT / client.path).read_text().splitlines()

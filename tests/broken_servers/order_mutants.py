@@ -134,6 +134,19 @@ def no_charset(contract: Contract) -> Bend:
     return Bend(request=request)
 
 
+def early(contract: Contract) -> Bend:
+    """Respond to a long blocking call with a link that does not work yet."""
+    late: list[str] = []
+
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "run" and response.ok and request.json["duration"] > 10:
+            late.append(response.json["video"]["url"].partition("?")[0].rpartition("/media/")[2])
+        gone = request.role == "media" and any(request.path.endswith(path) for path in late)
+        return plain(404, {}) if gone else response
+
+    return Bend(response=response)
+
+
 def heavy_pictures(contract: Contract) -> Bend:
     """Refuse a picture of more than half the documented bytes."""
 
@@ -179,6 +192,7 @@ ORDERS: tuple[DataMutant, ...] = (
         False,
     ),
     ("PIC-01", "hiapi", "a picture of 10 MiB is refused", heavy_pictures, PICTURES, False),
+    ("MED-12", "runflow", "a long blocking call responds too early", early, ("run:order",), False),
     ("NEG-06", "runflow", "a charset is refused", no_charset, ("job", "spelling"), False),
     (
         "NEG-06",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import httpx
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, PASSED, judge
+from hobbyhorse.conformance.server.budget import longest
 from hobbyhorse.conformance.server.probes import (
     MALFORMED,
     NO_MODEL,
@@ -216,6 +218,22 @@ def test_a_submission_that_waits_is_left_out_if_a_job_takes_most_of_the_time(
     with pytest.raises(Skipped, match="the first job took 59 s"):
         probe.run(session)
     assert len(calls) == 1
+
+
+@contracts_that(lambda contract: "run" in contract.operations)
+def test_a_submission_that_waits_is_for_the_longest_video_that_the_budget_allows(contract: Contract) -> None:
+    ordered: list[bytes] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        ordered.append(request.content)
+        return httpx.Response(422, json={})
+
+    for budget in (Decimal(1), Decimal(5)):
+        session = session_on(contract, contract.models[0], httpx.MockTransport(respond), budget=budget)
+        next(probe for probe in probes(session) if probe.name == "run:order").run(session)
+    cheap, long = (json.loads(body) for body in ordered)
+    assert cheap["duration"] == resolve(session.order, ("input", "duration"))
+    assert long["duration"] == longest(contract, contract.models[0]) > cheap["duration"]
 
 
 @contracts_that(lambda contract: contract.callbacks is not None and contract.callbacks.growing)

@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 import orjson
 
 from hobbyhorse.conformance.server.bodies import price_of, replace_parameter
-from hobbyhorse.conformance.server.budget import NotAffordable
+from hobbyhorse.conformance.server.budget import NotAffordable, longest
 from hobbyhorse.conformance.server.endpoint import ANY, CERTAIN_REFUSALS, SHORTEST_SECRET, Endpoint, OutOfTime
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.video_check import viewed
@@ -255,6 +255,14 @@ class Session:
         valid = isinstance(try_order(self.contract, operation, self.model.id, body), ValidRequest)
         return dict(body) if valid else documented
 
+    def longest_run_order(self) -> dict[str, Any]:
+        """Return the order of the longest video for the operation that submits and waits. Raises LookupError."""
+        operation, order = self.contract.operations["run"], self.run_order()
+        seconds = longest(self.contract, self.model)
+        longer = replace_parameter(operation, self.model, order, "duration", int(seconds))
+        valid = isinstance(try_order(self.contract, operation, self.model.id, longer), ValidRequest)
+        return dict(longer) if valid else order
+
     def unknown_job(self) -> str:
         """Return an id in the documented format that belongs to no job."""
         return self.contract.job_id_prefix + ID_FORMS[self.contract.job_id_form](self.random, time.time())
@@ -423,7 +431,8 @@ class Session:
                 # A video of references begins with none of them, and has its own aspect ratio.
                 is_first = "first_frame" in self.model.parameters
                 picture = self.picture if isinstance(self.picture, bytes) and is_first else None
-                self.videos.append(viewed(paid.id, url, data, picture, shape=shape))
+                # The operation that submits and waits may name no job.
+                self.videos.append(viewed(paid.id or None, url, data, picture, shape=shape))
                 return data
         # Each further request for the file would wait as long.
         self._undelivered = f"the video's link delivered no complete file in {FETCHES} requests"

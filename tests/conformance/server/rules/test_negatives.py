@@ -296,7 +296,7 @@ def test_a_documented_submission_is_accepted_if_another_one_is(contract: Contrac
 
 
 def beside_accepted(contract: Contract, probe: str, situation: str, accepted: str | None = "accepted") -> Teller:
-    """Return a trace of an accepted submission, or of a refused one, and of one with the probe of a spelling or form."""
+    """Return a trace of an accepted or refused submission, and of one with the probe of a spelling or form."""
     told = Teller(contract, order_for(contract, contract.models[0]))
     told.submit(accepted, a_job(contract) if accepted == "accepted" else None, probe="job", key="key-0")
     job = a_job(contract, 1) if situation == "accepted" else None
