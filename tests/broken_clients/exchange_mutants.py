@@ -192,4 +192,32 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         "only one form of a date is read",
         ((WAITED, '    if not told.isdecimal() and told[3:4] != ",":\n        return None\n' + WAITED),),
     ),
+    (
+        "RTY-10",
+        "vtrix",
+        "the second failure of a poll in a row ends the wait",
+        (('"troubled": 8}', '"troubled": 1}'),),
+    ),
+    (
+        "RTY-10",
+        "runflow",
+        "the second unusable body in a row ends the wait",
+        (('"useless": 4,', '"useless": 1,'),),
+    ),
+    ("TMO-05", "vtrix", "a download may take five seconds", (("within=300", "within=5"),)),
+    (
+        "END-03",
+        "hiapi",
+        "after a lost connection the response has no value",
+        (
+            (
+                "    except (httpx.RequestError, httpx.InvalidURL):\n        return Answer()\n",
+                "    except (httpx.RequestError, httpx.InvalidURL):\n        pass\n    return answer\n",
+            ),
+            (
+                "    until = time.monotonic() + within\n    try:\n",
+                "    until = time.monotonic() + within\n    if within < 0:\n        answer = Answer()\n    try:\n",
+            ),
+        ),
+    ),
 )

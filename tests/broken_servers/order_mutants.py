@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -194,6 +195,14 @@ ORDERS: tuple[DataMutant, ...] = (
     ("PIC-01", "hiapi", "a picture of 10 MiB is refused", heavy_pictures, PICTURES, False),
     ("MED-12", "runflow", "a long blocking call responds too early", early, ("run:order",), False),
     ("NEG-06", "runflow", "a charset is refused", no_charset, ("job", "spelling"), False),
+    (
+        "NEG-06",
+        "vtrix",
+        "500 for a prompt with an emoji",
+        refusing_bodies(lambda body: any(ord(one) > 0xFFFF for one in json.loads(body)["input"]["prompt"]), INTERNAL),
+        ("job", "spelling"),
+        False,
+    ),
     (
         "NEG-06",
         "runcomfy",

@@ -32,6 +32,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
     CUTS,
+    DRIPS,
     ENDS,
     FAILING,
     FAILS,
@@ -40,6 +41,7 @@ from hobbyhorse.scenarios.fault import (
     LOSES,
     LURE,
     MEDIA,
+    MUDDLES,
     PASSES,
     RANGED,
     STICKS,
@@ -51,8 +53,9 @@ from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER, SITUATION
 from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
-# The minimum status of a refusal, and the status of a rate limit (RFC 9110, section 15.5; RFC 6585, section 4).
-REFUSED, TOO_MANY_REQUESTS = 400, 429
+# The minimum status of a refusal (RFC 9110, section 15.5), the status of a rate limit (RFC 6585, section 4), and of an
+# internal error and a bad gateway (RFC 9110, sections 15.6.1 and 15.6.3).
+REFUSED, TOO_MANY_REQUESTS, INTERNAL, BAD_GATEWAY = 400, 429, 500, 502
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
 # A provider that requests no pause, however often it is asked.
@@ -72,6 +75,9 @@ HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
 # Failures of polls in one run, and the good polls before each: more than a client survives in a row, if it may retry at
 # all, and too far apart to be one outage. The job takes most of the time for which the client waits.
 LEAST_APART, MOST_APART, GOOD_BETWEEN, LONG_SHARE = 3, 12, 3, 0.8
+# Failures of polls in a row, as many as a restart of a provider causes, and a file that takes its time.
+OUTAGE = 3
+SLOW_FILE: Mapping[str, Any] = {"move": name_used_for(DRIPS), "seconds": 45, "pieces": 30, "times": "always"}
 # The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
 MOST_POINTS = 12
 
@@ -114,7 +120,7 @@ def singles(
             by_role.setdefault(role, []).append(Case(scenario | stuck))
     timelines += _explained(contract, timelines)
     for role, cases in by_role.items():
-        cases += _patient(contract, role) if role not in when_stuck else ()
+        cases += [*_patient(contract, role), *_lasting(contract, role)] if role not in when_stuck else ()
     submits = list(_in_order(contract, by_role.pop("submit", [])))
     others = [
         list(_in_order(contract, cases, role in repeated)) for role, cases in by_role.items() if role not in when_stuck
@@ -163,6 +169,18 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
     for name, fault in faults_of(role).items() if refusal is not None and role not in SUBMISSIONS else ():
         if fault.has(SITUATION.name):
             yield Case({"moves": {role: [{"move": name, SITUATION.name: refusal, "times": "always"}]}})
+
+
+def _lasting(contract: Contract, role: str) -> Iterator[Case]:
+    """Yield a short outage of the polls, as the provider's own error, a page and a gateway's page, and a slow file."""
+    if role == MEDIA:
+        yield Case({"moves": {MEDIA: [dict(SLOW_FILE)]}})
+    operation = contract.operations.get(role) if role == "status" else None
+    errors = [name for name, one in operation.situations.items() if one.status == INTERNAL] if operation else []
+    pages = [{}, {"status": BAD_GATEWAY}]
+    moves = [{"move": name} for name in errors[:1]] + [{"move": name_used_for(MUDDLES), **status} for status in pages]
+    for move in moves if operation is not None else ():
+        yield Case({"moves": {role: [{**move, "times": OUTAGE}]}})
 
 
 def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> Iterator[Case]:

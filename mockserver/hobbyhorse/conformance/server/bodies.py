@@ -40,6 +40,8 @@ FORM = "form:"
 # The beginning of the label of an order that is spelled in another way, and the ways: a parameter of the media type;
 # white space, escapes and another order of the members.
 SPELLING, CHARSET, ESCAPED = "spelling:", "charset", "escaped"
+# The usual spelling of the same order: its prompt alone is unusual.
+PLAIN = "plain"
 # Characters of several bytes, and one of two UTF-16 units, for a prompt that is spelled with escapes.
 FOREIGN = "café 馬 🐎"
 # What the labels of prompts at their limit, and beyond one at which a provider cuts them, end with.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.effects import Sent
-from hobbyhorse.scenarios.fault import GRAVE, OPERATION, Decided, DecidedOperation, Fault, Invalid, Options
+from hobbyhorse.scenarios.fault import GRAVE, MUDDLES, OPERATION, Decided, DecidedOperation, Fault, Invalid, Options
 from hobbyhorse.scenarios.options import ACCEPTED, GATEWAY_STATUS, PASSING_STATUS, SITUATION, STATUS
 
 # After the connection: a body arrives.
@@ -76,7 +76,7 @@ HTML_PAGE = Fault(
     rank=RANK,
     replaces=True,
     invalid=refuse_bodiless,
-    uses=frozenset({GRAVE}),
+    uses=frozenset({GRAVE, MUDDLES}),
 )
 EMPTY_BODY = Fault(
     name="empty_body",

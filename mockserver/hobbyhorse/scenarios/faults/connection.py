@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, IdleClose, Reset, Truncate
-from hobbyhorse.scenarios.fault import CUTS, GRAVE, HOLDS, LOSES, MEDIA, OPERATION, PASSES, SPOILS, STALLS, Fault
+from hobbyhorse.scenarios.fault import CUTS, DRIPS, GRAVE, HOLDS, LOSES, MEDIA, OPERATION, PASSES, SPOILS, STALLS, Fault
 from hobbyhorse.scenarios.options import ACCEPTED, KEEP, PIECES, SECONDS
 
 # First: every client and every operation has a connection.
@@ -78,7 +78,7 @@ SLOW_BODY = Fault(
     effect=lambda decided, options: Drip(options["seconds"], options["pieces"]),
     options=(SECONDS.by_default(DRIP_SECONDS), PIECES),
     rank=RANK,
-    uses=frozenset({STALLS}),
+    uses=frozenset({STALLS, DRIPS}),
 )
 IDLE_CLOSE = Fault(
     name="idle_close",

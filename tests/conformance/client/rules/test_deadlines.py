@@ -316,3 +316,25 @@ def test_a_run_that_waits_until_the_clock_has_caught_up_breaks_the_rule(contract
     told = ready(contract).wait(3_600).media().end("success")
     (found,) = messages(rules.steady_clock, under(BEHIND, told)) or []
     assert found.startswith("the wall clock was set back by an hour, and the client then sent no request for 36")
+
+
+# TMO-05
+
+
+def slow_file(contract: Contract, end: str, *, seconds: float = 45, own: float | None = None) -> AnnotatedTrace:
+    """Return a trace of a client that has broken a slow file off, or has it, and of its own deadline."""
+    move, whole = name_used_for(STALLS), end == "success"
+    told = ready(contract).media(move=move, whole=whole, answered=None).wait(5).end(end)
+    scenario = {"moves": {"media": [{"move": move, "seconds": seconds, "pieces": 30, "times": "always"}]}}
+    return AnnotatedTrace(contract, replace(told.trace(), scenario=scenario, patience=own))
+
+
+def test_a_slow_file_that_is_broken_off_is_found(contract: Contract) -> None:
+    (found,) = messages(rules.slow_download, slow_file(contract, "failed")) or []
+    assert "in 30 pieces within 45 s" in found
+    assert messages(rules.slow_download, slow_file(contract, "success")) == []
+
+
+def test_a_file_that_takes_longer_or_a_client_in_a_hurry_shows_nothing(contract: Contract) -> None:
+    assert messages(rules.slow_download, slow_file(contract, "failed", seconds=90)) is None
+    assert messages(rules.slow_download, slow_file(contract, "failed", own=20)) is None

@@ -21,6 +21,24 @@ def again(told: Teller, kind: str, **how: Any) -> Teller:
     return told.wait(60).again({"n": len(told.runs)}).wait(1).end(kind, **how)
 
 
+# END-03
+
+
+def test_a_run_that_ends_with_an_accident_is_found(contract: Contract) -> None:
+    for name in ("UnboundLocalError", "AttributeError", "NameError"):
+        told = bought(contract).end("failed", message=f"{name}: answer")
+        (found,) = messages(rules.no_accident, told.story()) or []
+        assert found == f"the run ended with an accident: {name}: answer"
+    for message in ("my_client.Lost: job 1", "ValueError: 502", "KeyError: 'status'"):
+        assert messages(rules.no_accident, bought(contract).end("failed", message=message).story()) == []
+
+
+def test_a_run_without_an_exception_shows_no_accident(contract: Contract) -> None:
+    for message in ("exit status 1; TypeError: x", ""):
+        assert messages(rules.no_accident, bought(contract).end("failed", message=message).story()) is None
+    assert messages(rules.no_accident, ready(contract).media().end("success").story()) is None
+
+
 # END-01
 
 

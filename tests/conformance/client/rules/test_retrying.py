@@ -331,6 +331,32 @@ def test_giving_up_because_of_failures_that_are_apart_is_found(contract: Contrac
         assert messages(rules.failures_do_not_add_up, apart(contract, 4).end(kind).story()) == []
 
 
+def outage(contract: Contract, failures: int) -> Teller:
+    """Return a trace in which polls fail one after the other."""
+    told = started(contract)
+    for _ in range(failures):
+        fail(told.wait(3), 500)
+    return told
+
+
+def test_giving_up_after_a_short_outage_is_found(contract: Contract) -> None:
+    for failures in (2, 3):
+        (found,) = messages(rules.short_outage_survives, outage(contract, failures).end("error").story()) or []
+        assert found.startswith(f"{failures} polls failed in a row")
+        went_on = finish(outage(contract, failures)).media().end("success")
+        assert messages(rules.short_outage_survives, went_on.story()) == []
+        assert messages(rules.short_outage_survives, outage(contract, failures).end("timeout").story()) == []
+
+
+def test_one_failure_and_a_long_outage_are_no_short_one(contract: Contract) -> None:
+    for failures in (1, 4):
+        assert messages(rules.short_outage_survives, outage(contract, failures).end("error").story()) is None
+    assert messages(rules.short_outage_survives, apart(contract, 3).end("error").story()) is None
+    # A client may give up long after the last failure, at its deadline.
+    late = outage(contract, 3).wait(100).end("error")
+    assert messages(rules.short_outage_survives, late.story()) == []
+
+
 def test_failures_in_a_row_may_add_up(contract: Contract) -> None:
     assert messages(rules.failures_do_not_add_up, apart(contract, 4, good=0).end("error").story()) is None
     assert messages(rules.failures_do_not_add_up, apart(contract, 1).end("error").story()) is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from hobbyhorse.conformance.client.cases import AHEAD, CLOCK_KINDS
-from hobbyhorse.conformance.client.grouping import allowed_wait, misleading_date, stopped_waiting
+from hobbyhorse.conformance.client.grouping import allowed_wait, misleading_date, stopped_waiting, undisturbed
 from hobbyhorse.conformance.rule import (
     MONEY,
     MUST,
@@ -32,6 +34,9 @@ UNSEEN = 3
 # Seconds for which a request without a response may hold a client: twice the read timeout of the most patient client
 # that waits for a whole job in one request.
 LONGEST_REQUEST = 1_800.0
+# A download of less than a minute is short, and a piece in each two seconds is steady; a client with less patience than
+# this may have no time for it.
+MINUTE, STEADY, PATIENT_SECONDS = 60.0, 2.0, 200.0
 HELD, STALLED = names_used_for(HOLDS), names_used_for(STALLS)
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
 # because the last poll is an interval before the deadline.
@@ -131,6 +136,45 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
             which = "had no response" if step.exchange.move in HELD else "had no whole response"
             held_up = f"request {step.number} ({step.role}) {which}, and held the client for {held_for:.0f} s"
             yield Breach(f"{held_up}; allowed: {LONGEST_REQUEST:.0f} s")
+
+
+@rule(
+    "TMO-05",
+    "slow-download",
+    level=SHOULD,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="A file that keeps coming is not late: a download of less than a minute is not broken off.",
+    because="A timeout of some seconds for the whole download loses every long video, and every video on a slow line: "
+    "python-ring-doorbell/python-ring-doorbell#171, Cyberdrop-DL/cyberdrop-dl#1189.",
+    fix="Limit the time between two pieces of a file, and the whole download to several minutes.",
+    example="fetch",
+)
+def slow_download(trace: AnnotatedTrace) -> Evidence:
+    files = [step for step in trace.of("media") if step.exchange.move in STALLED]
+    slow = [move for move in trace.trace.scenario.get("moves", {}).get("media", ()) if _is_steady(move)]
+    others = [step for step in trace.steps if step not in files]
+    outcome, accepted = trace.outcome, trace.accepted
+    if not files or not slow or outcome is None or accepted is None or len(trace.runs) != 1:
+        return
+    # A client with a short deadline for the whole run may have no time left for the file.
+    patience = trace.patience if trace.trace.patience is None else trace.trace.patience
+    short = patience < PATIENT_SECONDS or outcome.ended - accepted.done > patience / 2
+    if short or not all(undisturbed(trace, step) for step in others):
+        return
+    yield OBSERVED
+    if outcome.kind != "success" and not any(step.delivered for step in files):
+        took = f"the file came in {slow[0][PIECES.name]} pieces within {slow[0][SECONDS.name]} s"
+        yield Breach(f"request {files[-1].number}: {took}, but the client broke it off and ended without the video")
+
+
+def _is_steady(move: Mapping[str, Any]) -> bool:
+    """Whether a fault sends a file within a minute, with a piece in each few seconds."""
+    if move["move"] not in STALLED or move.get("times") != "always":
+        return False
+    seconds, pieces = move.get(SECONDS.name, MINUTE), move.get(PIECES.name, PIECES.default)
+    return bool(seconds < MINUTE and seconds / pieces < STEADY)
 
 
 def _stalled(trace: AnnotatedTrace) -> frozenset[tuple[str, str]]:

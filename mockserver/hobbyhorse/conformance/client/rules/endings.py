@@ -12,13 +12,15 @@ accuses a client only if waiting longer could not have helped:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
 from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS, LONG
 from hobbyhorse.conformance.client.rules.retrying import requested_wait
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, Breach, Evidence, rule
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step
+from hobbyhorse.conformance.client.rules.variations import is_accident
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, Breach, Evidence, rule
+from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import PROCESS_LOST, Run
 
 # How long a client may make no request: the bound of TMO-01 on the wait for a job, a factor and seconds more. A client
@@ -27,6 +29,8 @@ LONGEST_SILENCE = (1.25, 60.0)
 # The share of a command's run without a request, and the factor by which that exceeds its longest pause. A client that
 # backs off doubles its pauses; ten times the longest one is not a backoff.
 MOST_OF_THE_RUN, UNUSUAL = 0.5, 10.0
+# The message of an exception of Python: the name of its type, and a colon.
+ERROR = re.compile(r"[A-Za-z_][\w.]*:")
 
 
 @rule(
@@ -141,3 +145,27 @@ def recovers(trace: AnnotatedTrace) -> Evidence:
             before = f"{number} earlier run{'s' if number > 1 else ''}"
             yield Breach(f"after {before}, the client made no request, and its run ended as {run.outcome.kind!r}")
             return
+
+
+@rule(
+    "END-03",
+    "no-accident",
+    level=SHOULD,
+    severity="S3",
+    channel=OUTCOME,
+    says="Trouble of the provider ends a run with an error about it, not with an accident of the program, such as a "
+    "variable without a value or a missing attribute.",
+    because="The accident hides the reason, and the job's id: 567-labs/instructor#693, dlarrick/pykumo#18, "
+    "voyage-ai/voyageai-python#33.",
+    fix="Give every variable that is read after a try block a value before it, and test what a response has before "
+    "it is used.",
+    example="ask",
+)
+def no_accident(trace: AnnotatedTrace) -> Evidence:
+    for number, run in enumerate(trace.runs):
+        outcome = run.outcome
+        if outcome is None or outcome.kind not in GAVE_UP or not ERROR.match(outcome.message):
+            continue
+        yield OBSERVED
+        if is_accident(outcome):
+            yield Breach(f"{_name(trace, number)} ended with an accident: {' '.join(outcome.message.split())[:200]}")

@@ -452,6 +452,37 @@ def failures_do_not_add_up(trace: AnnotatedTrace) -> Evidence:
 
 
 @rule(
+    "RTY-10",
+    "short-outage-survives",
+    level=SHOULD,
+    severity="S1",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="Two or three failures of polls in a row (no response, 408, 425, 429, 5xx, an unusable body) do not end the "
+    "wait for a paid job: a restart of the provider takes that long.",
+    because="The job continues and is billed: Scottcjn/bottube#2213 allows five failures in a row, so that a restart "
+    "in the middle of a job loses nothing.",
+    fix="Count the failures in a row, and give up after a minute of them, or at the deadline.",
+    example="wait",
+)
+def short_outage_survives(trace: AnnotatedTrace) -> Evidence:
+    if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
+        return
+    reads = trace.of(*READS)
+    failures = [number for number, step in enumerate(reads) if step.transient]
+    others = [step for step in trace.steps if step.role not in READS or not step.transient]
+    in_a_row = all(later - earlier == 1 for earlier, later in pairwise(failures))
+    if not 1 < len(failures) <= FAILURES_IN_A_ROW or not in_a_row or not all(undisturbed(trace, one) for one in others):
+        return
+    yield OBSERVED
+    last = reads[failures[-1]]
+    failed = any(step.failure for step in trace.steps)
+    if reads[-1] is last and not failed and gave_up(trace) and _promptly(trace, last):
+        told = f"{len(failures)} polls failed in a row, and the client gave up the job at the last of them"
+        yield Breach(f"{told}, request {last.number} ({_how(last)})")
+
+
+@rule(
     "RTY-05",
     "404-grace",
     level=MUST,

@@ -50,6 +50,7 @@ CRASHES = frozenset(
         "IndexError",
         "JSONDecodeError",
         "KeyError",
+        "NameError",
         "RecursionError",
         "TypeError",
         "UnboundLocalError",
@@ -369,9 +370,9 @@ def empty_values(trace: AnnotatedTrace) -> Evidence:
 def error_shape(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(ERROR_SHAPE))
     # A client may refuse a response that contradicts the contract, but not by accident.
-    if trace.outcome is not None and (_is_accident(trace.outcome) or trace.outcome.kind in FAILED_OUTCOMES):
+    if trace.outcome is not None and (is_accident(trace.outcome) or trace.outcome.kind in FAILED_OUTCOMES):
         for one in _same_end(trace, only(OTHER_ERROR_TYPE)):
-            if one is OBSERVED or _is_accident(trace.outcome):
+            if one is OBSERVED or is_accident(trace.outcome):
                 yield one
 
 
@@ -615,7 +616,8 @@ def _crashed(outcome: Outcome, plain: Outcome | None) -> bool:
     return _is_crash(outcome) and _error_name(outcome) != _error_name(plain)
 
 
-def _is_accident(outcome: Outcome) -> bool:
+def is_accident(outcome: Outcome) -> bool:
+    """Whether a run ended with an error of a program that did not expect what happened, and with no other."""
     return outcome.kind != "success" and _error_name(outcome) in ACCIDENTS
 
 

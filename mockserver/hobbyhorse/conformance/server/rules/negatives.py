@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
-from hobbyhorse.conformance.server.bodies import CHARSET, CUT, ESCAPED, FORM, LONGEST, SPELLING
+from hobbyhorse.conformance.server.bodies import CHARSET, CUT, ESCAPED, FORM, LONGEST, PLAIN, SPELLING
 from hobbyhorse.conformance.server.expected import (
     FEW_INTERNAL_ERRORS,
     INTERNAL,
@@ -36,6 +36,7 @@ from hobbyhorse.traces.orders import order_of
 BAD = frozenset({400, 413, 415, 422})
 PICTURES = ("first_frame", "references")
 SPELLED = {
+    PLAIN: "its prompt has accented and Chinese characters, and one beyond U+FFFF (RFC 8259, section 8.1)",
     CHARSET: "its media type has a charset (RFC 9110, section 8.3.1)",
     ESCAPED: "its JSON has white space, escapes and another order of the members (RFC 8259, sections 2, 4 and 7)",
 }
@@ -248,18 +249,21 @@ def query_refused(trace: AnnotatedTrace) -> KindEvidence:
     severity="S2",
     harm=VIDEO,
     says="A body is accepted in each spelling of its JSON: with white space, escapes, any order of the members, and a "
-    "charset in the media type.",
+    "charset in the media type, and with any characters in its prompt.",
     because="Each language writes JSON in its own way: Python escapes, Java and C# add a charset.",
     fix="Parse the body with a JSON library, and compare the media type without its parameters.",
 )
 def spellings_accepted(trace: AnnotatedTrace) -> Evidence:
     """Find spellings of a submission that are refused, although other submissions are accepted."""
     accepted = any(step.accepted for step in trace.submits)
-    for step in conclusive_probes(trace, SPELLING) if accepted else ():
+    every = probes(trace, SPELLING)
+    failures = sum(step.status == INTERNAL for step in every)
+    for step in every if accepted else ():
         ways = (step.exchange.probe or "").removeprefix(SPELLING).split(",")
+        failed = step.status == INTERNAL and failures >= FEW_INTERNAL_ERRORS
         if step.accepted:
             yield OBSERVED
-        elif len(ways) == 1 and refused_for_its_body(trace, step):
+        elif len(ways) == 1 and (failed or (conclusive(step) and refused_for_its_body(trace, step))):
             message = f"{label(step)}: a submission that is spelled in another way is refused with {step.status}: "
             yield Breach(message + SPELLED[ways[0]], (), step.status)
 
