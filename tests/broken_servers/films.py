@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 from PIL import Image
 
 from hobbyhorse.media.video import FPS, film
@@ -55,6 +57,17 @@ def remade(
                 if left >= 0 if packet.stream is picture else packet.pts * packet.time_base < SECONDS - quiet:
                     packet.stream = streams[packet.stream.index]
                     target.mux(packet)
+        return out.read_bytes()
+
+
+@cache
+def muted(data: bytes) -> bytes:
+    """Return a video whose sound is silence."""
+    with _aside() as out:
+        source = out.with_name("source.mp4")
+        source.write_bytes(data)
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(source)]
+        subprocess.run([*command, "-af", "volume=0", "-c:v", "copy", "-movflags", "faststart", str(out)], check=True)
         return out.read_bytes()
 
 

@@ -1045,6 +1045,7 @@ MUTANTS: tuple[Mutant, ...] = (
         MEDIA,
         picture=films.picture,
     ),
+    Mutant("MED-07", HIAPI, "the sound is silence", another_file(lambda: films.muted(films.good())), MEDIA),
     Mutant("MED-07", HIAPI, "no audio track", another_file(lambda: films.remade(films.good(), audio=False)), MEDIA),
     Mutant(
         "MED-07",

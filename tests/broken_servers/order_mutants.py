@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Callable
 from typing import Any
 from urllib.request import urlopen
@@ -11,14 +12,16 @@ from urllib.request import urlopen
 from hobbyhorse.contract.forms.expressions import MISSING, parse_pointer, replaced, resolve
 from hobbyhorse.contract.values import Contract
 
-from .bending import Bend, Request, Response, plain
+from .bending import Bend, Message, Post, Request, Response, plain
 from .memory_mutants import refusing_bodies
 from .query_mutants import DataMutant
+from .value_mutants import changed
 
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 INTERNAL = plain(500, {"error_code": 500001, "error_message": "internal server error"})
 LINK = parse_pointer("/output/0/content/0/url")
 PICTURES = ("job", "pictures:limits")
+IN_FLIGHT = {"code": 409, "message": "processing", "data": None, "error_code": "IDEMPOTENCY_KEY_PROCESSING"}
 
 
 def expects_uuids(contract: Contract) -> Bend:
@@ -135,6 +138,47 @@ def no_charset(contract: Contract) -> Bend:
     return Bend(request=request)
 
 
+def locks_refused_keys(contract: Contract) -> Bend:
+    """Call a key in flight for ever after a refusal."""
+    refused: set[str] = set()
+
+    def request(request: Request) -> Request | Response:
+        busy = request.role == "submit" and request.headers.get("idempotency-key", "") in refused
+        return plain(409, IN_FLIGHT) if busy else request
+
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and response.status == 400 and "idempotency-key" in request.headers:
+            refused.add(request.headers["idempotency-key"])
+        return response
+
+    return Bend(request=request, response=response)
+
+
+def single_precision(contract: Contract) -> Bend:
+    """Show the seed of a run as a number of 32 bits, of which 24 are digits."""
+    seeds: dict[str | None, int] = {}
+
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and response.ok:
+            seeds[response.json["id"]] = request.json["input"].get("seed") or 0
+        shown = resolve(response.json, ("output", "seed")) if request.role == "status" and response.ok else MISSING
+        if shown is MISSING or request.job not in seeds:
+            return response
+        (rounded,) = struct.unpack("f", struct.pack("f", seeds[request.job]))
+        return response.with_json(replaced(response.json, ("output", "seed"), int(rounded)))
+
+    return Bend(response=response)
+
+
+def cut_by_characters(contract: Contract) -> Bend:
+    """Send as many bytes of a callback as it has characters."""
+
+    async def callback(message: Message, post: Post) -> int:
+        return await post(Message(message.headers, message.body[: len(message.body.decode())]))
+
+    return Bend(callback=callback)
+
+
 def early(contract: Contract) -> Bend:
     """Respond to a long blocking call with a link that does not work yet."""
     late: list[str] = []
@@ -163,6 +207,24 @@ def heavy_pictures(contract: Contract) -> Bend:
 
 
 ORDERS: tuple[DataMutant, ...] = (
+    ("IDM-04", "hiapi", "a refused key stays in flight", locks_refused_keys, ("idempotency",), False),
+    (
+        "SHA-05",
+        "runflow",
+        "a run shows its seed in single precision",
+        single_precision,
+        ("job", "bound*", "ends"),
+        False,
+    ),
+    ("NTF-01", "runflow", "a callback is cut by its characters", cut_by_characters, ("callback:order",), False),
+    (
+        "LIF-04",
+        "vtrix",
+        "times are those of another zone",
+        changed("status", "/created_at", lambda value: value + 8 * 3_600),
+        ("job",),
+        False,
+    ),
     ("IDN-03", "runcomfy", "500 for an id that is no UUID", expects_uuids, ("identity:malformed", "job"), False),
     ("VAL-02", "hiapi", "the expiry of a link moves with each poll", expires_later, ("job", "job:after"), False),
     (

@@ -106,6 +106,7 @@ MUTANTS: tuple[DataMutant, ...] = (
         False,
     ),
     ("PIC-02", "vtrix", "pictures are not looked at", taking_any, PICTURES, False),
+    ("MED-06", "runflow", "the video begins with another picture", taking_any, PICTURES, False),
     ("NEG-02", "runflow", "402 for a picture beyond a limit", coded_otherwise, PICTURES, False),
     ("MED-05", "vtrix", "the video of a portrait is wide", lying, PICTURES, False),
 )

@@ -67,10 +67,10 @@ def test_probes_of_an_operation_that_the_contract_lacks_are_left_out(contract: C
 
 
 @contracts_that(lambda contract: contract.idempotency.mode != "none")
-def test_the_probe_of_one_key_may_cost_six_jobs(contract: Contract) -> None:
+def test_the_probe_of_one_key_may_cost_nine_jobs(contract: Contract) -> None:
     session = session_on(contract, contract.models[0], httpx.MockTransport(never_called), budget=Decimal(5))
     (found,) = (probe for probe in probes(session) if probe.name == "idempotency")
-    assert found.cost(session) == 6 * session.price > 0
+    assert found.cost(session) == 9 * session.price > 0
 
 
 def test_no_money_is_spent_on_an_endpoint_about_which_the_free_probes_show_nothing(contract: Contract) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hobbyhorse.conformance.server.rules.media import MARKED
-from hobbyhorse.conformance.server.video_check import aspect, first_frame_difference, frames_differ, viewed
+from hobbyhorse.conformance.server.rules.media import MARKED, SILENT
+from hobbyhorse.conformance.server.video_check import aspect, first_frame_difference, frames_differ, loudness, viewed
 from hobbyhorse.media.video import film
 from tests.broken_servers import films
 from tests.media_samples import SHOT
@@ -102,3 +102,12 @@ def test_a_small_mark_shows_in_the_difference_of_two_first_frames(tmp_path: Path
 def test_first_frames_that_cannot_be_decoded_are_not_compared() -> None:
     assert frames_differ(b"not a video", films.good()) is None
     assert frames_differ(films.good(), b"not a video") is None
+
+
+def test_a_silent_sound_is_told_from_one_that_can_be_heard() -> None:
+    heard, silent = loudness(films.good()), loudness(films.muted(films.good()))
+    assert heard is not None
+    assert silent is not None
+    assert silent < SILENT < heard <= 1
+    assert loudness(films.plain(64, 64)) is None, "no sound at all"
+    assert loudness(b"no video") is None

@@ -43,6 +43,7 @@ from hobbyhorse.conformance.server.pictures.samples import beyond
 from hobbyhorse.conformance.server.queries import ask, form_queries
 from hobbyhorse.conformance.server.rules.authentication import AGAIN, OPERATORS, OPERATORS_ONLY, OTHER_SCHEME
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
+from hobbyhorse.conformance.server.rules.idempotency import IN_FLIGHT_TRIES, REFUSED_KEY
 from hobbyhorse.conformance.server.rules.identity import FRESH
 from hobbyhorse.conformance.server.rules.notifying import (
     ALLOWANCE,
@@ -249,7 +250,7 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
     """Yield the probes that make jobs of their own, and the probes that inspect those jobs."""
     contract = session.contract
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
-        yield Probe("idempotency", "idempotency", lambda b: 6 * b.price, "one key, several submissions", _idempotency)
+        yield Probe("idempotency", "idempotency", lambda b: 9 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:
         summary = "a job that is cancelled twice, and then read, beside one that is not cancelled"
         yield Probe("cancel:order", "cancel", lambda b: 2 * b.price, summary, _cancel)
@@ -693,9 +694,28 @@ def _idempotency(session: Session) -> None:
     if beside is not MISSING:
         price = session.price_of(beside)
         session.submit_expecting_refusal("idempotency:beside", expected, price, body=beside, headers=headers(key))
+    if replays:
+        _corrected(session)
     sent, body = headers(session.fresh_key()), session.marked("concurrent")
     work = partial(session.submit_order, "idempotency:concurrent", body, headers=sent)
     session.concurrently([work] * 2)
+
+
+def _corrected(session: Session) -> None:
+    """Send an invalid submission with a new key, and then a valid one with it, twice if it is called in flight."""
+    place = session.contract.idempotency.key
+    assert place is not None
+    headers, order = {place.name: session.fresh_key()}, session.marked("corrected")
+    wrong, _ = other_model(session.submit, order)
+    if wrong == order:
+        return
+    price = session.price_of(order)
+    session.submit_expecting_refusal(REFUSED_KEY, "unknown_model", price, body=wrong, headers=headers)
+    for _ in range(IN_FLIGHT_TRIES):
+        step = session.submit_order(REFUSED_KEY, order, headers=headers, price=price)
+        if "key_in_flight" not in step.reading.situations:
+            return
+        session.pause(1.0)
 
 
 def _readdressed(session: Session, body: dict[str, Any]) -> Any:

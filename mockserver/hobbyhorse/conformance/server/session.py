@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.server.bodies import price_of, replace_parameter
+from hobbyhorse.conformance.server.bodies import FOREIGN, price_of, replace_parameter
 from hobbyhorse.conformance.server.budget import NotAffordable, longest
 from hobbyhorse.conformance.server.endpoint import ANY, CERTAIN_REFUSALS, SHORTEST_SECRET, Endpoint, OutOfTime
 from hobbyhorse.conformance.server.receiver import Receiver
@@ -211,7 +211,7 @@ class Session:
         body = self._with_picture(order_for(self.contract, self.model, mark=f"{mark} {number}"))
         named = {
             "client_ref": f"hobbyhorse-{number}",
-            "metadata": {"suite": "hobbyhorse", "order": number, "tags": [1]},
+            "metadata": {"suite": "hobbyhorse", "order": number, "tags": [1], "author": FOREIGN},
         }
         for name, value in named.items():
             binding = self.submit.bindings.get(name)
@@ -418,10 +418,11 @@ class Session:
             return None
         return paid.end.done - paid.accepted.arrived
 
-    def fetch_video(self, paid: PaidJob, *, shape: float | None = None) -> bytes:
+    def fetch_video(self, paid: PaidJob, *, shape: float | None = None, start: bytes | None = None) -> bytes:
         """Fetch the paid job's video, twice if necessary, record its properties, and return it. Raises Skipped.
 
-        `shape` is the ratio of the submitted picture, if it is another one than that of the session.
+        `shape` is the ratio of the submitted picture, if it is another one than that of the session, and `start` is
+        that picture.
         """
         url = self.link(paid)
         for _ in range(FETCHES):
@@ -430,9 +431,10 @@ class Session:
             if last.status == 200 and last.whole:
                 # A video of references begins with none of them, and has its own aspect ratio.
                 is_first = "first_frame" in self.model.parameters
-                picture = self.picture if isinstance(self.picture, bytes) and is_first else None
+                usual = isinstance(self.picture, bytes) and is_first and start is None
+                picture = self.picture if usual and isinstance(self.picture, bytes) else None
                 # The operation that submits and waits may name no job.
-                self.videos.append(viewed(paid.id or None, url, data, picture, shape=shape))
+                self.videos.append(viewed(paid.id or None, url, data, picture, shape=shape, start=start))
                 return data
         # Each further request for the file would wait as long.
         self._undelivered = f"the video's link delivered no complete file in {FETCHES} requests"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+from array import array
 from typing import Any
 
 from hobbyhorse.media.probe import Mp4Error, facts_json, probe
@@ -20,16 +21,27 @@ DEFAULT = "default"
 
 
 def viewed(
-    job: str | None, url: str, data: bytes, picture: bytes | None = None, *, shape: float | None = None
+    job: str | None,
+    url: str,
+    data: bytes,
+    picture: bytes | None = None,
+    *,
+    shape: float | None = None,
+    start: bytes | None = None,
 ) -> Video:
     """Return the properties of a video file, compared with the image if one was sent.
 
-    `shape` is the image's width divided by its height, if nothing but its shape is to be compared.
+    `shape` is the image's width divided by its height, if nothing but its shape is to be compared; `start` is an image
+    of which only the content is to be compared.
     """
     try:
         facts = facts_json(probe(data))
     except Mp4Error as error:
         return Video(job, url, error=str(error))
+    if (loudest := loudness(data)) is not None:
+        facts["loudness"] = loudest
+    if start is not None and (apart := first_frame_difference(data, start)) is not None:
+        facts["first_frame_difference"] = apart
     if shape is not None:
         facts["asked_aspect"] = shape
     elif picture is not None:
@@ -79,6 +91,26 @@ def frames_differ(data: bytes, other: bytes) -> float | None:
         at = (number // SHARP // SQUARE, number % SHARP // SQUARE)
         squares[at] = squares.get(at, 0) + abs(one - then)
     return float(round(max(squares.values()) / SQUARE**2, 2))
+
+
+def loudness(data: bytes) -> float | None:
+    """Return the greatest sample of a video's sound, from 0 to 1; None if it cannot be decoded (PyAV is optional)."""
+    try:
+        av: Any = importlib.import_module("av")
+    except ImportError:
+        return None
+    loudest = 0.0
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            if not container.streams.audio:
+                return None
+            floats = av.AudioResampler(format="flt", layout="mono")
+            for frame in container.decode(audio=0):
+                for one in floats.resample(frame):
+                    loudest = max(loudest, *map(abs, array("f", bytes(one.planes[0])[: 4 * one.samples])))
+    except (OSError, ValueError, av.error.FFmpegError):
+        return None
+    return round(loudest, 5)
 
 
 def _first_frame(data: bytes) -> Any:

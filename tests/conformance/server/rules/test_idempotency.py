@@ -28,7 +28,9 @@ from tests.judging import (
 from tests.tracing import START, Teller
 
 RULES = family("IDM")
-SAME, OTHER, AT_ONCE = RULES
+SAME, OTHER, AT_ONCE, IN_FLIGHT = RULES
+# The rules that compare jobs and bodies.
+JOBS = RULES[:3]
 ANOTHER = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
 keyed = contracts_that(lambda contract: contract.idempotency.mode == "replay")
 keyless = contracts_that(lambda contract: contract.idempotency.mode == "none")
@@ -85,10 +87,10 @@ def test_a_refusal_for_another_reason_shows_nothing(contract: Contract, name: st
 @keyed
 def test_a_key_that_has_died_or_is_another_customers_may_make_another_job(contract: Contract) -> None:
     told = teller(contract).submit().wait(contract.idempotency.life).submit(job=ANOTHER)
-    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+    assert [verdict(rule, told) for rule in JOBS] == [NOT_OBSERVED] * len(JOBS)
     headers = (("authorization", "Bearer somebody"), ("idempotency-key", "key-1"))
     told = teller(contract).submit().submit(job=ANOTHER, headers=headers)
-    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * len(RULES)
 
 
 @keyed
@@ -98,7 +100,7 @@ def test_a_submission_that_was_not_kept_in_full_is_not_compared(contract: Contra
         .submit(body=b'{"input": {"image": "data:')
         .submit(job=ANOTHER, body=b'{"input": {"image": "data:')
     )
-    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+    assert [verdict(rule, told) for rule in JOBS] == [NOT_OBSERVED] * len(JOBS)
 
 
 @keyed
@@ -161,7 +163,7 @@ def test_one_submission_sent_concurrently_is_one_job(contract: Contract) -> None
 @keyed
 def test_submissions_with_two_keys_are_two_jobs(contract: Contract) -> None:
     told = teller(contract).submit(answered=START + 5).submit(answered=START + 5, key="key-2", job=ANOTHER)
-    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * len(RULES)
 
 
 @keyed
@@ -201,3 +203,17 @@ def test_a_new_key_is_accepted_if_anything_is(contract: Contract) -> None:
     assert verdict(SAME, only) == NOT_OBSERVED
     # The key was used with another body.
     assert verdict(SAME, refused("key_mismatch").submit(key="key-2", expected="accepted")) != BROKEN
+
+
+@keyed
+def test_a_key_is_in_flight_only_while_a_request_with_it_is_under_way(contract: Contract) -> None:
+    def busy(times: int) -> Teller:
+        told = teller(contract).submit("invalid_request", job=None, body=b"{}")
+        for _ in range(times):
+            told.wait(1).submit("key_in_flight", job=None)
+        return told
+
+    assert verdict(IN_FLIGHT, teller(contract).submit().wait(1).submit()) == PASSED
+    assert verdict(IN_FLIGHT, busy(1).wait(1).submit()) == PASSED, "one may be an accident"
+    assert verdict(IN_FLIGHT, busy(2)) == BROKEN
+    assert verdict(IN_FLIGHT, teller(contract).submit()) == NOT_OBSERVED

@@ -11,6 +11,7 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rules.lifecycle import Sighting, fits, listed_stages
+from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.contract.values import Contract
@@ -294,6 +295,26 @@ def test_milliseconds_are_no_seconds_and_words_no_moments(contract: Contract) ->
     for wrong in ("yesterday", [1], {}) if isinstance(said, str) else (START * 1000, "yesterday", "2026-01-01"):
         told = polls(contract, done, answer=changed(contract, "status", done, pointer, wrong))
         assert (word("LIF-04", told) == BROKEN) is bool(wrong)
+
+
+@dated
+def test_the_creation_of_the_suites_own_job_is_in_the_time_zone_of_all(contract: Contract) -> None:
+    done = staged(contract, "status", "success")
+    binding = contract.operations["status"].bindings["created_at"]
+
+    def created(hours: float, **how: Any) -> Teller:
+        assert binding.format is not None
+        moment = FORMATS[binding.format].write(START + hours * 3_600)
+        told = Teller(contract).submit("accepted", a_job(contract), **how)
+        text = changed(contract, "status", done, place(contract, "status", "created_at"), moment)
+        return told.status(done, job=a_job(contract), answer=text)
+
+    for hours in (-8, 5.5):
+        found = verdict("LIF-04", created(hours, probe="job"))
+        assert any(f"{abs(hours):.1f} hours away" in breach.message for breach in found.breaches)
+        # In recorded traffic the clocks may be anybody's.
+        assert "hours away" not in str(verdict("LIF-04", created(hours)).breaches)
+    assert "hours away" not in str(verdict("LIF-04", created(0, probe="job")).breaches)
 
 
 @dated

@@ -23,7 +23,7 @@ from tests.judging import (
 )
 from tests.tracing import Teller
 
-GRANTED, REFUSED = RULES = family("NEG")[3:]
+GRANTED, REFUSED = RULES = family("NEG")[3:5]
 
 
 def listing(contract: Contract) -> Operation:

@@ -33,6 +33,7 @@ from hobbyhorse.conformance.server.pictures.samples import (
     SIGNED,
     UPPER,
     URL,
+    WIDE,
     Sample,
     addressed,
     alone,
@@ -58,6 +59,8 @@ MOST_INLINE_BYTES = 700_000
 TRIAL, TRIAL_SECONDS = "trial.png", 10.0
 # Characters that a URL has to encode, as in the names of uploaded files.
 ODD_NAME = " café (1)"
+# Sides are whole pixels.
+SAME_RATIO = 0.01
 # A query like that of a signed URL of an object store.
 SIGNATURE = "?X-Amz-Date=20260101T000000Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=host&X-Amz-Signature=0f1e2d3c"
 NO_HOST = "the endpoint cannot fetch it from this machine; set --callback-url"
@@ -212,13 +215,28 @@ def _is_refused(session: Session, samples: tuple[Sample, ...], step: Step) -> bo
         reads_result = "result" in session.contract.operations
         result = session.poll(step.job_told, PROBE, "result") if reads_result else None
         failed = end.failure or (result is not None and result.failure)
-        if not failed and PORTRAIT in samples[0].facets and _follows_picture(session):
-            done = PaidJob(step.job_told, step, end, result)
-            session.fetch_video(done, shape=samples[0].width / samples[0].height)
+        if not failed and _begins_with(session, samples[0]):
+            done, picture = PaidJob(step.job_told, step, end, result), samples[0]
+            upright = picture.width / picture.height if PORTRAIT in picture.facets else None
+            session.fetch_video(done, shape=upright, start=_drawn(picture))
     except Skipped as error:
         session.note(f"{PROBE}:{','.join(_facets(samples))}", str(error))
         return False
     return failed
+
+
+def _begins_with(session: Session, sample: Sample) -> bool:
+    """Whether a video begins with the whole of its picture: one in the usual ratio, or in one that it follows."""
+    wide = abs(sample.width / sample.height / float(WIDE) - 1) < SAME_RATIO
+    return "first_frame" in session.model.parameters and (
+        wide or (PORTRAIT in sample.facets and _follows_picture(session))
+    )
+
+
+def _drawn(sample: Sample) -> bytes:
+    """Return the file of a picture without padding, which no frame shows."""
+    drawing = importlib.import_module("hobbyhorse.conformance.server.pictures.drawing")
+    return bytes(drawing.drawn(replace(sample, nbytes=None)))
 
 
 def _follows_picture(session: Session) -> bool:

@@ -24,6 +24,8 @@ OTHER_REASONS = frozenset(
 # The probes whose submissions differ in their prompts only.
 ALIKE = frozenset({"job", "machine", "idempotency:first"})
 KEY_USE_REFUSALS = ("key_mismatch", "key_used")
+# The probe that uses a key again after a refusal, as often as this if the key is called in flight.
+REFUSED_KEY, IN_FLIGHT_TRIES = "idempotency:refused", 2
 
 
 def _keyed(contract: Contract) -> bool:
@@ -180,6 +182,37 @@ def _crowds(trace: AnnotatedTrace) -> Iterator[list[Step]]:
             same = [step for step in complete if canonical(step.exchange.body) == body]
             # Requests one after the other are IDM-01's subject; only overlapping ones race.
             yield [step for step in same if any(_overlap(step, other) for other in same if other is not step)]
+
+
+def _tells_in_flight(contract: Contract) -> bool:
+    return _keyed(contract) and "key_in_flight" in contract.operations["submit"].situations
+
+
+@rule(
+    "IDM-04",
+    "in-flight-ends",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    applies=_tells_in_flight,
+    says="A key is in flight only while a request with it is under way: a refusal releases it.",
+    because="A user who corrects a rejected order gets a conflict until the key expires, a day later.",
+    fix="Release the key in a finally block, unless its request has made a job.",
+)
+def in_flight_ends(trace: AnnotatedTrace) -> Evidence:
+    """Find keys that are called in flight again and again, although every request with them has been answered."""
+    for steps in _by_key(trace):
+        alone = [step for step in steps if not any(_overlap(step, other) for other in steps if other is not step)]
+        later = [step for step in alone if step is not steps[0] and step.delivered]
+        stuck = [step for step in later if "key_in_flight" in step.reading.situations]
+        if later:
+            yield OBSERVED
+        if len(stuck) >= IN_FLIGHT_TRIES:
+            message = (
+                f"request {stuck[-1].number} is refused as in flight ({stuck[-1].status}), although every request "
+            )
+            place = "lifecycle.json#/operations/submit/situations/key_in_flight"
+            yield Breach(f"{message}with its key has been answered", (place,), stuck[-1].status)
 
 
 def _by_key(trace: AnnotatedTrace) -> Iterator[list[Step]]:

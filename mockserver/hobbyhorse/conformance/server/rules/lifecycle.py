@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
@@ -25,11 +26,14 @@ from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.orders import making
 
 # Two timestamps may be rounded differently, to seconds or milliseconds, and then appear in the wrong order.
 CLOCK_ROUNDING_SECONDS = 1.0
 # Ten years, in seconds: only a timestamp in another unit, such as milliseconds, is further from now.
 PLAUSIBLE = 10 * 366 * 86_400.0
+# Seconds by which a time may be that of another time zone: zones are quarters of an hour apart, and a day at most.
+LEAST_ZONE, FARTHEST_ZONE = 840.0, 27 * 3_600.0
 MOMENTS = ("created_at", "started_at", "finished_at")
 # A list may come from a copy of the data that follows with a delay.
 LIST_DELAY_SECONDS = 2.0
@@ -215,8 +219,8 @@ def _falls(trace: AnnotatedTrace, job: str, first: Sighting, then: Sighting) -> 
     level=SHOULD,
     severity="S4",
     applies=_reports(*MOMENTS),
-    says="A job's creation, start and finish times are in this order and in the documented unit; a running job has no "
-    "finish time.",
+    says="A job's creation, start and finish times are in this order, in the documented unit and in UTC; a running job "
+    "has no finish time.",
     because="Milliseconds read as seconds put every computed deadline thousands of years away.",
     fix="Store moments in one unit and convert them once, on output; set the finish time only when the job ends.",
 )
@@ -233,6 +237,8 @@ def moments(trace: AnnotatedTrace) -> KindEvidence:
         for name, reason in _untimely(sighting, dates):
             message = f"job {job}: {label(sighting.step)} {reason}"
             yield _about(trace, sighting.step, name, message, dates[name])
+        for name, reason in _in_another_zone(trace, job, dates):
+            yield (name, "zone"), Breach(f"job {job}: {label(sighting.step)} {reason}", (), dates[name])
         for name, reason in _disordered(dates):
             message = f"job {job}: {label(sighting.step)} {reason}"
             places = example_places(trace.contract, operation_of(trace, sighting.step), name, sighting.step)
@@ -420,6 +426,24 @@ def _number(step: Step, name: str) -> float | None:
 def _about(trace: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
     places = bound_at(trace.contract, operation_of(trace, step), name, step)
     return (step.role, step.reading.situations, name), Breach(message, places, seen)
+
+
+def _in_another_zone(trace: AnnotatedTrace, job: str | None, dates: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the creation of one of the suite's own jobs if it is hours away from the submission, and the reason.
+
+    The endpoint's clock may be wrong, but then its Date header is wrong, too.
+    """
+    made, created = making(trace, job), dates.get("created_at")
+    if made is None or made.exchange.probe is None or not isinstance(created, float):
+        return
+    told = made.exchange.answer_header("date")
+    try:
+        clock = made.done if told is None else parsedate_to_datetime(told).timestamp()
+    except (TypeError, ValueError):
+        return
+    apart = min(abs(created - clock), abs(created - made.done))
+    if LEAST_ZONE < apart < FARTHEST_ZONE:
+        yield "created_at", f"has created_at {created:.0f}, {apart / 3600:.1f} hours away from the submission"
 
 
 def _disordered(dates: dict[str, Any]) -> Iterator[tuple[str, str]]:

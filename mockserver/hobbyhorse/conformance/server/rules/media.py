@@ -34,6 +34,8 @@ ALIKE = 24
 MARKED = 4
 # Seconds by which the durations of video and audio may differ: an AAC block lasts 0.02 s, and encoders pad with a few.
 IN_STEP = 0.1
+# The greatest sample of a sound that nobody hears: 60 dB below the loudest one.
+SILENT = 0.001
 # A link that responds within this time is slow, not silent; file servers respond within a second.
 LEAST_WAIT = 5.0
 # Bytes a second: a file that arrives faster and is cut by the suite is long, not stuck.
@@ -272,8 +274,8 @@ def first_frame(one: OrderedVideo) -> Evidence:
     level=SHOULD,
     severity="S3",
     applies=_sounds,
-    says="If the documentation of a model promises sound, the video has an audio track whose duration matches the "
-    "video's to within 0.1 s.",
+    says="If the documentation of a model promises sound, the video has an audio track that can be heard, and whose "
+    "duration matches the video's to within 0.1 s.",
     because="Players stop at the end of the shorter track.",
     fix="Mix the sound to the duration of the video, and cut or pad it at the end.",
 )
@@ -287,6 +289,8 @@ def audio(one: OrderedVideo) -> Evidence:
     yield OBSERVED
     if one.fact("audio_codec") is None or sound is None:
         yield Breach("the video has no audio track; the documentation promises sound", places)
+    elif one.fact("loudness") is not None and one.fact("loudness") < SILENT:
+        yield Breach("the audio track of the video is silent; the documentation promises sound", places)
     elif abs(float(sound) - float(seconds)) > IN_STEP:
         message = f"the audio lasts {float(sound):.3f} s, but the video {float(seconds):.3f} s"
         yield Breach(message, places, float(sound))

@@ -23,7 +23,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, Message, Place, Point
 from hobbyhorse.contract.reading import as_json, message_of, read_callback
 from hobbyhorse.contract.values import Binding, Contract, Operation, Situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
-from hobbyhorse.traces.orders import making, own
+from hobbyhorse.traces.orders import making, order_of, own
 from hobbyhorse.traces.submissions import path_values
 
 # The values of a submission that later responses about its job repeat.
@@ -59,7 +59,7 @@ def _texts(contract: Contract) -> Iterator[str]:
     level=MUST,
     severity="S2",
     says="A value that the contract has in a request and in a response is the same in both: the model, the page and "
-    "its size, metadata, the input.",
+    "its size, metadata, the input, the seed.",
     because="A client finds its own record by the metadata, and the next page by the number of this one.",
     fix="Copy the values of the request into the record of the job, and return them from there unchanged.",
 )
@@ -76,7 +76,35 @@ def echo(trace: AnnotatedTrace) -> KindEvidence:
         if made is not None and made is not step and step.role in ("status", "result") and own(trace, step):
             sent = _sent(trace, made, REPEATED)
             yield from _compared(trace.contract, operation, step, sent)
+        yield from _seeds(trace, step, made)
     yield from _called_back(trace)
+
+
+def _seeds(trace: AnnotatedTrace, step: Step, made: Step | None) -> KindEvidence:
+    """Compare each member of a response that is named like the ordered seed with it."""
+    order = order_of(trace, made) if made is not None and own(trace, step) else None
+    for pointer in order.model.parameters.get("seed", ()) if order is not None else ():
+        assert made is not None
+        sent = resolve(operation_of(trace, made).model_parameters.get(message_of((), body_of(made))), pointer)
+        if not isinstance(sent, int) or isinstance(sent, bool):
+            continue
+        for place, received in _named(step.value, pointer[-1]):
+            yield OBSERVED
+            if isinstance(received, int | float) and received != sent:
+                message = f"{label(step)}: {format_pointer(place)} is {received}; ordered: {sent}"
+                yield (step.role, place), Breach(message, (), received)
+
+
+def _named(value: Any, name: str, at: Pointer = ()) -> Iterator[tuple[Pointer, Any]]:
+    """Yield the members of a JSON value that have a name, with their places."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            if key == name:
+                yield (*at, key), one
+            yield from _named(one, name, (*at, key))
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _named(one, name, (*at, str(number)))
 
 
 def _sent(trace: AnnotatedTrace, step: Step, names: tuple[str, ...]) -> dict[str, Any]:
