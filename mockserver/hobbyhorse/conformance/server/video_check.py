@@ -20,6 +20,10 @@ SHARP, SQUARE = 160, 16
 DEFAULT = "default"
 
 
+# The fact that compares the first frame with a picture of the suite's own.
+START = "start_difference"
+
+
 def viewed(
     job: str | None,
     url: str,
@@ -41,7 +45,7 @@ def viewed(
     if (loudest := loudness(data)) is not None:
         facts["loudness"] = loudest
     if start is not None and (apart := first_frame_difference(data, start)) is not None:
-        facts["first_frame_difference"] = apart
+        facts[START] = apart
     if shape is not None:
         facts["asked_aspect"] = shape
     elif picture is not None:

@@ -25,6 +25,7 @@ from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BY
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.rules.media import ALIKE
 from hobbyhorse.conformance.server.session import Session
+from hobbyhorse.conformance.server.video_check import START
 from hobbyhorse.contract.values import Contract
 from tests.broken_servers.bending import Bend, Request, Response, plain
 from tests.conftest import CONTRACTS, contracts_that
@@ -199,7 +200,7 @@ def test_the_shape_of_a_video_is_compared_only_if_documents_promise_it(contract:
     shapes = [video.facts["asked_aspect"] for video in session.videos if "asked_aspect" in video.facts]
     assert len(shapes) == (promised and "first_frame" in model.parameters)
     assert all(shape < 1 for shape in shapes)
-    differences = [video.facts.get("first_frame_difference") for video in session.videos]
+    differences = [video.facts.get(START) for video in session.videos]
     assert all(one is not None and one < ALIKE for one in differences), "each video begins with its own picture"
     whole = [
         one for (one, *_) in (*orders_at_limits(model), *orders_in_requests(session)) if _begins_with(session, one)

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.server.rules.media import _parameter
+from hobbyhorse.conformance.server.video_check import START
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract
@@ -125,6 +126,28 @@ def test_a_deviating_property_of_a_video_is_reported(contract: Contract, number:
     for model in _models(contract):
         assert word(number, teller(knowing(contract), model)) in (PASSED, NOT_OBSERVED)
         assert word(number, teller(knowing(contract), model), **facts) == BROKEN
+
+
+def test_the_suites_own_pictures_are_compared_if_the_endpoint_draws_one(contract: Contract) -> None:
+    told = teller(contract)
+
+    def judged(*differences: float) -> str:
+        videos = [video(told, **{START: apart}) for apart in differences]
+        bare = [
+            replace(one, facts={k: v for k, v in one.facts.items() if k != "first_frame_difference"}) for one in videos
+        ]
+        return verdict(rule(6), told, videos=tuple(bare))
+
+    assert judged(3.0, 4.0) == PASSED
+    assert judged(3.0, 60.0) == BROKEN
+    assert judged(60.0, 61.0) == NOT_OBSERVED, "an endpoint for tests may draw no picture"
+
+
+def test_a_promised_sound_can_be_heard(contract: Contract) -> None:
+    told = teller(contract)
+    for loudness, expected in ((0.2, PASSED), (0.0, BROKEN), (None, PASSED)):
+        usual = word(7, told)
+        assert word(7, told, loudness=loudness) == (expected if usual == PASSED else usual)
 
 
 def test_one_frame_short_is_reported(contract: Contract) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Check, Evidence, rule
 from hobbyhorse.conformance.server.expected import binding_places, label, operation_of
-from hobbyhorse.conformance.server.video_check import DEFAULT
+from hobbyhorse.conformance.server.video_check import DEFAULT, START
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -255,12 +255,19 @@ def _wanted_aspect(one: OrderedVideo) -> tuple[Any, tuple[str, ...]]:
     because="A video of another image belongs to another user: danny-avila/LibreChat#14344.",
     fix="Keep the submitted image with the job, and compare it with the first frame before the job succeeds.",
 )
-@each_readable_video
-def first_frame(one: OrderedVideo) -> Evidence:
-    """Compare the first frame with the submitted image."""
-    apart = one.fact("first_frame_difference")
-    if apart is None:
-        return
+def first_frame(trace: AnnotatedTrace) -> Evidence:
+    """Compare the first frame of each video with the submitted image."""
+    # An endpoint for tests may draw no image at all: the suite's own images are compared if it draws one of them.
+    drawn = [video.facts[START] for video in trace.trace.videos if START in video.facts and not video.error]
+    names = ("first_frame_difference", *((START,) if any(apart <= ALIKE for apart in drawn) else ()))
+    for video in trace.trace.videos:
+        found = [video.facts[name] for name in names if name in video.facts and not video.error]
+        for apart in found[:1]:
+            yield from _alike(OrderedVideo(trace.contract, video, _order_for(trace, video)), float(apart))
+
+
+def _alike(one: OrderedVideo, apart: float) -> Evidence:
+    """Find a video whose first frame is another image."""
     yield OBSERVED
     if apart > ALIKE:
         places = () if one.order is None else _parameter(one.order, "first_frame")
