@@ -49,7 +49,7 @@ def expires_later(contract: Contract) -> Bend:
 
 
 def compares_the_input(contract: Contract) -> Bend:
-    """Let the callback URL of a repeated key be that of its first submission."""
+    """Replace the callback URL of a repeated key by the first one."""
     given: dict[str, Any] = {}
 
     def request(request: Request) -> Request:
@@ -220,7 +220,7 @@ ORDERS: tuple[DataMutant, ...] = (
     (
         "LIF-04",
         "vtrix",
-        "times are those of another zone",
+        "times are local ones",
         changed("status", "/created_at", lambda value: value + 8 * 3_600),
         ("job",),
         False,

@@ -73,7 +73,7 @@ from hobbyhorse.traces.annotated import READS, Step
 FREE = Decimal(0)
 # Enough reads to catch two workers with different views, few enough for a provider's rate limit.
 OVERLAPPING = 4
-# Ids of no provider's form: a word, a number, and one that is longer than a file name may be.
+# Ids of no provider's form: a word, a number, and a text longer than any file name.
 MALFORMED = ("no-such-form", "0", "x" * 300)
 NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
@@ -621,7 +621,7 @@ def _spellings(session: Session) -> None:
         return 400 <= step.status < 500 or step.status == INTERNAL
 
     if refused(CHARSET, ESCAPED):
-        # The first one that is refused is the reason.
+        # The first refusal names the reason.
         any(refused(way) for way in (PLAIN, CHARSET, ESCAPED))
 
 
@@ -719,7 +719,7 @@ def _corrected(session: Session) -> None:
 
 
 def _readdressed(session: Session, body: dict[str, Any]) -> Any:
-    """Return a submission with another callback URL, which must be one that the endpoint takes; else MISSING."""
+    """Return a submission with another callback URL, which the endpoint must take; else MISSING."""
     return MISSING if session.receiver is None else with_callback(session.submit, body, session.receiver.url)
 
 
@@ -767,7 +767,7 @@ def _bystander(session: Session) -> str | None:
 
 
 def _cancel_beside_running(session: Session) -> None:
-    """Submit a job, and when it runs, another one that is cancelled at once. Raises Skipped."""
+    """Submit a job, and when it runs, cancel another one at once. Raises Skipped."""
     running = session.submit_order(BUSY, session.marked("running")).job_told
     graph, ends = session.contract.graph, session.clock() + (session.paid_seconds or 0.0)
     while running is not None and session.clock() <= ends:

@@ -226,7 +226,7 @@ def _is_refused(session: Session, samples: tuple[Sample, ...], step: Step) -> bo
 
 
 def _begins_with(session: Session, sample: Sample) -> bool:
-    """Whether a video begins with the whole of its picture: one in the usual ratio, or in one that it follows."""
+    """Whether a video begins with the whole of its picture: if the ratio is the usual one, or the video follows it."""
     wide = abs(sample.width / sample.height / float(WIDE) - 1) < SAME_RATIO
     return "first_frame" in session.model.parameters and (
         wide or (PORTRAIT in sample.facets and _follows_picture(session))

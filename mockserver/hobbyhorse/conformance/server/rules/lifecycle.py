@@ -32,7 +32,7 @@ from hobbyhorse.traces.orders import making
 CLOCK_ROUNDING_SECONDS = 1.0
 # Ten years, in seconds: only a timestamp in another unit, such as milliseconds, is further from now.
 PLAUSIBLE = 10 * 366 * 86_400.0
-# Seconds by which a time may be that of another time zone: zones are quarters of an hour apart, and a day at most.
+# Seconds by which a time may be shifted by a time zone: zones are quarters of an hour apart, and a day at most.
 LEAST_ZONE, FARTHEST_ZONE = 840.0, 27 * 3_600.0
 MOMENTS = ("created_at", "started_at", "finished_at")
 # A list may come from a copy of the data that follows with a delay.
