@@ -204,6 +204,17 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         "the second unusable body in a row ends the wait",
         (('"useless": 4,', '"useless": 1,'),),
     ),
+    (
+        "TMO-06",
+        "vtrix",
+        "a submission may take five seconds",
+        (
+            (
+                "    until = time.monotonic() + within\n",
+                '    until = time.monotonic() + within\n    more["timeout"] = 5 if method == "POST" else 10\n',
+            ),
+        ),
+    ),
     ("TMO-05", "vtrix", "a download may take five seconds", (("within=300", "within=5"),)),
     (
         "END-03",

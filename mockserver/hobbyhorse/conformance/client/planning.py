@@ -76,7 +76,7 @@ HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
 # all, and too far apart to be one outage. The job takes most of the time for which the client waits.
 LEAST_APART, MOST_APART, GOOD_BETWEEN, LONG_SHARE = 3, 12, 3, 0.8
 # Failures of polls in a row, as many as a restart of a provider causes, and a file that takes its time.
-OUTAGE = 3
+OUTAGE, SLOW_SUBMISSION = 3, 8
 SLOW_FILE: Mapping[str, Any] = {"move": name_used_for(DRIPS), "seconds": 45, "pieces": 30, "times": "always"}
 # The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
 MOST_POINTS = 12
@@ -172,7 +172,12 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
 
 
 def _lasting(contract: Contract, role: str) -> Iterator[Case]:
-    """Yield a short outage of the polls, as the provider's own error, a page and a gateway's page, and a slow file."""
+    """Yield a short outage of the polls, as the provider's own error, a page and a gateway's page.
+
+    Also a file that takes its time, and a submission that does.
+    """
+    if role == "submit":
+        yield Case({"moves": {role: [{**UNTROUBLED, "seconds": SLOW_SUBMISSION}]}})
     if role == MEDIA:
         yield Case({"moves": {MEDIA: [dict(SLOW_FILE)]}})
     operation = contract.operations.get(role) if role == "status" else None

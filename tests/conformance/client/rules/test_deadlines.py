@@ -10,7 +10,7 @@ import pytest
 from hobbyhorse.conformance.client.cases import AHEAD, BEHIND
 from hobbyhorse.conformance.client.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import HOLDS, STALLS
+from hobbyhorse.scenarios.fault import HOLDS, PASSES, STALLS
 from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, contracts_that, documented
@@ -338,3 +338,24 @@ def test_a_slow_file_that_is_broken_off_is_found(contract: Contract) -> None:
 def test_a_file_that_takes_longer_or_a_client_in_a_hurry_shows_nothing(contract: Contract) -> None:
     assert messages(rules.slow_download, slow_file(contract, "failed", seconds=90)) is None
     assert messages(rules.slow_download, slow_file(contract, "failed", own=20)) is None
+
+
+# TMO-06
+
+
+def slow_submission(contract: Contract, end: str, *, seconds: float = 8) -> AnnotatedTrace:
+    """Return a trace of a client that has not waited for the response to its submission."""
+    move = name_used_for(PASSES)
+    told = Teller(contract).nothing("submit", move=move).wait(5)
+    scenario = {"moves": {"submit": [{"move": move, "seconds": seconds}]}}
+    return AnnotatedTrace(contract, replace(told.end(end).trace(), scenario=scenario))
+
+
+def test_a_submission_that_the_client_does_not_wait_for_is_found(contract: Contract) -> None:
+    (found,) = messages(rules.slow_acceptance, slow_submission(contract, "failed")) or []
+    assert "after 8 s, but the client ended after 5.0 s" in found
+    assert messages(rules.slow_acceptance, slow_submission(contract, "failed", seconds=60)) is None
+    move = {"move": name_used_for(PASSES), "seconds": 8}
+    waited = Teller(contract).submit(move=move["move"]).end("failed").trace()
+    told = AnnotatedTrace(contract, replace(waited, scenario={"moves": {"submit": [move]}}))
+    assert messages(rules.slow_acceptance, told) == []

@@ -21,9 +21,9 @@ from hobbyhorse.conformance.rule import (
     each_order,
     rule,
 )
-from hobbyhorse.scenarios.fault import HOLDS, STALLS
+from hobbyhorse.scenarios.fault import HOLDS, PASSES, STALLS
 from hobbyhorse.scenarios.options import PIECES, SECONDS
-from hobbyhorse.scenarios.registry import names_used_for
+from hobbyhorse.scenarios.registry import name_used_for, names_used_for
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
 
 # How far beyond the longest wait a client may go: a factor, and seconds more. A wider margin would excuse a client
@@ -37,6 +37,9 @@ LONGEST_REQUEST = 1_800.0
 # A download of less than a minute is short, and a piece in each two seconds is steady; a client with less patience than
 # this may have no time for it.
 MINUTE, STEADY, PATIENT_SECONDS = 60.0, 2.0, 200.0
+# Seconds that the response to a submission may take, which a client should wait for.
+LONGEST_ACCEPTANCE = 10.0
+UNTROUBLED = name_used_for(PASSES)
 HELD, STALLED = names_used_for(HOLDS), names_used_for(STALLS)
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
 # because the last poll is an interval before the deadline.
@@ -167,6 +170,41 @@ def slow_download(trace: AnnotatedTrace) -> Evidence:
     if outcome.kind != "success" and not any(step.delivered for step in files):
         took = f"the file came in {slow[0][PIECES.name]} pieces within {slow[0][SECONDS.name]} s"
         yield Breach(f"request {files[-1].number}: {took}, but the client broke it off and ended without the video")
+
+
+@rule(
+    "TMO-06",
+    "slow-acceptance",
+    level=SHOULD,
+    severity="S1",
+    harm=MONEY,
+    channel=OUTCOME,
+    says="A submission may take ten seconds: the client waits for its response, or submits again where that is safe.",
+    because="The job is made and billed, and its id is lost: a provider that fetches the picture first needs seconds; "
+    "five were too few for the files of python-ring-doorbell/python-ring-doorbell#171.",
+    fix="Give a submission a read timeout of at least half a minute; only the connection may have a short one.",
+    example="ask",
+)
+def slow_acceptance(trace: AnnotatedTrace) -> Evidence:
+    slow = [move for move in trace.trace.scenario.get("moves", {}).get("submit", ()) if _is_short(move)]
+    late = [step for step in trace.submits if step.exchange.move == UNTROUBLED]
+    outcome = trace.outcome
+    if not slow or len(late) != 1 or outcome is None or len(trace.runs) != 1:
+        return
+    if not all(undisturbed(trace, step) for step in trace.steps if step is not late[0]):
+        return
+    yield OBSERVED
+    if not late[0].delivered and trace.submits[-1] is late[0] and outcome.kind in GAVE_UP:
+        waited = outcome.ended - late[0].arrived
+        yield Breach(
+            f"request {late[0].number} (submit) gets its response after {slow[0].get(SECONDS.name)} s, but the client "
+            f"ended after {waited:.1f} s, without the job's id"
+        )
+
+
+def _is_short(move: Mapping[str, Any]) -> bool:
+    """Whether a fault holds a response back for a time that a submission may take."""
+    return move["move"] == UNTROUBLED and 0 < move.get(SECONDS.name, 0) <= LONGEST_ACCEPTANCE
 
 
 def _is_steady(move: Mapping[str, Any]) -> bool:
