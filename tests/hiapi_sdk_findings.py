@@ -103,6 +103,13 @@ KNOWN = (
         "the code in the body of a response with status 200 is ignored, and the poll is repeated to the deadline",
     ),
     Known(
+        "RTY-10",
+        POLL,
+        {"move": "rate_limited", "times": 3},
+        "_transport.py:123: if status in RETRY_STATUSES and attempt < self.max_retries",
+        "after two retries of a poll, the third failure in a row ends the wait",
+    ),
+    Known(
         "TMO-02",
         POLL,
         {"move": "forbidden"},

@@ -302,6 +302,10 @@ class Vtrix(Fake):
             body = json.loads(data)
         except ValueError:
             body = None
+        wrapped = body.get("input") if isinstance(body, dict) else None
+        if isinstance(wrapped, list) and len(wrapped) == 1 and isinstance(wrapped[0], dict):
+            # The form of the published clients: a list with one job.
+            body = {**body, **(wrapped[0].get("params") or {})}
         if not isinstance(body, dict) or body.get("model") != self.model or not self.sound(body):
             raise Bad(400, {"message": "invalid request"})
         return body

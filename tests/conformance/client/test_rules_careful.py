@@ -19,6 +19,8 @@ RULES = rules_of(deadlines, cancelling, persistence, results, delivering, ending
 SEVERAL_RUNS = {"CLK-01", "END-02", "RES-11", "RES-13"}
 # The rule about responses that are held back: in this story, each failure comes at once.
 HELD = {"TMO-04"}
+# The rules about slow files and submissions, and about accidents: here files come at once, and no error has a name.
+SLOW = {"TMO-05", "TMO-06", "END-03"}
 every = contracts_that(lambda contract: True)
 
 
@@ -42,4 +44,4 @@ def test_the_careful_client_meets_every_rule() -> None:
         for seed in range(200):
             trace = Careful(contract, Random(seed), seed % 2 == 1).run().story()
             met |= {rule.id for rule in RULES if checked(rule, trace) is not None}
-    assert met == {rule.id for rule in RULES} - SEVERAL_RUNS - HELD
+    assert met == {rule.id for rule in RULES} - SEVERAL_RUNS - HELD - SLOW

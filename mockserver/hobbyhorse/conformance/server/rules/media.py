@@ -30,6 +30,8 @@ SIZE_TOLERANCE = 0.02
 HALF_A_SECOND = 0.5
 # The maximum mean difference, of 255, between two encodings of an image. Two images differ by more.
 ALIKE = 24
+# The maximum mean difference between an image and the first frame that is certainly that image: a codec changes less.
+SAME = 6
 # Of 255 shades, the least mean difference of a part of a frame with a mark on it; a codec changes it by one or two.
 MARKED = 4
 # Seconds by which the durations of video and audio may differ: an AAC block lasts 0.02 s, and encoders pad with a few.
@@ -259,7 +261,7 @@ def first_frame(trace: AnnotatedTrace) -> Evidence:
     """Compare the first frame of each video with the submitted image."""
     # An endpoint for tests may draw no image at all: the suite's own images are compared if it draws one of them.
     drawn = [video.facts[START] for video in trace.trace.videos if START in video.facts and not video.error]
-    names = ("first_frame_difference", *((START,) if any(apart <= ALIKE for apart in drawn) else ()))
+    names = ("first_frame_difference", *((START,) if any(apart <= SAME for apart in drawn) else ()))
     for video in trace.trace.videos:
         found = [video.facts[name] for name in names if name in video.facts and not video.error]
         for apart in found[:1]:
