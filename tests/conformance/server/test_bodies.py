@@ -506,6 +506,22 @@ def test_a_body_whose_price_cannot_be_read_costs_the_worst(contract: Contract, m
         assert price_of(contract, model, submit, order, replaced(order, place, wrong)) == worst(contract)
 
 
+@models
+def test_what_is_left_out_costs_what_its_documented_default_does(contract: Contract, model: Model) -> None:
+    session = session_on(contract, model, httpx.MockTransport(never_called))
+    submit, order = session.submit, session.order
+    around = submit.model_parameters.pointer
+    short = replaced(order, (*around, *model.parameters["resolution"][0]), MISSING)
+    seconds = resolve(order, (*around, *model.parameters["duration"][0]))
+    assert price_of(contract, model, submit, order, short) == model.cost(model.defaults["resolution"], seconds)
+    bare = replaced(short, (*around, *model.parameters["duration"][0]), MISSING)
+    usual = model.cost(model.defaults["resolution"], model.defaults["duration"])
+    assert price_of(contract, model, submit, order, bare) == usual < worst(contract)
+    # A body that the provider should refuse may be billed at any price.
+    wrong = replaced(bare, (*around, *model.parameters["prompt"][0]), 5)
+    assert price_of(contract, model, submit, order, wrong) == worst(contract)
+
+
 # ---- several bounds in one order
 
 

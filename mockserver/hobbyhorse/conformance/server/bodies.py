@@ -61,11 +61,15 @@ class Body:
 
 
 def price_of(contract: Contract, model: Model, operation: Operation, order: Any, body: Any) -> Decimal:
-    """Return the highest possible price of a body: that of its own tier and length if documented, else the worst.
+    """Return the highest possible price of a body: that of its tier and length, or their defaults, else the worst.
 
     `order` is a valid request; the tier and the length are checked in it, because `body` may be invalid elsewhere.
     """
     tier, seconds = (_named(model, operation, body, name) for name in ("resolution", "duration"))
+    # What a valid body leaves out has its documented default.
+    if None in (tier, seconds) and isinstance(try_order(contract, operation, model.id, body), ValidRequest):
+        tier = model.defaults.get("resolution") if tier is None else tier
+        seconds = model.defaults.get("duration") if seconds is None else seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or _unpriced(model, tier):
         return worst(contract)
     # The provider reads tier and length only from a body that it accepts; any other one it may bill as it likes.

@@ -298,11 +298,10 @@ def _pictures(session: Session) -> Iterator[Probe]:
 
 
 def _bounds(session: Session) -> Iterator[Probe]:
-    """Yield the probes at the documented bounds, cheapest first; one job shares as many bounds as it can."""
-    for shared in shared_bounds(session.contract, session.model, session.submit, session.order):
-        count = len(shared.alone)
-        summary = f"a submission at {'a documented bound' if count == 1 else f'{count} documented bounds'}"
-        yield Probe(shared.body.label, "negatives", _cost(shared.body), summary, _bound(shared))
+    """Yield the probes of forms and defaults, then at the documented bounds, the values between the bounds last.
+
+    One job shares as many bounds as it can; the cheapest comes first.
+    """
     for body in other_forms(session.contract, session.model, session.submit, session.order):
         summary = f"the first submission in the form {body.label.removeprefix(FORM)!r}"
         yield Probe(body.label, "lifecycle", _cost(body), summary, _in_form(body))
@@ -310,6 +309,10 @@ def _bounds(session: Session) -> Iterator[Probe]:
         count = sum(body != session.order for body in orders_of_default(session))
         summary = "the first order with a documented default, with another value, and with neither"
         yield Probe("defaults", "media", lambda b: count * b.price, summary, order_defaults)
+    for shared in shared_bounds(session.contract, session.model, session.submit, session.order):
+        count = len(shared.alone)
+        summary = f"a submission at {'a documented bound' if count == 1 else f'{count} documented bounds'}"
+        yield Probe(shared.body.label, "negatives", _cost(shared.body), summary, _bound(shared))
 
 
 def _about_job(contract: Contract) -> list[str]:

@@ -204,7 +204,7 @@ def slow_acceptance(trace: AnnotatedTrace) -> Evidence:
 
 def _is_short(move: Mapping[str, Any]) -> bool:
     """Whether a fault holds a response back for a time that a submission may take."""
-    return move["move"] == UNTROUBLED and 0 < move.get(SECONDS.name, 0) <= LONGEST_ACCEPTANCE
+    return bool(move["move"] == UNTROUBLED and 0 < move.get(SECONDS.name, 0) <= LONGEST_ACCEPTANCE)
 
 
 def _is_steady(move: Mapping[str, Any]) -> bool:
