@@ -16,7 +16,7 @@ RESULTS = Path(__file__).with_name("results.json")
 BY_HAND = Path(__file__).with_name("equivalent.json")
 PAGE = ROOT / "docs" / "client-mutation.md"
 # found / (found + survived + equivalent by hand). It may only rise; the aim is 0.9.
-LEAST_SCORE = 0.75
+LEAST_SCORE = 0.76
 # The share of these mutants that may be listed by hand.
 MOST_BY_HAND = 0.1
 
