@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hobbyhorse.runners import leftovers
 from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
 from tests.runners.test_command import alive, eventually
 
@@ -46,6 +47,23 @@ def test_processes_are_found_by_session_and_by_mark() -> None:
         for process in (one, other):
             process.kill()
             process.wait()
+
+
+def test_a_look_that_meets_an_end_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = process_ids()
+    with started("mark of a chain", "true") as ended:
+        ended.wait()
+    left = started("mark of a chain", "sleep", "60")
+    # The first list was made before the process that has ended had started the other one.
+    lists = iter([frozenset({str(ended.pid)})])
+    monkeypatch.setattr(leftovers, "process_ids", lambda: next(lists, None) or process_ids())
+    try:
+        assert eventually(lambda: b"sleep" in Path(f"/proc/{left.pid}/cmdline").read_bytes())
+        assert Leftovers(-1, "mark of a chain", before).kill()
+        assert not alive(left.pid)
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_a_chain_of_processes_that_start_each_other_is_ended(tmp_path: Path) -> None:

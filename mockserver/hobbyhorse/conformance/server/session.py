@@ -431,8 +431,7 @@ class Session:
             if last.status == 200 and last.whole:
                 # A video of references begins with none of them, and has its own aspect ratio.
                 is_first = "first_frame" in self.model.parameters
-                usual = isinstance(self.picture, bytes) and is_first and start is None
-                picture = self.picture if usual and isinstance(self.picture, bytes) else None
+                picture = self.picture if isinstance(self.picture, bytes) and is_first and start is None else None
                 # The operation that submits and waits may name no job.
                 self.videos.append(viewed(paid.id or None, url, data, picture, shape=shape, start=start))
                 return data

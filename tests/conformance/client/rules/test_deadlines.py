@@ -11,6 +11,7 @@ from hobbyhorse.conformance.client.cases import AHEAD, BEHIND
 from hobbyhorse.conformance.client.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import HOLDS, PASSES, STALLS
+from hobbyhorse.scenarios.options import PIECES
 from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, contracts_that, documented
@@ -333,6 +334,14 @@ def test_a_slow_file_that_is_broken_off_is_found(contract: Contract) -> None:
     (found,) = messages(rules.slow_download, slow_file(contract, "failed")) or []
     assert "in 30 pieces within 45 s" in found
     assert messages(rules.slow_download, slow_file(contract, "success")) == []
+
+
+def test_a_slow_file_may_come_in_the_usual_number_of_pieces(contract: Contract) -> None:
+    told = slow_file(contract, "failed", seconds=10)
+    (move,) = told.trace.scenario["moves"]["media"]
+    scenario = {"moves": {"media": [{name: move[name] for name in move if name != "pieces"}]}}
+    (found,) = messages(rules.slow_download, AnnotatedTrace(contract, replace(told.trace, scenario=scenario))) or []
+    assert f"in {PIECES.default} pieces within 10 s" in found
 
 
 def test_a_file_that_takes_longer_or_a_client_in_a_hurry_shows_nothing(contract: Contract) -> None:

@@ -168,7 +168,8 @@ def slow_download(trace: AnnotatedTrace) -> Evidence:
         return
     yield OBSERVED
     if outcome.kind != "success" and not any(step.delivered for step in files):
-        took = f"the file came in {slow[0][PIECES.name]} pieces within {slow[0][SECONDS.name]} s"
+        pieces = slow[0].get(PIECES.name, PIECES.default)
+        took = f"the file came in {pieces} pieces within {slow[0][SECONDS.name]} s"
         yield Breach(f"request {files[-1].number}: {took}, but the client broke it off and ended without the video")
 
 
@@ -197,7 +198,7 @@ def slow_acceptance(trace: AnnotatedTrace) -> Evidence:
     if not late[0].delivered and trace.submits[-1] is late[0] and outcome.kind in GAVE_UP:
         waited = outcome.ended - late[0].arrived
         yield Breach(
-            f"request {late[0].number} (submit) gets its response after {slow[0].get(SECONDS.name)} s, but the client "
+            f"request {late[0].number} (submit) gets its response after {slow[0][SECONDS.name]} s, but the client "
             f"ended after {waited:.1f} s, without the job's id"
         )
 
