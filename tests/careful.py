@@ -26,6 +26,7 @@ SPOILT: list[dict[str, Any]] = [
     {"size": 0, "move": "zero_bytes"},
     {"answer_headers": (("content-type", "text/html"),), "move": "html_page"},
     {"move": "not_video"},
+    {"move": "all_zeros"},
 ]
 # Downloads of the complete video.
 GOOD: list[dict[str, Any]] = [

@@ -714,6 +714,13 @@ def _no_bytes(session: Session, role: str, move: Move) -> None:
     assert seen.headers["content-type"] == "video/mp4"
 
 
+def _all_zeros(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.status, seen.end, seen.headers["content-type"]) == (200, "whole", "video/mp4")
+    assert seen.body
+    assert not any(seen.body)
+
+
 def _a_picture(session: Session, role: str, move: Move) -> None:
     seen = session.ask(role)
     assert (seen.status, seen.end, seen.headers["content-type"]) == (200, "whole", "video/mp4")
@@ -742,6 +749,7 @@ MEDIA_CHECKS: Mapping[str, Check] = {
     "zero_bytes": _no_bytes,
     "html_page": _page,
     "not_video": _a_picture,
+    "all_zeros": _all_zeros,
     "expired": _refused(403),
     "not_found": _refused(404),
     "unavailable": _refused(503),

@@ -205,6 +205,13 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         (('"useless": 4,', '"useless": 1,'),),
     ),
     (
+        "RTY-10",
+        "runcomfy",
+        "the second 404 of a new result ends the wait",
+        (('"result_url", LEAST_INTERVAL, False', '"result_url", LEAST_INTERVAL, True'),),
+    ),
+    ("RTY-10", "hiapi", "the second 404 of a new job ends the wait", (('"missing": 3', '"missing": 1'),)),
+    (
         "TMO-06",
         "vtrix",
         "a submission may take five seconds",
@@ -216,6 +223,59 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         ),
     ),
     ("TMO-05", "vtrix", "a download may take five seconds", (("within=300", "within=5"),)),
+    (
+        "TMO-05",
+        "runflow",
+        "the first byte of a file may take five seconds",
+        (("as anybody:\n", "as anybody:\n        anybody.timeout = 5\n"),),
+    ),
+    (
+        "TMO-04",
+        "hiapi",
+        "a read may take a quarter of an hour and more",
+        ((STREAMED, STREAMED.replace("**more", "timeout=1_000, **more")),),
+    ),
+    (
+        "RTY-02",
+        "hiapi_callbacks",
+        "a poll that is refused before the first stage is repeated like one for a missing job",
+        (("answer.status == 404 and not seen", "answer.status <= 404 and not seen"),),
+    ),
+    (
+        "CBK-13",
+        "runflow_callbacks",
+        "only a forged callback wakes the client",
+        (("if believed and (job :=", "if not believed and (job :="),),
+    ),
+    (
+        "CBK-13",
+        "hiapi_callbacks",
+        "the receiver of callbacks wakes nobody",
+        (("                heard.add(job)\n", "                pass\n"),),
+    ),
+    (
+        "RES-06",
+        "hiapi",
+        "a file of zero bytes is taken for an MP4 with one box",
+        (("return at == len(data) and kinds", "return at == len(data) or kinds"),),
+    ),
+    (
+        "VAR-29",
+        "runflow",
+        "a box of eight bytes at the end of a file is not seen",
+        (("while at + 8 <= len(data)", "while at + 9 <= len(data)"),),
+    ),
+    (
+        "VAR-29",
+        "vtrix",
+        "a box with a size of 64 bits is taken for one with a size of eight bytes",
+        (
+            (
+                '        size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at\n',
+                "",
+            ),
+        ),
+    ),
     (
         "END-03",
         "hiapi",

@@ -17,7 +17,7 @@ from typing import Any
 from hobbyhorse.contract.lifecycle import Graph, Lasting, Stage, Timeline
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.effects import ID_TAILS
-from hobbyhorse.scenarios.fault import LAYERS, TIMELINE, PlannedJob
+from hobbyhorse.scenarios.fault import LAYERS, TIMELINE, Options, PlannedJob
 from hobbyhorse.scenarios.registry import faults_at, faults_of
 from hobbyhorse.scenarios.scenario import Move, Scenario, ScenarioError, Trouble, misfits
 
@@ -318,8 +318,17 @@ def _begins(scenario: Scenario, role: str) -> bool:
 
 def id_tail(trouble: Trouble | None) -> str:
     """Return the characters that a timeline fault adds to a job's id; mostly none."""
-    options = faults_at(TIMELINE)[trouble.kind].complete(trouble.options) if trouble is not None else {}
+    options = _options(trouble)
     return ID_TAILS[options["tail"]] if "tail" in options else ""
+
+
+def last_boxes(active: ActiveScenario | None) -> str:
+    """Return the form of the last boxes of a job's video under its active scenario; empty for the usual one."""
+    return str(_options(active.scenario.timeline if active is not None else None).get("boxes", ""))
+
+
+def _options(trouble: Trouble | None) -> Options:
+    return faults_at(TIMELINE)[trouble.kind].complete(trouble.options) if trouble is not None else {}
 
 
 def lay_troubled(

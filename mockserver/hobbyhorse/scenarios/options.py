@@ -313,6 +313,14 @@ ID_TAIL = Option(
     tried=("legal",),
     default="legal",
 )
+BOXES = Option(
+    "boxes",
+    "The last box of the file: one with a size of 64 bits, an empty one behind the usual one, or one without a size.",
+    one_of("wide", "bare", "open"),
+    # Hardly any file has a last box without a size.
+    tried=("wide", "bare"),
+    default="wide",
+)
 ERROR_TYPE = Option(
     "written_as",
     "The type: a text, a number (the code, if the error is an object), an object, or a list.",

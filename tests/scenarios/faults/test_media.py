@@ -24,6 +24,7 @@ def test_a_page_or_picture_is_as_large_as_a_short_video() -> None:
 
 def test_a_file_is_empty_cut_or_of_another_type() -> None:
     assert of_file("zero_bytes").body == b""
+    assert of_file("all_zeros").body == bytes(10)
     assert of_file("truncated", keep=0.25) == Truncate(0.25)
     assert of_file("wrong_type").headers[-1] == (b"content-type", b"application/octet-stream")
     assert of_file("wrong_type", type="a/b").body == b"0123456789"
@@ -38,5 +39,5 @@ def test_a_refused_file_has_the_status_of_the_refusal_and_no_other_header() -> N
 
 
 def test_the_faults_that_send_no_video_are_told_from_those_that_only_name_it_otherwise() -> None:
-    assert names_used_for(SPOILS) == {"truncated", "truncate", "zero_bytes", "html_page", "not_video"}
+    assert names_used_for(SPOILS) == {"truncated", "truncate", "zero_bytes", "html_page", "not_video", "all_zeros"}
     assert names_used_for(RETYPES) == {"wrong_type"}

@@ -80,7 +80,7 @@ def test_a_timeline_is_stretched_to_end_exactly_on_time() -> None:
 
 
 def test_a_job_with_an_opaque_id_ends_as_usual() -> None:
-    assert last_stage("opaque_id") == last_stage("slow") == "done"
+    assert last_stage("opaque_id") == last_stage("file_boxes") == last_stage("slow") == "done"
 
 
 def test_an_id_is_opaque_only_if_no_document_shows_its_form() -> None:

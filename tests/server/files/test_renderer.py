@@ -19,6 +19,7 @@ from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.media.probe import probe
 from hobbyhorse.media.video import VideoError, VideoSpec
+from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.files import renderer
 from tests.conftest import CONTRACTS
@@ -174,6 +175,27 @@ async def test_a_client_that_leaves_does_not_cancel_the_rendering_for_the_others
     assert (await staying).is_file()
     assert leaving.cancelled()
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("plain", [True, False])
+async def test_a_video_may_end_with_each_form_of_box(tmp_path: Path, plain: bool) -> None:
+    mock = Mock([CONTRACT], cache=tmp_path, plain_videos=plain)
+    _, model, body = documented(CONTRACT)
+    for boxes in ("wide", "open", "bare", None):
+        if boxes is not None:
+            mock.world.scenarios.arm(read_scenario({"timeline": {"move": "file_boxes", "boxes": boxes}}), [CONTRACT])
+        await mock.call(CONTRACT, "submit", path={"model": model.id}, body=body)
+    rendering = mock.fake.renderer()
+    jobs = list(mock.world.jobs.values())
+    wide, opened, bare, usual = [(await rendering.video(job)).read_bytes() for job in jobs]
+    marks = [job.id.encode() for job in jobs]
+    assert [rendering.made(job) for job in jobs] == [await rendering.video(job) for job in jobs]
+    assert wide.endswith(b"\0\0\0\x01free" + (16 + len(marks[0])).to_bytes(8, "big") + marks[0])
+    assert opened.endswith(bytes(4) + b"free" + marks[1])
+    assert bare.endswith(b"free" + marks[2] + b"\0\0\0\x08free")
+    assert usual.endswith(b"free" + marks[3]) is plain
+    facts = [replace(probe(await rendering.video(job)), nbytes=0, comment="") for job in jobs]
+    assert facts[0] == facts[1] == facts[2] == facts[3]
 
 
 async def test_plain_videos_are_rendered_once_for_many_orders_and_differ_only_in_their_end(

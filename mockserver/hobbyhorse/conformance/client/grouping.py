@@ -85,7 +85,12 @@ def called_back(trace: AnnotatedTrace, one: Step, other: Step) -> bool:
 
     A careful client reads the job immediately after a callback, so the pause between such requests proves nothing.
     """
-    return any(one.arrived - 1.0 <= delivery.sent <= other.arrived for delivery in trace.deliveries)
+    return callbacks_between(trace, one, other) > 0
+
+
+def callbacks_between(trace: AnnotatedTrace, one: Step, other: Step) -> int:
+    """Return how many callbacks were sent between two requests, or up to a second earlier."""
+    return sum(one.arrived - 1.0 <= delivery.sent <= other.arrived for delivery in trace.deliveries)
 
 
 def wait_began(trace: AnnotatedTrace) -> float | None:

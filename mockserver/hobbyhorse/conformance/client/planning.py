@@ -55,7 +55,7 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
 # The minimum status of a refusal (RFC 9110, section 15.5), the status of a rate limit (RFC 6585, section 4), and of an
 # internal error and a bad gateway (RFC 9110, sections 15.6.1 and 15.6.3).
-REFUSED, TOO_MANY_REQUESTS, INTERNAL, BAD_GATEWAY = 400, 429, 500, 502
+REFUSED, NOT_FOUND, TOO_MANY_REQUESTS, INTERNAL, BAD_GATEWAY = 400, 404, 429, 500, 502
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
 # A provider that requests no pause, however often it is asked.
@@ -76,7 +76,7 @@ HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
 # all, and too far apart to be one outage. The job takes most of the time for which the client waits.
 LEAST_APART, MOST_APART, GOOD_BETWEEN, LONG_SHARE = 3, 12, 3, 0.8
 # Failures of polls in a row, as many as a restart of a provider causes, and a file that takes its time.
-OUTAGE, SLOW_SUBMISSION = 3, 8
+OUTAGE, SLOW = 3, 8
 SLOW_FILE: Mapping[str, Any] = {"move": name_used_for(DRIPS), "seconds": 45, "pieces": 30, "times": "always"}
 # The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
 MOST_POINTS = 12
@@ -120,7 +120,9 @@ def singles(
             by_role.setdefault(role, []).append(Case(scenario | stuck))
     timelines += _explained(contract, timelines)
     for role, cases in by_role.items():
-        cases += [*_patient(contract, role), *_lasting(contract, role)] if role not in when_stuck else ()
+        if role not in when_stuck:
+            # What happens most often in practice comes first.
+            cases[:] = [*_lasting(contract, role), *cases, *_patient(contract, role)]
     submits = list(_in_order(contract, by_role.pop("submit", [])))
     others = [
         list(_in_order(contract, cases, role in repeated)) for role, cases in by_role.items() if role not in when_stuck
@@ -174,13 +176,18 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
 def _lasting(contract: Contract, role: str) -> Iterator[Case]:
     """Yield a short outage of the polls, as the provider's own error, a page and a gateway's page.
 
-    Also a file that takes its time, and a submission that does.
+    Also a job or a result that is not there yet, a file that takes its time, and a submission that does.
     """
     if role == "submit":
-        yield Case({"moves": {role: [{**UNTROUBLED, "seconds": SLOW_SUBMISSION}]}})
+        yield Case({"moves": {role: [{**UNTROUBLED, "seconds": SLOW}]}})
     if role == MEDIA:
         yield Case({"moves": {MEDIA: [dict(SLOW_FILE)]}})
-    operation = contract.operations.get(role) if role == "status" else None
+        yield Case({"moves": {MEDIA: [{**UNTROUBLED, "seconds": SLOW, "times": "always"}]}})
+    reads = contract.operations.get(role) if role in ("status", "result") else None
+    missing = [name for name, one in reads.situations.items() if one.status == NOT_FOUND] if reads else []
+    for name in missing[:1]:
+        yield Case({"moves": {role: [{"move": name, "times": OUTAGE}]}})
+    operation = reads if role == "status" else None
     errors = [name for name, one in operation.situations.items() if one.status == INTERNAL] if operation else []
     pages = [{}, {"status": BAD_GATEWAY}]
     moves = [{"move": name} for name in errors[:1]] + [{"move": name_used_for(MUDDLES), **status} for status in pages]

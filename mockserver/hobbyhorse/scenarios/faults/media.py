@@ -100,6 +100,14 @@ NOT_VIDEO = Fault(
     rank=RANK,
     uses=frozenset({SPOILS}),
 )
+ALL_ZEROS = Fault(
+    name="all_zeros",
+    stands=(MEDIA,),
+    says="sends a file of the right length that has only zero bytes",
+    effect=lambda decided, options: replace(decided.sent, body=bytes(len(decided.sent.body))),
+    rank=RANK,
+    uses=frozenset({SPOILS}),
+)
 EXPIRED_LINK = Fault(
     name="expired",
     stands=(MEDIA,),

@@ -19,7 +19,7 @@ from hobbyhorse.scenarios.fault import (
     Options,
     PlannedJob,
 )
-from hobbyhorse.scenarios.options import CODE, END_SECONDS, ID_TAIL, LAST, MESSAGE, STAGE
+from hobbyhorse.scenarios.options import BOXES, CODE, END_SECONDS, ID_TAIL, LAST, MESSAGE, STAGE
 
 # The only faults of their place.
 RANK = 90
@@ -31,7 +31,7 @@ LATE_SHARE = 1.5
 SLOW_SHARE = 0.9
 
 
-OPAQUE_IDS = "opaque ids"
+OPAQUE_IDS, FILE_BOXES = "opaque ids", "boxes of a file"
 Choice = Callable[[Graph, Options], Stage]
 
 
@@ -204,5 +204,17 @@ OPAQUE_ID = Fault(
     misfits=_fixed_ids,
     form=OPAQUE_IDS,
     source="RFC 3986, 2.2 and 3.3",
+    level=SHOULD,
+)
+BOXED = Fault(
+    name="file_boxes",
+    stands=(TIMELINE,),
+    says="ends the video with another form of box; the job succeeds",
+    effect=lambda job, options: _ended(job, options),
+    options=(BOXES,),
+    rank=RANK,
+    kind=VARIATION,
+    form=FILE_BOXES,
+    source="ISO/IEC 14496-12, 4.2",
     level=SHOULD,
 )

@@ -27,6 +27,7 @@ from typing import TypeVar
 from hobbyhorse.contract.request import Order
 from hobbyhorse.media.scenery import placeholder
 from hobbyhorse.media.video import WORK_FOLDER, VideoError, VideoSpec, digest, film, first_frame_jpeg
+from hobbyhorse.scenarios.armed import last_boxes
 from hobbyhorse.server.files.cache import Cache
 from hobbyhorse.server.files.decoding import COMPOSE_SECONDS, compose_still
 from hobbyhorse.server.files.image_sources import FetchPolicy
@@ -82,7 +83,8 @@ class Renderer:
     async def video(self, job: Job, owner: str = "") -> Path:
         """Return the job's MP4, rendering it on first use, in a turn of its owner. Raises VideoError."""
         found = await self._once(job, "mp4", film, owner)
-        return await self._run(partial(self._marked, found, job)) if self._plain else found
+        marked = self._plain or last_boxes(job.active_scenario)
+        return await self._run(partial(self._marked, found, job)) if marked else found
 
     async def first_frame(self, job: Job, owner: str = "") -> Path:
         """Return the first frame of the job's video as a JPEG, rendering it on first use. Raises VideoError."""
@@ -112,7 +114,7 @@ class Renderer:
         """Return the job's MP4 if it has been rendered and is still cached, or None."""
         name = self._names.get(_key(job, "mp4"))
         found = None if name is None else self._cache.find(name)
-        return self._marked(found, job) if found is not None and self._plain else found
+        return self._marked(found, job) if found and (self._plain or last_boxes(job.active_scenario)) else found
 
     def forget(self, jobs: Mapping[str, Job]) -> None:
         """Forget the file names of jobs, given by id; the files stay in the cache."""
@@ -214,11 +216,10 @@ class Renderer:
 
     def _marked(self, video: Path, job: Job) -> Path:
         """Return a copy of a video that ends with the job's id, making it on first use."""
-        mark = job.id.encode()
-        path = self._image_directory.path / f"{hashlib.sha256(mark).hexdigest()}-{video.name}"
+        box = _free(job.id.encode(), last_boxes(job.active_scenario))
+        path = self._image_directory.path / f"{hashlib.sha256(box).hexdigest()}-{video.name}"
         if not path.exists():
-            # A `free` box: players ignore it (ISO/IEC 14496-12, 8.1.2).
-            _write(path, video.read_bytes() + (8 + len(mark)).to_bytes(4, "big") + b"free" + mark)
+            _write(path, video.read_bytes() + box)
         return path
 
     def _image(self, name: str) -> bytes:
@@ -234,6 +235,16 @@ class Renderer:
         # Without waiting: a rendering takes seconds, and nothing will read its file.
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._image_directory.cleanup()
+
+
+def _free(content: bytes, form: str) -> bytes:
+    """Return a `free` box, which players ignore (ISO/IEC 14496-12, 8.1.2), in a form that section 4.2 allows."""
+    if form == "wide":
+        return (1).to_bytes(4, "big") + b"free" + (16 + len(content)).to_bytes(8, "big") + content
+    if form == "open":
+        return bytes(4) + b"free" + content
+    box = (8 + len(content)).to_bytes(4, "big") + b"free" + content
+    return box + (8).to_bytes(4, "big") + b"free" if form == "bare" else box
 
 
 def _key(job: Job, kind: str) -> FileKey:

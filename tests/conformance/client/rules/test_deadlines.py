@@ -349,6 +349,20 @@ def test_a_file_that_takes_longer_or_a_client_in_a_hurry_shows_nothing(contract:
     assert messages(rules.slow_download, slow_file(contract, "failed", own=20)) is None
 
 
+def test_the_first_byte_of_a_file_may_take_ten_seconds(contract: Contract) -> None:
+    move = {"move": name_used_for(PASSES), "seconds": 8, "times": "always"}
+
+    def ended(end: str, **options: Any) -> list[str] | None:
+        told = ready(contract).media(move=move["move"], status=0, whole=False, answered=None).wait(5).end(end)
+        scenario = {"moves": {"media": [{**move, **options}]}}
+        return messages(rules.slow_download, AnnotatedTrace(contract, replace(told.trace(), scenario=scenario)))
+
+    (found,) = ended("failed") or []
+    assert "first byte came after 8 s" in found
+    assert ended("failed", seconds=30) is None
+    assert ended("failed", times=1) is None
+
+
 # TMO-06
 
 

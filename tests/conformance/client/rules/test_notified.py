@@ -82,7 +82,7 @@ def test_callback_rules_do_not_apply_without_callbacks(contract: Contract) -> No
 @calling
 def test_a_careful_client_keeps_every_rule(contract: Contract) -> None:
     trace = whole(deliver(ordered(contract))).story()
-    assert [messages(rule, trace) for rule in RULES] == [[], None, None, [], None, [], *[None] * 6]
+    assert [messages(rule, trace) for rule in RULES] == [[], None, None, [], None, [], *[None] * 6, []]
     trace = Teller(contract).submit().story()
     assert all(messages(rule, trace) is None for rule in RULES)
 
@@ -497,3 +497,33 @@ def _fetch(told: Teller, trouble: str) -> None:
     else:
         told.media(int(trouble))
         told.call(*success(told.contract))
+
+
+# CBK-13
+
+
+def woken(contract: Contract, after: float, **how: Any) -> Teller:
+    """Return a trace of a client that reads its job some seconds after the callback about the end."""
+    told = ordered(contract).call("status", running(contract)).wait(20)
+    return deliver(told, **how).wait(after).call(*success(contract)).media().end("success")
+
+
+@calling
+def test_a_callback_that_wakes_nobody_is_found(contract: Contract) -> None:
+    (found,) = messages(rules.callback_wakes, woken(contract, 45).story()) or []
+    assert "but the client did nothing for 45 s" in found
+    assert messages(rules.callback_wakes, woken(contract, 15).story()) == []
+
+
+@calling
+def test_only_a_client_that_waits_can_be_woken(contract: Contract) -> None:
+    assert messages(rules.callback_wakes, woken(contract, 45, status=500).story()) is None
+    busy = fetched_late(ordered(contract).call("status", running(contract), status=503))
+    assert messages(rules.callback_wakes, busy.story()) is None
+    known = fetched_late(ordered(contract).call(*success(contract)))
+    assert messages(rules.callback_wakes, known.story()) is None
+
+
+def fetched_late(told: Teller) -> Teller:
+    """Add a callback, and a download long after it."""
+    return deliver(told.wait(2)).wait(60).media().end("success")

@@ -348,6 +348,30 @@ def test_giving_up_after_a_short_outage_is_found(contract: Contract) -> None:
         assert messages(rules.short_outage_survives, outage(contract, failures).end("timeout").story()) == []
 
 
+def test_a_job_and_a_result_may_not_be_there_yet(contract: Contract) -> None:
+    def not_there(told: Teller, role: str, pause: float = 3) -> Teller:
+        for _ in range(2):
+            told.wait(pause).call(role, None, status=404)
+        return told
+
+    new = not_there(Teller(contract).submit(), "status")
+    (found,) = messages(rules.short_outage_survives, new.end("error").story()) or []
+    assert found.endswith("(404)")
+    assert messages(rules.short_outage_survives, not_there(started(contract), "status").end("error").story()) is None
+    old = not_there(Teller(contract).submit(), "status", pause=rules.NEW)
+    assert messages(rules.short_outage_survives, old.end("error").story()) is None
+    if "result" in contract.operations:
+        done = Teller(contract).submit().call("status", next(iter(successes(contract))))
+        (found,) = messages(rules.short_outage_survives, not_there(done, "result").end("error").story()) or []
+        assert found.endswith("(404)")
+
+
+def successes(contract: Contract) -> list[str]:
+    """Return the situations of a status that report a success."""
+    found = contract.operations["status"].situations.values()
+    return [one.name for one in found if {contract.graph[name].kind for name in one.stages} & {"success"}]
+
+
 def test_one_failure_and_a_long_outage_are_no_short_one(contract: Contract) -> None:
     for failures in (1, 4):
         assert messages(rules.short_outage_survives, outage(contract, failures).end("error").story()) is None
@@ -669,3 +693,20 @@ def test_a_submission_that_is_refused_in_an_envelope_is_judged_too(contract: Con
 def test_only_a_contract_with_an_envelope_has_refusals_in_it(contract: Contract) -> None:
     codes = [one.template.example.get("code") for one in contract.operations["status"].situations.values()]
     assert rules.envelope_refusal.applies(contract) is all(isinstance(code, int) for code in codes)
+
+
+def test_each_callback_excuses_one_more_read_after_a_refusal(contract: Contract) -> None:
+    def refused(callbacks: int) -> list[str] | None:
+        assert contract.callbacks is not None
+        told = Teller(contract).submit().wait(60)
+        for number in range(4):
+            told.call("status", None, status=403)
+            told.wait(1)
+            for _ in range(callbacks if number == 1 else 0):
+                told.callback(next(iter(contract.callbacks.situations)), 200)
+            told.wait(5)
+        return messages(rules.fatal_4xx_fast, told.end("failed").story())
+
+    if contract.callbacks is not None:
+        assert len(refused(0) or []) == len(refused(1) or []) == 1
+        assert refused(2) == []

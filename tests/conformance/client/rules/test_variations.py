@@ -12,6 +12,7 @@ from hobbyhorse.conformance.client.rules.variations import (
     error_shape,
     header_names,
     not_modified,
+    file_boxes,
     opaque_id,
     variations_together,
 )
@@ -133,6 +134,14 @@ def test_an_opaque_id_is_met_by_the_response_that_has_it(contract: Contract) -> 
     assert len(check(opaque_id, story).breaches) == 1
     refused = Teller(contract).submit(None, job=None, status=503)
     assert not check(opaque_id, seen(refused, scenario, lost, plain=GOOD)).observed
+
+
+def test_the_boxes_of_a_file_are_judged_by_clients_that_fetch_it(contract: Contract) -> None:
+    scenario = {"timeline": {"move": "file_boxes"}}
+    lost = Outcome("failed", START + 1, message="not an MP4")
+    (breach,) = check(file_boxes, seen(Teller(contract).submit().media(), scenario, lost, plain=GOOD)).breaches
+    assert "ISO/IEC 14496-12, 4.2" in breach.message
+    assert not check(file_boxes, seen(Teller(contract).submit(), scenario, lost, plain=GOOD)).observed
 
 
 WILD = {"moves": {"status": [{"move": "error_type"}]}, "timeline": {"move": "fail"}}

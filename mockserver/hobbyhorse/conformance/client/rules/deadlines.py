@@ -31,14 +31,14 @@ from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, St
 SLACK, GRACE = 1.25, 60.0
 # The factor on both in recorded traffic, which does not show that a client was restarted and waits anew.
 UNSEEN = 3
-# Seconds for which a request without a response may hold a client: twice the read timeout of the most patient client
-# that waits for a whole job in one request.
-LONGEST_REQUEST = 1_800.0
+# Seconds for which a request without a response may hold a client: a quarter of an hour, the longest read timeout of a
+# client that waits for a whole job in one request, and a minute until its next request.
+LONGEST_REQUEST = 960.0
 # A download of less than a minute is short, and a piece in each two seconds is steady; a client with less patience than
 # this may have no time for it.
 MINUTE, STEADY, PATIENT_SECONDS = 60.0, 2.0, 200.0
-# Seconds that the response to a submission may take, which a client should wait for.
-LONGEST_ACCEPTANCE = 10.0
+# Seconds that the response to a submission, or a file's first byte, may take.
+LONGEST_LATENCY = 10.0
 UNTROUBLED = name_used_for(PASSES)
 HELD, STALLED = names_used_for(HOLDS), names_used_for(STALLS)
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
@@ -148,14 +148,15 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="A file that keeps coming is not late: a download of less than a minute is not broken off.",
+    says="A file may come slowly: its first byte may take ten seconds, and a download of less than a minute is not "
+    "broken off.",
     because="A timeout of some seconds for the whole download loses every long video, and every video on a slow line: "
     "python-ring-doorbell/python-ring-doorbell#171, Cyberdrop-DL/cyberdrop-dl#1189.",
-    fix="Limit the time between two pieces of a file, and the whole download to several minutes.",
+    fix="Limit the time between two pieces of a file to half a minute, and the whole download to several minutes.",
     example="fetch",
 )
 def slow_download(trace: AnnotatedTrace) -> Evidence:
-    files = [step for step in trace.of("media") if step.exchange.move in STALLED]
+    files = [step for step in trace.of("media") if step.exchange.move in (*STALLED, UNTROUBLED)]
     slow = [move for move in trace.trace.scenario.get("moves", {}).get("media", ()) if _is_steady(move)]
     others = [step for step in trace.steps if step not in files]
     outcome, accepted = trace.outcome, trace.accepted
@@ -168,8 +169,9 @@ def slow_download(trace: AnnotatedTrace) -> Evidence:
         return
     yield OBSERVED
     if outcome.kind != "success" and not any(step.delivered for step in files):
-        pieces = slow[0].get(PIECES.name, PIECES.default)
-        took = f"the file came in {pieces} pieces within {slow[0][SECONDS.name]} s"
+        pieces, took = slow[0].get(PIECES.name, PIECES.default), f"{slow[0][SECONDS.name]} s"
+        first = f"the file's first byte came after {took}"
+        took = first if slow[0]["move"] == UNTROUBLED else f"the file came in {pieces} pieces within {took}"
         yield Breach(f"request {files[-1].number}: {took}, but the client broke it off and ended without the video")
 
 
@@ -204,14 +206,16 @@ def slow_acceptance(trace: AnnotatedTrace) -> Evidence:
 
 
 def _is_short(move: Mapping[str, Any]) -> bool:
-    """Whether a fault holds a response back for a time that a submission may take."""
-    return bool(move["move"] == UNTROUBLED and 0 < move.get(SECONDS.name, 0) <= LONGEST_ACCEPTANCE)
+    """Whether a fault holds a response back for a time that a submission or a file may take."""
+    return bool(move["move"] == UNTROUBLED and 0 < move.get(SECONDS.name, 0) <= LONGEST_LATENCY)
 
 
 def _is_steady(move: Mapping[str, Any]) -> bool:
-    """Whether a fault sends a file within a minute, with a piece in each few seconds."""
-    if move["move"] not in STALLED or move.get("times") != "always":
+    """Whether a fault sends each file within a minute, with a piece in each few seconds, or soon as a whole."""
+    if move.get("times") != "always":
         return False
+    if move["move"] not in STALLED:
+        return _is_short(move)
     seconds, pieces = move.get(SECONDS.name, MINUTE), move.get(PIECES.name, PIECES.default)
     return bool(seconds < MINUTE and seconds / pieces < STEADY)
 

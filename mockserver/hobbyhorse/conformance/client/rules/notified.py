@@ -50,6 +50,8 @@ MISSIGNED, OUTDATED = names_used_for(MISSIGNS), names_used_for(OUTDATES)
 # Seconds after a callback within which the end of a run is attributed to it. More would blame the callback for an end
 # that another event caused.
 SAME_END_SECONDS = 3.0
+# Seconds after a callback about the end within which a client reads the job, or ends: twice a usual interval of polls.
+WAKING_SECONDS = 20.0
 
 
 def _calls_back(contract: Contract) -> bool:
@@ -453,6 +455,46 @@ def false_callbacks_change_nothing(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     if outcome.kind in FAILED_OUTCOMES and _went_well(trace, false[-1]):
         yield Breach(f"the run ended as {outcome.kind!r} when a callback came that was {false[-1].kind}")
+
+
+@rule(
+    "CBK-13",
+    "callback-wakes",
+    level=SHOULD,
+    severity="S4",
+    harm=VIDEO,
+    channel=WIRE,
+    applies=_calls_back,
+    timing=True,
+    says="A genuine callback about the end of a job wakes the client: within 20 s it reads the job, or ends.",
+    because="A client that registers a callback and waits for its next poll learns of the end late, or after its "
+    "deadline: gitmoot/gitmoot#1133 and #1228.",
+    fix="Wait on an event that the receiver sets, and sleep for the whole interval only if it is not set.",
+    example="callbacks.wait",
+)
+@each_unbroken_order
+def callback_wakes(trace: AnnotatedTrace) -> Evidence:
+    outcome = trace.outcome
+    for one in _genuine(trace) if outcome is not None else ():
+        if one.acknowledged and _kinds(trace, one) & ENDS and _was_idle(trace, one):
+            yield OBSERVED
+            later = [step.arrived for step in trace.reads if step.arrived >= one.sent - SIMULTANEOUS_SECONDS]
+            woken = min([*later, _ended(trace)]) - one.sent
+            if woken > WAKING_SECONDS:
+                yield Breach(
+                    f"a genuine callback reported the end of job {one.job}, but the client did nothing for "
+                    f"{woken:.0f} s; allowed: {WAKING_SECONDS:.0f} s"
+                )
+
+
+def _was_idle(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether the client had nothing to do but wait: no request was under way, failed, or had a Retry-After."""
+    earlier = [step for step in trace.steps if step.arrived <= delivery.sent]
+    last = earlier[-1] if earlier else None
+    # An end that the client knew already, from a response or from another callback, is no news.
+    if last is None or last.done > delivery.sent or _knew_the_end(trace, delivery):
+        return False
+    return last.ok and last.clean and last.exchange.answer_header("retry-after") is None
 
 
 def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> Iterator[Breach]:

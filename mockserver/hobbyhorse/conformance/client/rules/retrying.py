@@ -14,6 +14,7 @@ from hobbyhorse.conformance.client.grouping import (
     RequestGroup,
     allowed_wait,
     called_back,
+    callbacks_between,
     consecutive,
     endless,
     gave_up,
@@ -50,6 +51,8 @@ LONG_ENOUGH = 6
 MOST_MISSING = 60
 # Seconds after a submission in which its job may not be visible yet.
 SOON = 10.0
+# Seconds in which it, or the result of one that has just ended, may not be visible to several reads in a row.
+NEW = 60.0
 # Retries are endless after this factor of the longest wait and these seconds more. The margin is a minute wider than
 # that of polling, because a last retry may follow a pause that has grown.
 ENDLESS_RETRIES = (1.25, 120.0)
@@ -282,8 +285,9 @@ def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
             yield OBSERVED
         elif step.ok and (step.kinds or step.unknown_stage or step.unread):
             refused = []
-        if len(refused) > 1 and again is not None and not called_back(trace, step, again):
-            first = refused[0]
+        first = refused[0] if refused else step
+        # Each callback excuses one more read.
+        if again is not None and len(refused) > 1 + callbacks_between(trace, first, again):
             yield Breach(f"request {first.number} was refused ({first.status}), but repeated more than once")
             return
 
@@ -458,10 +462,10 @@ def failures_do_not_add_up(trace: AnnotatedTrace) -> Evidence:
     severity="S1",
     harm=VIDEO,
     channel=OUTCOME,
-    says="Two or three failures of polls in a row (no response, 408, 425, 429, 5xx, an unusable body) do not end the "
-    "wait for a paid job: a restart of the provider takes that long.",
+    says="Two or three failures of polls in a row (no response, 408, 425, 429, 5xx, an unusable body; 404 for a new "
+    "job or a new result) do not end the wait for a paid job: a restart of the provider takes that long.",
     because="The job continues and is billed: Scottcjn/bottube#2213 allows five failures in a row, so that a restart "
-    "in the middle of a job loses nothing.",
+    "in the middle of a job loses nothing; ddcat-ai/open-ai-canvas#492 allows three 404s.",
     fix="Count the failures in a row, and give up after a minute of them, or at the deadline.",
     example="wait",
 )
@@ -469,8 +473,9 @@ def short_outage_survives(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
         return
     reads = trace.of(*READS)
-    failures = [number for number, step in enumerate(reads) if step.transient]
-    others = [step for step in trace.steps if step.role not in READS or not step.transient]
+    failed_reads = [step for step in reads if step.transient or _not_there_yet(trace, step)]
+    failures = [number for number, step in enumerate(reads) if step in failed_reads]
+    others = [step for step in trace.steps if step not in failed_reads]
     in_a_row = all(later - earlier == 1 for earlier, later in pairwise(failures))
     if not 1 < len(failures) <= FAILURES_IN_A_ROW or not in_a_row or not all(undisturbed(trace, one) for one in others):
         return
@@ -517,6 +522,17 @@ def missing_has_grace(trace: AnnotatedTrace) -> Evidence:
 
 def _missing(step: Step) -> bool:
     return step.delivered and step.status == 404
+
+
+def _not_there_yet(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a read was too early: a 404 within a minute of the submission, or of the success for a result."""
+    if not _missing(step) or trace.accepted is None or step.role not in READS:
+        return False
+    earlier = [other for other in trace.reads if other.arrived < step.arrived]
+    ends = [other.arrived for other in earlier if other.role != step.role and "success" in other.kinds]
+    since = trace.accepted.done if step.role == "status" else min(ends, default=step.arrived)
+    seen = any(other.ok for other in earlier if other.role == step.role)
+    return not seen and step.arrived - since <= NEW
 
 
 def _just_ordered(trace: AnnotatedTrace, step: Step) -> bool:

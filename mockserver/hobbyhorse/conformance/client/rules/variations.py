@@ -35,7 +35,7 @@ from hobbyhorse.scenarios.faults.status import (
     STAMPS,
 )
 from hobbyhorse.scenarios.faults.text import JSON_FORM, SIGNED_BYTES
-from hobbyhorse.scenarios.faults.timeline import OPAQUE_IDS
+from hobbyhorse.scenarios.faults.timeline import FILE_BOXES, OPAQUE_IDS
 from hobbyhorse.scenarios.faults.wire import BODY_LENGTH, CODED, HEADER_NAMES
 from hobbyhorse.scenarios.options import GATEWAY_STATUS, PASSING_STATUS, RETRY_AFTER_FORM, RETRY_AFTER_ODD
 from hobbyhorse.traces.annotated import FAILED_OUTCOMES, AnnotatedTrace
@@ -544,6 +544,25 @@ def advisory_file_name(trace: AnnotatedTrace) -> Evidence:
 def not_modified(trace: AnnotatedTrace) -> Evidence:
     if any(step.status == 304 for step in trace.reads):
         yield from _same_end(trace, only(NOT_MODIFIED))
+
+
+@rule(
+    "VAR-29",
+    "file-boxes",
+    level=SHOULD,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="A box of an MP4 may have a size of 64 bits, or no content.",
+    because="Encoders that stream do not know the size when they begin, and reserve 64 bits for it, so that a check of "
+    "the boxes refused whole videos: beardypig/pymp4#15, videojs/mux.js#410, saecki/mp4ameta#17; ISO/IEC 14496-12, "
+    "section 4.2.",
+    fix="Read a size of 1 as `the next eight bytes have it`, a size of 0 as `to the end`, and allow boxes of 8 bytes.",
+    example="is_mp4",
+)
+def file_boxes(trace: AnnotatedTrace) -> Evidence:
+    if trace.fetches:
+        yield from _same_end(trace, only(FILE_BOXES))
 
 
 Judged = Callable[[list[Varied]], bool]
