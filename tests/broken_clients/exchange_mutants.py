@@ -270,10 +270,8 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         "vtrix",
         "a box with a size of 64 bits is taken for one with a size of eight bytes",
         (
-            (
-                '        size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at\n',
-                "",
-            ),
+            ("if size == 1 else size or", "if size == 2 else size or"),
+            ("at += max(size, 8)", "at += size if size >= 8 else len(data)"),
         ),
     ),
     (

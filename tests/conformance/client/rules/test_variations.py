@@ -10,9 +10,9 @@ import pytest
 from hobbyhorse.conformance.client.rules.variations import (
     advisory_file_name,
     error_shape,
+    file_boxes,
     header_names,
     not_modified,
-    file_boxes,
     opaque_id,
     variations_together,
 )

@@ -13,8 +13,8 @@ from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
     RequestGroup,
     allowed_wait,
-    called_back,
     callbacks_between,
+    called_back,
     consecutive,
     endless,
     gave_up,
