@@ -9,7 +9,7 @@ import ast
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,8 +21,12 @@ DOES = (ast.Assign, ast.AugAssign, ast.Raise, ast.Return, ast.Continue, ast.Brea
 # Arithmetic is left out: each of its operators has a dozen replacements, which are hardly ever somebody's mistake.
 # Cosmic Ray's other numbers are one more and one less: 11 seconds instead of 10 are as right.
 LEFT_OUT = ("ReplaceBinaryOperator", "NumberReplacer")
-# From this number on, and for fractions, another one is a hundred times as large or as small.
+# From this number on, for fractions and for numbers that scale, another one is a hundred times as large or as small: a
+# sixth try, or a pause that grows by three instead of two, is as right.
 LARGE, FACTOR = 10, 100
+# A number scales as a factor, a divisor, a base or an exponent, as a bound of a random number, and in a setting, whose
+# name is in capitals. The others count: an index, a size, a status.
+SCALES, DRAWS = (ast.Mult, ast.Div, ast.Pow), ("uniform", "randint", "randrange", "triangular")
 # A client that is no program by itself, or whose main part only reads the environment, is not changed there.
 NOT_CHANGED = ("main", "_main")
 
@@ -111,7 +115,8 @@ def left_out(client: CorrectClient) -> Iterator[LeftOut]:
     text = (ROOT / client.path).read_text()
     offsets, tree, texts = _offsets(text), ast.parse(text), definitions(ast.parse(text), text)
     ordinals: dict[tuple[str, str], int] = defaultdict(int)
-    for operator, node, instead in _places(tree):
+    scaling = frozenset(_scaling(tree))
+    for operator, node, instead in _places(tree, scaling):
         start = offsets[node.lineno - 1] + node.col_offset
         end = offsets[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
         if operator == "LeaveOutKeyword":
@@ -119,15 +124,19 @@ def left_out(client: CorrectClient) -> Iterator[LeftOut]:
         if isinstance(node, ast.Constant) and not _stands(node.value, text.encode()[start:end]):
             continue
         around = next((one for first, last, one in texts if first <= node.lineno <= last), "")
-        ordinals[around, operator] += 1
-        parts = "\0".join((client.path, around, operator, str(ordinals[around, operator])))
+        # Numbers are counted together: what replaces one of them changes no key of another.
+        ordinals[around, operator.replace("Scale", "Replace")] += 1
+        ordinal = ordinals[around, operator.replace("Scale", "Replace")]
+        parts = "\0".join((client.path, around, operator, str(ordinal)))
         key = hashlib.sha256(parts.encode()).hexdigest()[:16]
-        mutant = LeftOut(client.path, node.lineno, operator, ordinals[around, operator], key, start, end, instead)
+        mutant = LeftOut(client.path, node.lineno, operator, ordinal, key, start, end, instead)
         if _compiles(mutant.source()):
             yield mutant
 
 
-def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt | ast.keyword | ast.Constant, str]]:
+def _places(
+    tree: ast.Module, scaling: Collection[ast.AST]
+) -> Iterator[tuple[str, ast.stmt | ast.keyword | ast.Constant, str]]:
     for node in ast.walk(tree):
         stated = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
         if stated or isinstance(node, DOES):
@@ -136,14 +145,33 @@ def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt | ast.keyword | as
         elif isinstance(node, ast.Call):
             yield from (("LeaveOutKeyword", keyword, "") for keyword in node.keywords if keyword.arg)
         elif isinstance(node, ast.Constant) and isinstance(node.value, int | float) and type(node.value) is not bool:
-            yield from (("ReplaceNumber", node, repr(other)) for other in other_numbers(node.value))
+            counts = isinstance(node.value, int) and node.value < LARGE
+            name = "ScaleNumber" if counts and node in scaling else "ReplaceNumber"
+            yield from ((name, node, repr(other)) for other in other_numbers(node.value, node in scaling))
 
 
-def other_numbers(number: float) -> tuple[float, float]:
+def other_numbers(number: float, scales: bool = False) -> tuple[float, float]:
     """Return the numbers that replace one."""
-    if isinstance(number, int) and number < LARGE:
+    if isinstance(number, int) and number < LARGE and not scales:
         return number + 1, number - 1
+    if not number:
+        return FACTOR, -FACTOR
     return number * FACTOR, number // FACTOR if isinstance(number, int) else number / FACTOR
+
+
+def _scaling(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes of numbers that scale something."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, SCALES):
+            yield from (node.left, node.right)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in DRAWS:
+            yield from node.args
+        elif isinstance(node, ast.Assign) and all(name.isupper() for name in _names(node.targets)):
+            yield from ast.walk(node.value)
+
+
+def _names(targets: Iterable[ast.expr]) -> Iterator[str]:
+    return (one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
 
 
 def _offsets(text: str) -> list[int]:

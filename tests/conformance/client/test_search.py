@@ -479,7 +479,7 @@ def test_a_timing_finding_is_confirmed_only_where_it_would_be_reported(contract:
 
 PLANNED_PHASES = {"ways to run", "orders", "last polls", "single faults", "variations"}
 # More than any provider has planned cases, so that some runs are left for random ones.
-AMPLE = 700
+AMPLE = 800
 
 
 class Noting(Search):
