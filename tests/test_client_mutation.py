@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -150,6 +151,23 @@ def test_a_large_number_or_a_fraction_is_scaled_and_a_small_one_moves_by_one(tmp
     texts = keys_in(tmp_path / "client.py", "WAIT = 10.0\nFLAG = True\nprint(f'{1 + 2}')\n")
     assert {text.partition("\n")[0] for text in texts} == {"WAIT = 1000.0", "WAIT = 0.1", "WAIT = 10.0", "pass"}
     assert all(text.splitlines()[1] in ("FLAG = True", "pass") for text in texts), "a truth value is no number"
+
+
+def test_a_small_number_that_scales_changes_by_a_factor(tmp_path: Path) -> None:
+    assert [other_numbers(one, scales=True) for one in (0, 2, 10)] == [(100, -100), (200, 0), (1000, 0)]
+    lines = ("TRIES = 5", "wait = 2**n", "wait = n * 3", "wait = uniform(1, n)", "size = n + 8", "kinds[:4]")
+    for line in lines:
+        texts = [text.strip() for text in keys_in(tmp_path / "client.py", line + "\n")]
+        number = next(one for one in re.findall(r"\d", line))
+        scaled = {line.replace(number, str(other)) for other in other_numbers(int(number), line in lines[:4])}
+        assert scaled <= set(texts)
+
+
+def test_a_number_that_scales_changes_no_key_of_another(tmp_path: Path) -> None:
+    plain, scaling = (keys_in(tmp_path / "client.py", f"x = 1 + 2\ny = 3 {sign} 4\n") for sign in "+*")
+    kept = {key for text, key in plain.items() if "3 + 4" in text}
+    assert kept <= set(scaling.values())
+    assert len(set(plain.values()) & set(scaling.values())) == len(kept)
 
 
 def test_keys_change_only_with_their_definition(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from .hunt import EQUIVALENT, FOUND, SURVIVED, UNTESTABLE
 RESULTS = Path(__file__).with_name("results.json")
 BY_HAND = Path(__file__).with_name("equivalent.json")
 PAGE = ROOT / "docs" / "client-mutation.md"
-# found / (found + survived + equivalent by hand). It may only rise; the aim is 0.9.
-LEAST_SCORE = 0.76
+# found / (found + survived + equivalent by hand). It may only rise.
+LEAST_SCORE = 0.9
 # The share of these mutants that may be listed by hand.
 MOST_BY_HAND = 0.1
 
@@ -47,10 +47,10 @@ def page(results: Mapping[str, Any], by_hand: Mapping[str, str]) -> str:
             "# Mutants of correct clients",
             "",
             "`make mutation-clients` changes correct clients in one place at a time: a comparison, a boolean, a",
-            "number (a large one or a fraction by a factor of a hundred), an exception class, a statement or keyword",
-            "argument left out. The suite runs on each until its",
-            "first finding. A mutant that survives shows a rule, a scenario or an observation that is missing, unless",
-            "nobody could see the change.",
+            "number, an exception class, a statement or keyword argument left out. A number that is large, a fraction",
+            "or a scale (a factor, a base, a setting) changes by a factor of a hundred, because a sixth try is as",
+            "right as a fifth; any other by one. The suite runs on each mutant until its first finding. A mutant that",
+            "survives shows a rule, a scenario or an observation that is missing, unless nobody could see the change.",
             "",
             "| result | mutants |",
             "|---|---|",

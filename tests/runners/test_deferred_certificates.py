@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import pytest
 
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 
-LOAD = ssl.SSLContext.load_verify_locations
+LOAD, GET_CERTIFICATES = ssl.SSLContext.load_verify_locations, ssl.SSLContext.get_ca_certs
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits() -> None:
+    """Collect the contexts of earlier tests."""
+    gc.collect()
+    with deferred_certificates():
+        pass
 
 
 @pytest.fixture
@@ -66,11 +75,33 @@ def test_an_unreadable_file_is_an_error_of_the_call(tmp_path: Path) -> None:
         context.load_verify_locations(str(tmp_path / "missing.pem"))
 
 
-def test_a_file_without_certificates_does_not_fail_after_the_run(tmp_path: Path) -> None:
+def test_a_file_without_certificates_fails_only_if_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with deferred_certificates():
         context.load_verify_locations(str(tmp_path / "empty.pem"))
+    with pytest.raises(ssl.SSLError):
+        context.get_ca_certs()
+
+
+def test_a_context_that_is_garbage_after_the_run_loads_nothing(loaded: list[object]) -> None:
+    with deferred_certificates():
+        context = ssl.create_default_context(cafile=certifi.where())
+    assert loaded == []
+    del context
+    with deferred_certificates():
+        pass
+    assert loaded == []
+    assert ssl.SSLContext.get_ca_certs is GET_CERTIFICATES
+
+
+def test_after_the_run_certificates_load_at_once(loaded: list[object]) -> None:
+    with deferred_certificates(), deferred_certificates():
+        waiting = ssl.create_default_context(cafile=certifi.where())
+    ssl.create_default_context(cafile=certifi.where())
+    assert loaded == [certifi.where()]
+    assert waiting.get_ca_certs()
+    assert loaded == [certifi.where()] * 2
 
 
 def test_the_methods_are_restored() -> None:
