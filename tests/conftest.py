@@ -58,6 +58,7 @@ BY_DAY = {
     "server/files/test_image_store.py": 2,
     "media/test_video.py": 4,
     "test_broken_clients.py": 5,
+    "test_broken_programs.py": 3,
     "proxy/test_proxy.py": 2,
     "server/test_world_trace.py": 4,
     "test_scenario_catalogue.py": 3,
