@@ -242,6 +242,17 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         (("answer.status == 404 and not seen", "answer.status <= 404 and not seen"),),
     ),
     (
+        "SUB-01",
+        "runcomfy",
+        "a response that is lost after a refusal is taken for a dead connection",
+        (
+            (
+                "        if not busy:\n            break\n",
+                "        if not busy and not (number and not answer.status):\n            break\n",
+            ),
+        ),
+    ),
+    (
         "CBK-13",
         "runflow_callbacks",
         "only a forged callback wakes the client",

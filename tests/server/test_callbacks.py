@@ -264,9 +264,9 @@ async def test_a_job_whose_end_was_planned_twice_sends_one_callback(contract: Co
     assert len(receiver.received) == 1
 
 
-async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) -> str:
+async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str, **options: Any) -> str:
     """Submit a job under a callback fault, and run until nothing is due."""
-    mock.world.scenarios.arm(read_scenario({"moves": {CALLBACK: [{"move": move}]}}), [contract])
+    mock.world.scenarios.arm(read_scenario({"moves": {CALLBACK: [{"move": move, **options}]}}), [contract])
     job = await order(mock, contract, receiver.url)
     await mock.clock.run_until_idle()
     return job
@@ -326,6 +326,17 @@ async def test_the_dispatcher_performs_every_effect(
     bodies = [body for _, body in receiver.received]
     assert len(bodies) == (0 if isinstance(effect, Unsent) else len(notes))
     assert [body == body.upper() for body in bodies] == [isinstance(effect, Rewritten)] * len(bodies)
+
+
+@calling
+async def test_the_true_callback_may_come_a_while_after_the_false_one(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    job = await played(mock, contract, receiver, "unknown_job", apart=20)
+    false, true = mock.fake.callback_dispatcher().attempts
+    assert (false.kind, true.kind, true.job) == ("unknown_job", "genuine", job)
+    assert true.moment - false.moment == pytest.approx(20)
 
 
 def test_every_effect_on_a_callback_is_among_them() -> None:

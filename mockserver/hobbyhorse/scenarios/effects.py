@@ -196,7 +196,7 @@ class AfterNext:
 
 @dataclass(frozen=True, slots=True)
 class FalseFirst:
-    """Deliver a false callback, then the true one.
+    """Deliver a false callback, and `apart` seconds later the true one.
 
     The false one is signed with `secret` (None: the right one), or not at all, `older` seconds ago. With `stranger`, it
     is the callback of a job that was never submitted, and with `failure` also, it reports that this job failed.
@@ -207,6 +207,7 @@ class FalseFirst:
     older: float = 0.0
     stranger: bool = False
     failure: bool = False
+    apart: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,13 @@ REPORT = Option(
     tried=("same", "failure"),
     default="same",
 )
+APART = Option(
+    "apart",
+    "The seconds between the other callback and the job's own.",
+    {"type": "number", "minimum": 0, "maximum": 86_400},
+    tried=(0, 20),
+    default=0.0,
+)
 PROGRESS = Option(
     "progress",
     "The progress: it goes back, is null, or is full before the end.",

@@ -365,7 +365,10 @@ class CallbackDispatcher:
                 self._after_next(delivery, seconds, note)
             case FalseFirst():
                 await self._deliver_false(delivery, effect, fault.name)
-                await self._deliver(delivery, 1)
+                if effect.apart:
+                    self._after(delivery, effect.apart, fault.name)
+                else:
+                    await self._deliver(delivery, 1)
             case Rewritten(change, names, older):
                 # It is genuine: the job has ended as it says. Retries, if it is not acknowledged, are not changed.
                 await self._deliver(delivery, 1, note=fault.name, change=change, names=names, older=older)

@@ -46,8 +46,9 @@ def running(contract: Contract) -> str:
 def test_single_faults_are_unique_and_believable_and_concern_only_used_roles(contract: Contract) -> None:
     ones = singles(contract, ROLES)
     assert len({case.key for case in ones}) == len(ones) > 100
+    lost_later = {"move": "accept_then_drop"}
     for case in ones:
-        assert case.moves == 1
+        assert case.moves == 1 or case.scenario["moves"]["submit"][1:] == [lost_later]
         assert set(case.scenario.get("moves", {})) <= set(ROLES)
         assert believable(case.scenario, contract) == case.scenario
 
@@ -157,6 +158,14 @@ def test_grave_faults_also_come_after_the_client_has_seen_its_job(contract: Cont
     grave = {"timeout", "reset_peer", "malformed_json", "html_page", "empty_body", "error_envelope"}
     assert {move["move"] for _, move in later} == grave | refusals
     assert all(fits(dict(case.scenario), contract) for case in found)
+
+
+def test_a_response_is_lost_on_the_connection_of_a_refusal(contract: Contract) -> None:
+    cases = singles(contract, ["submit"])
+    (found,) = [moves for case in cases if len(moves := case.scenario.get("moves", {}).get("submit", [])) == 2]
+    assert found[1] == {"move": "accept_then_drop"}
+    assert contract.operations["submit"].situations[found[0]["move"]].status in (429, 503)
+    assert all("submit" not in case.scenario.get("moves", {}) for case in singles(contract, ["status"]))
 
 
 def test_timelines_come_first(contract: Contract) -> None:

@@ -36,6 +36,7 @@ def effect_of(name: str, callbacks: Callbacks, **options: Any) -> CallbackEffect
         ("forged", {}, FalseFirst(secret=callback.WRONG_SECRET)),
         ("unsigned", {}, FalseFirst(signed=False)),
         ("unknown_job", {}, FalseFirst(stranger=True)),
+        ("unknown_job", {"apart": 20, "report": "failure"}, FalseFirst(stranger=True, failure=True, apart=20)),
     ],
 )
 def test_each_fault_has_its_effect(name: str, options: dict[str, Any], effect: CallbackEffect) -> None:
@@ -46,6 +47,10 @@ def test_a_stale_signature_is_older_than_the_tolerance_of_the_contract() -> None
     assert SIGNED.signature is not None
     tolerance = SIGNED.signature.tolerance or 0.0
     assert effect_of("stale", SIGNED) == FalseFirst(older=tolerance + callback.OLDER_SECONDS)
+    for name in ("stale", "forged", "unsigned"):
+        effect = effect_of(name, SIGNED, apart=5)
+        assert isinstance(effect, FalseFirst)
+        assert effect.apart == 5
 
 
 def test_a_payload_is_null_where_it_was_present() -> None:

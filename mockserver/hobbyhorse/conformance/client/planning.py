@@ -55,7 +55,7 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
 # The minimum status of a refusal (RFC 9110, section 15.5), the status of a rate limit (RFC 6585, section 4), and of an
 # internal error and a bad gateway (RFC 9110, sections 15.6.1 and 15.6.3).
-REFUSED, NOT_FOUND, TOO_MANY_REQUESTS, INTERNAL, BAD_GATEWAY = 400, 404, 429, 500, 502
+REFUSED, NOT_FOUND, TOO_MANY_REQUESTS, INTERNAL, BAD_GATEWAY, UNAVAILABLE = 400, 404, 429, 500, 502, 503
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
 # A provider that requests no pause, however often it is asked.
@@ -104,6 +104,7 @@ def singles(
 ) -> list[Case]:
     """Return the single faults on the roles that a client uses, each once and, where possible, always.
 
+    A lost response after a refusal is among them, because it is as likely as either alone.
     Roles that a client uses only `when_stuck`, such as cancel, get a scenario with a stuck job. On roles that it uses
     several times for one job (`repeated`), grave faults also come after a good response.
     """
@@ -123,7 +124,7 @@ def singles(
         if role not in when_stuck:
             # What happens most often in practice comes first.
             cases[:] = [*_lasting(contract, role), *cases, *_patient(contract, role)]
-    submits = list(_in_order(contract, by_role.pop("submit", [])))
+    submits = [*_lost_later(contract, used), *_in_order(contract, by_role.pop("submit", []))]
     others = [
         list(_in_order(contract, cases, role in repeated)) for role, cases in by_role.items() if role not in when_stuck
     ]
@@ -148,7 +149,7 @@ def _explained(contract: Contract, timelines: Iterable[Case]) -> list[Case]:
 
 
 def _patient(contract: Contract, role: str) -> Iterator[Case]:
-    """Yield a refusal with a long Retry-After, in seconds and as a date, one beyond any deadline, and one of 0.
+    """Yield a refusal with a long Retry-After, in seconds and as a date, one beyond any deadline, and two of 0.
 
     A refusal in the body of a response with status 200 follows, each time: only its repetition shows a client that
     waits until its deadline.
@@ -158,12 +159,13 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
     limits = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
     of_files = [name for name, fault in faults_of(role).items() if fault.has(RETRY_AFTER.name)]
     for name in of_files if role == MEDIA else limits[:1]:
-        long, date, endless = (
+        long, date, endless, past = (
             {"retry_after": LONG_PAUSE},
             {"retry_after_date": LONG_PAUSE},
             {"retry_after": ENDLESS_PAUSE},
+            {"retry_after_date": 0},
         )
-        for options in (long, date, endless, NO_PAUSE):
+        for options in (long, date, endless, NO_PAUSE, past):
             found = Case({"moves": {role: [{"move": name, **options}]}})
             if fits(dict(found.scenario), contract):
                 yield found
@@ -193,6 +195,17 @@ def _lasting(contract: Contract, role: str) -> Iterator[Case]:
     moves = [{"move": name} for name in errors[:1]] + [{"move": name_used_for(MUDDLES), **status} for status in pages]
     for move in moves if operation is not None else ():
         yield Case({"moves": {role: [{**move, "times": OUTAGE}]}})
+
+
+def _lost_later(contract: Contract, used: Collection[str]) -> Iterator[Case]:
+    """Yield an order that is refused for now, and then accepted on the same connection, with a lost response.
+
+    An HTTP library takes that for a connection that had been closed before, on which nothing was received.
+    """
+    for role in sorted(SUBMISSIONS & contract.operations.keys() & set(used)):
+        situations = contract.operations[role].situations.items()
+        for name in [name for name, one in situations if one.status in (TOO_MANY_REQUESTS, UNAVAILABLE)][:1]:
+            yield Case({"moves": {role: [{"move": name}, {"move": name_used_for(LOSES)}]}})
 
 
 def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> Iterator[Case]:

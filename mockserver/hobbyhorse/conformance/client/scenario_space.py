@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, TIMELINE, Fault, Option
-from hobbyhorse.scenarios.options import ACCEPTED, PIECES, REPORT, SECONDS, SITUATION, STAGE, STATUS, VALUE
+from hobbyhorse.scenarios.options import ACCEPTED, APART, PIECES, REPORT, SECONDS, SITUATION, STAGE, STATUS, VALUE
 from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 
@@ -22,6 +22,8 @@ REFUSES_SAFELY = frozenset({429, 503})
 TOO_MANY_REQUESTS = 429
 # The statuses that gateways add to a provider's own, each in its turn (RFC 9110, sections 15.6.3 to 15.6.5).
 GATEWAYS = (502, 503, 504)
+# Seconds between a false callback and the true one in which a client shows what it does with the false one.
+LONG_APART = 20
 # A body whose second half comes after an hour: longer than any client should wait for a piece, or for the whole.
 STALL = {SECONDS.name: 7_200, PIECES.name: 2}
 # The refusals that may not be final: a new job that is not visible yet, and refusals that pass.
@@ -96,6 +98,8 @@ def _telling_options(fault: Fault, operation: Operation | None) -> Iterator[dict
         yield dict(STALL)
     if fault.has(REPORT.name):
         yield {REPORT.name: "failure"}
+    if fault.has(APART.name):
+        yield {APART.name: LONG_APART}
     if fault.has(SITUATION.name) and (refusal := final_refusal(operation)) is not None:
         yield {SITUATION.name: refusal}
 

@@ -11,7 +11,7 @@ from hobbyhorse.contract.values import Callbacks, Contract, Operation
 from hobbyhorse.scenarios.effects import AfterNext, Copies, FalseFirst, Postponed, Rewritten, Unsent
 from hobbyhorse.scenarios.fault import CALLBACK, EMPTIES, ESTRANGES, MISSIGNS, OUTDATES, UNSENT, Fault, Options
 from hobbyhorse.scenarios.fields import payload_places
-from hobbyhorse.scenarios.options import COUNT, REPORT, SECONDS
+from hobbyhorse.scenarios.options import APART, COUNT, REPORT, SECONDS
 
 # The only faults of their place.
 RANK = 80
@@ -26,7 +26,7 @@ WRONG_SECRET = "whsec_d3Jvbmc="
 
 def _stale(callbacks: Callbacks, options: Options) -> FalseFirst:
     tolerance = callbacks.signature.tolerance if callbacks.signature is not None else None
-    return FalseFirst(older=(tolerance or 0.0) + OLDER_SECONDS)
+    return FalseFirst(older=(tolerance or 0.0) + OLDER_SECONDS, apart=options["apart"])
 
 
 def _without_payload(callbacks: Callbacks, options: Options) -> Rewritten:
@@ -92,7 +92,8 @@ FORGED = Fault(
     name="forged",
     stands=(CALLBACK,),
     says="first delivers another one, signed with a wrong secret",
-    effect=lambda callbacks, options: FalseFirst(secret=WRONG_SECRET),
+    effect=lambda callbacks, options: FalseFirst(secret=WRONG_SECRET, apart=options["apart"]),
+    options=(APART,),
     rank=RANK,
     misfits=_unsigned_anyway,
     uses=frozenset({MISSIGNS}),
@@ -102,6 +103,7 @@ STALE = Fault(
     stands=(CALLBACK,),
     says="first delivers another one, with an expired signature",
     effect=_stale,
+    options=(APART,),
     rank=RANK,
     misfits=never_expires,
     uses=frozenset({OUTDATES}),
@@ -110,7 +112,8 @@ UNSIGNED = Fault(
     name="unsigned",
     stands=(CALLBACK,),
     says="first delivers another one, without a signature",
-    effect=lambda callbacks, options: FalseFirst(signed=False),
+    effect=lambda callbacks, options: FalseFirst(signed=False, apart=options["apart"]),
+    options=(APART,),
     rank=RANK,
     misfits=_unsigned_anyway,
     uses=frozenset({MISSIGNS}),
@@ -119,8 +122,10 @@ UNKNOWN_JOB = Fault(
     name="unknown_job",
     stands=(CALLBACK,),
     says="first delivers another one, correctly signed, for a job that was never submitted",
-    effect=lambda callbacks, options: FalseFirst(stranger=True, failure=options["report"] == "failure"),
-    options=(REPORT,),
+    effect=lambda callbacks, options: FalseFirst(
+        stranger=True, failure=options["report"] == "failure", apart=options["apart"]
+    ),
+    options=(REPORT, APART),
     rank=RANK,
     uses=frozenset({ESTRANGES}),
 )

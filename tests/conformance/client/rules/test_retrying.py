@@ -400,6 +400,17 @@ def test_a_failure_at_the_deadline_may_end_the_run(contract: Contract) -> None:
     assert messages(rules.one_blip_survives, told.story()) == []
 
 
+def test_an_error_that_is_called_a_timeout_may_come_long_before_the_deadline(contract: Contract) -> None:
+    def given_up(patience: float | None, **how: Any) -> list[str] | None:
+        told = fail(started(contract), 500).wait(3).end("timeout").trace()
+        return messages(rules.one_blip_survives, AnnotatedTrace(contract, replace(told, patience=patience, **how)))
+
+    assert given_up(600)
+    assert given_up(None) == given_up(5) == []
+    short = outage(contract, 3).wait(3).end("timeout").trace()
+    assert messages(rules.short_outage_survives, AnnotatedTrace(contract, replace(short, patience=600)))
+
+
 def test_a_failure_ends_a_run_only_early_in_its_wait_and_soon_after_it(contract: Contract) -> None:
     """Later, the client's own deadline may have ended it."""
 

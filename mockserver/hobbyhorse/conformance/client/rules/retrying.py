@@ -402,8 +402,17 @@ def one_blip_survives(trace: AnnotatedTrace) -> Evidence:
         yield Breach(f"request {blip.number} failed once ({_how(blip)}), but request {again.number} submits again")
     # A later request shows that the client went on.
     last = trace.of(*READS, "media")[-1]
-    if last is blip and not failed and gave_up(trace) and _promptly(trace, blip):
+    if last is blip and not failed and _gave_up_early(trace) and _promptly(trace, blip):
         yield Breach(f"request {blip.number} failed once ({_how(blip)}), but the client gave up the job")
+
+
+def _gave_up_early(trace: AnnotatedTrace) -> bool:
+    """Whether a run ended without a video, and not at its deadline, whatever its error says."""
+    outcome, own = trace.outcome, trace.trace.patience
+    if gave_up(trace) or outcome is None or outcome.kind != "timeout" or own is None or trace.deliveries:
+        return gave_up(trace)
+    # The deadline that the client has shown with a stuck job: an error that is called a timeout may come much earlier.
+    return trace.waited <= EARLY_SHARE * own
 
 
 def _passes(step: Step) -> bool:
@@ -482,7 +491,7 @@ def short_outage_survives(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     last = reads[failures[-1]]
     failed = any(step.failure for step in trace.steps)
-    if reads[-1] is last and not failed and gave_up(trace) and _promptly(trace, last):
+    if reads[-1] is last and not failed and _gave_up_early(trace) and _promptly(trace, last):
         told = f"{len(failures)} polls failed in a row, and the client gave up the job at the last of them"
         yield Breach(f"{told}, request {last.number} ({_how(last)})")
 
