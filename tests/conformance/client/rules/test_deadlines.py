@@ -349,6 +349,14 @@ def test_a_file_that_takes_longer_or_a_client_in_a_hurry_shows_nothing(contract:
     assert messages(rules.slow_download, slow_file(contract, "failed", own=20)) is None
 
 
+def test_a_file_that_may_also_have_stalled_shows_nothing(contract: Contract) -> None:
+    told = slow_file(contract, "failed")
+    (move,) = told.trace.scenario["moves"]["media"]
+    scenario = {"moves": {"media": [{**move, "seconds": 7_200}, move]}}
+    trace = AnnotatedTrace(contract, replace(told.trace, scenario=scenario))
+    assert messages(rules.slow_download, trace) is None
+
+
 def test_the_first_byte_of_a_file_may_take_ten_seconds(contract: Contract) -> None:
     move = {"move": name_used_for(PASSES), "seconds": 8, "times": "always"}
 

@@ -13,6 +13,7 @@ from hobbyhorse.conformance.client.rules.variations import (
     file_boxes,
     header_names,
     not_modified,
+    odd_retry_after,
     opaque_id,
     variations_together,
 )
@@ -142,6 +143,18 @@ def test_the_boxes_of_a_file_are_judged_by_clients_that_fetch_it(contract: Contr
     (breach,) = check(file_boxes, seen(Teller(contract).submit().media(), scenario, lost, plain=GOOD)).breaches
     assert "ISO/IEC 14496-12, 4.2" in breach.message
     assert not check(file_boxes, seen(Teller(contract).submit(), scenario, lost, plain=GOOD)).observed
+
+
+def test_without_a_wait_that_it_cannot_read_a_client_may_give_up_earlier(contract: Contract) -> None:
+    limit = next(name for name, one in contract.operations["status"].situations.items() if one.status == 429)
+    scenario = {
+        "moves": {"status": [{"move": limit, "retry_after_odd": "word", "retry_after": 120, "times": "always"}]}
+    }
+    told = Teller(contract).submit().status(None, status=429, move=limit)
+    late, lost = Outcome("timeout", START + 600), Outcome("error", START + 90, message="Lost: too many failures")
+    assert not check(odd_retry_after, seen(told, scenario, lost, plain=late)).breaches
+    for plain, bad in ((GOOD, lost), (late, BAD)):
+        assert check(odd_retry_after, seen(told, scenario, bad, plain=plain)).breaches
 
 
 WILD = {"moves": {"status": [{"move": "error_type"}]}, "timeline": {"move": "fail"}}

@@ -157,10 +157,12 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
 )
 def slow_download(trace: AnnotatedTrace) -> Evidence:
     files = [step for step in trace.of("media") if step.exchange.move in (*STALLED, UNTROUBLED)]
-    slow = [move for move in trace.trace.scenario.get("moves", {}).get("media", ()) if _is_steady(move)]
+    slow = trace.trace.scenario.get("moves", {}).get("media", ())
     others = [step for step in trace.steps if step not in files]
     outcome, accepted = trace.outcome, trace.accepted
-    if not files or not slow or outcome is None or accepted is None or len(trace.runs) != 1:
+    # Which of several faults a file had is not known.
+    steady = bool(slow) and all(map(_is_steady, slow))
+    if not files or not steady or outcome is None or accepted is None or len(trace.runs) != 1:
         return
     # A client with a short deadline for the whole run may have no time left for the file.
     patience = trace.patience if trace.trace.patience is None else trace.trace.patience
