@@ -387,6 +387,9 @@ def test_a_submission_that_the_client_does_not_wait_for_is_found(contract: Contr
     assert "after 8 s, but the client ended after 5.0 s" in found
     assert messages(rules.slow_acceptance, slow_submission(contract, "failed", seconds=60)) is None
     move = {"move": name_used_for(PASSES), "seconds": 8}
+    two = slow_submission(contract, "failed")
+    scenario = {"moves": {"submit": [*two.trace.scenario["moves"]["submit"], {**move, "seconds": 60}]}}
+    assert messages(rules.slow_acceptance, AnnotatedTrace(contract, replace(two.trace, scenario=scenario))) is None
     waited = Teller(contract).submit(move=move["move"]).end("failed").trace()
     told = AnnotatedTrace(contract, replace(waited, scenario={"moves": {"submit": [move]}}))
     assert messages(rules.slow_acceptance, told) == []

@@ -191,7 +191,10 @@ def slow_download(trace: AnnotatedTrace) -> Evidence:
     example="ask",
 )
 def slow_acceptance(trace: AnnotatedTrace) -> Evidence:
-    slow = [move for move in trace.trace.scenario.get("moves", {}).get("submit", ()) if _is_short(move)]
+    moves = trace.trace.scenario.get("moves", {}).get("submit", ())
+    held_back = [move for move in moves if move["move"] == UNTROUBLED]
+    # Which of several waits a submission had is not known.
+    slow = held_back if all(map(_is_short, held_back)) else []
     late = [step for step in trace.submits if step.exchange.move == UNTROUBLED]
     outcome = trace.outcome
     if not slow or len(late) != 1 or outcome is None or len(trace.runs) != 1:
