@@ -108,10 +108,10 @@ PROGRAMS = (
     BrokenProgram(
         JAVASCRIPT,
         "TMO-05",
-        "a download may take twenty seconds",
+        "a download may take five seconds",
         'send("GET", url, {}, 300)',
-        'send("GET", url, {}, 20)',
-        moved("media", "slow_body", seconds=45, pieces=30, **ALWAYS),
+        'send("GET", url, {}, 5)',
+        moved("media", "slow_body", seconds=8, pieces=16, **ALWAYS),
     ),
     BrokenProgram(
         JAVASCRIPT,
@@ -182,10 +182,10 @@ PROGRAMS = (
     BrokenProgram(
         SHELL,
         "TMO-05",
-        "a download may take twenty seconds",
+        "a download may take five seconds",
         'send 300 GET "$url"',
-        'send 20 GET "$url"',
-        moved("media", "slow_body", seconds=45, pieces=30, **ALWAYS),
+        'send 5 GET "$url"',
+        moved("media", "slow_body", seconds=8, pieces=16, **ALWAYS),
     ),
 )
 

@@ -77,7 +77,7 @@ HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
 LEAST_APART, MOST_APART, GOOD_BETWEEN, LONG_SHARE = 3, 12, 3, 0.8
 # Failures of polls in a row, as many as a restart of a provider causes, and a file that takes its time.
 OUTAGE, SLOW = 3, 8
-SLOW_FILE: Mapping[str, Any] = {"move": name_used_for(DRIPS), "seconds": 45, "pieces": 30, "times": "always"}
+SLOW_FILE: Mapping[str, Any] = {"move": name_used_for(DRIPS), "seconds": SLOW, "pieces": 16, "times": "always"}
 # The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
 MOST_POINTS = 12
 

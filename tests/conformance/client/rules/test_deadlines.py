@@ -322,7 +322,7 @@ def test_a_run_that_waits_until_the_clock_has_caught_up_breaks_the_rule(contract
 # TMO-05
 
 
-def slow_file(contract: Contract, end: str, *, seconds: float = 45, own: float | None = None) -> AnnotatedTrace:
+def slow_file(contract: Contract, end: str, *, seconds: float = 8, own: float | None = None) -> AnnotatedTrace:
     """Return a trace of a client that has broken a slow file off, or has it, and of its own deadline."""
     move, whole = name_used_for(STALLS), end == "success"
     told = ready(contract).media(move=move, whole=whole, answered=None).wait(5).end(end)
@@ -332,20 +332,20 @@ def slow_file(contract: Contract, end: str, *, seconds: float = 45, own: float |
 
 def test_a_slow_file_that_is_broken_off_is_found(contract: Contract) -> None:
     (found,) = messages(rules.slow_download, slow_file(contract, "failed")) or []
-    assert "in 30 pieces within 45 s" in found
+    assert "in 30 pieces within 8 s" in found
     assert messages(rules.slow_download, slow_file(contract, "success")) == []
 
 
 def test_a_slow_file_may_come_in_the_usual_number_of_pieces(contract: Contract) -> None:
-    told = slow_file(contract, "failed", seconds=10)
+    told = slow_file(contract, "failed", seconds=9)
     (move,) = told.trace.scenario["moves"]["media"]
     scenario = {"moves": {"media": [{name: move[name] for name in move if name != "pieces"}]}}
     (found,) = messages(rules.slow_download, AnnotatedTrace(contract, replace(told.trace, scenario=scenario))) or []
-    assert f"in {PIECES.default} pieces within 10 s" in found
+    assert f"in {PIECES.default} pieces within 9 s" in found
 
 
 def test_a_file_that_takes_longer_or_a_client_in_a_hurry_shows_nothing(contract: Contract) -> None:
-    assert messages(rules.slow_download, slow_file(contract, "failed", seconds=90)) is None
+    assert messages(rules.slow_download, slow_file(contract, "failed", seconds=20)) is None
     assert messages(rules.slow_download, slow_file(contract, "failed", own=20)) is None
 
 

@@ -34,9 +34,9 @@ UNSEEN = 3
 # Seconds for which a request without a response may hold a client: a quarter of an hour, the longest read timeout of a
 # client that waits for a whole job in one request, and a minute until its next request.
 LONGEST_REQUEST = 960.0
-# A download of less than a minute is short, and a piece in each two seconds is steady; a client with less patience than
-# this may have no time for it.
-MINUTE, STEADY, PATIENT_SECONDS = 60.0, 2.0, 200.0
+# A download of less than ten seconds is short: correct clients have a limit of ten. A piece in each two seconds is
+# steady, and a client with less patience than this may have no time for it.
+SHORT, STEADY, PATIENT_SECONDS = 10.0, 2.0, 200.0
 # Seconds that the response to a submission, or a file's first byte, may take.
 LONGEST_LATENCY = 10.0
 UNTROUBLED = name_used_for(PASSES)
@@ -148,8 +148,7 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="A file may come slowly: its first byte may take ten seconds, and a download of less than a minute is not "
-    "broken off.",
+    says="A file may come slowly: neither its first byte nor a whole download within ten seconds is too late.",
     because="A timeout of some seconds for the whole download loses every long video, and every video on a slow line: "
     "python-ring-doorbell/python-ring-doorbell#171, Cyberdrop-DL/cyberdrop-dl#1189.",
     fix="Limit the time between two pieces of a file to half a minute, and the whole download to several minutes.",
@@ -212,17 +211,17 @@ def slow_acceptance(trace: AnnotatedTrace) -> Evidence:
 
 def _is_short(move: Mapping[str, Any]) -> bool:
     """Whether a fault holds a response back for a time that a submission or a file may take."""
-    return bool(move["move"] == UNTROUBLED and 0 < move.get(SECONDS.name, 0) <= LONGEST_LATENCY)
+    return bool(move["move"] == UNTROUBLED and 0 < move.get(SECONDS.name, 0) < LONGEST_LATENCY)
 
 
 def _is_steady(move: Mapping[str, Any]) -> bool:
-    """Whether a fault sends each file within a minute, with a piece in each few seconds, or soon as a whole."""
+    """Whether a fault sends each file within ten seconds, with a piece in each few seconds, or soon as a whole."""
     if move.get("times") != "always":
         return False
     if move["move"] not in STALLED:
         return _is_short(move)
-    seconds, pieces = move.get(SECONDS.name, MINUTE), move.get(PIECES.name, PIECES.default)
-    return bool(seconds < MINUTE and seconds / pieces < STEADY)
+    seconds, pieces = move.get(SECONDS.name, SHORT), move.get(PIECES.name, PIECES.default)
+    return bool(seconds < SHORT and seconds / pieces < STEADY)
 
 
 def _stalled(trace: AnnotatedTrace) -> frozenset[tuple[str, str]]:
