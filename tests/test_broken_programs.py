@@ -1,7 +1,7 @@
 """Broken clients in JavaScript and shell, in virtual time: each is caught, and its case does not accuse the original.
 
-Each has one bug in an example client. Several of them need minutes of waiting: deadlines, long and endless waits that a
-provider asks for, and responses that never come.
+Each has one bug in an example client. Several of them need minutes of waiting: deadlines, long waits that a provider
+asks for, and responses that never come.
 """
 
 from __future__ import annotations
@@ -190,7 +190,6 @@ PROGRAMS = (
 )
 
 
-@pytest.mark.usefixtures("tracer")
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_a_broken_program_is_caught_and_the_original_is_not(
     program: BrokenProgram, tmp_path: Path, tracer: Path

@@ -125,8 +125,9 @@ def left_out(client: CorrectClient) -> Iterator[LeftOut]:
             continue
         around = next((one for first, last, one in texts if first <= node.lineno <= last), "")
         # Numbers are counted together: what replaces one of them changes no key of another.
-        ordinals[around, operator.replace("Scale", "Replace")] += 1
-        ordinal = ordinals[around, operator.replace("Scale", "Replace")]
+        counted = around, operator.replace("Scale", "Replace")
+        ordinals[counted] += 1
+        ordinal = ordinals[counted]
         parts = "\0".join((client.path, around, operator, str(ordinal)))
         key = hashlib.sha256(parts.encode()).hexdigest()[:16]
         mutant = LeftOut(client.path, node.lineno, operator, ordinal, key, start, end, instead)

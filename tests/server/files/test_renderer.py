@@ -198,6 +198,15 @@ async def test_a_video_may_end_with_each_form_of_box(tmp_path: Path, plain: bool
     assert facts[0] == facts[1] == facts[2] == facts[3]
 
 
+async def test_the_copies_of_a_server_are_in_its_cache_which_is_bounded(tmp_path: Path) -> None:
+    mock = Mock([CONTRACT], cache=tmp_path)
+    _, model, body = documented(CONTRACT)
+    mock.world.scenarios.arm(read_scenario({"timeline": {"move": "file_boxes"}}), [CONTRACT])
+    await mock.call(CONTRACT, "submit", path={"model": model.id}, body=body)
+    video = await mock.fake.renderer().video(next(iter(mock.world.jobs.values())))
+    assert video.parent == tmp_path
+
+
 async def test_plain_videos_are_rendered_once_for_many_orders_and_differ_only_in_their_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,8 +53,9 @@ from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER, SITUATION
 from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
-# The minimum status of a refusal (RFC 9110, section 15.5), the status of a rate limit (RFC 6585, section 4), and of an
-# internal error and a bad gateway (RFC 9110, sections 15.6.1 and 15.6.3).
+# The minimum status of a refusal, and that of what does not exist (RFC 9110, sections 15.5 and 15.5.5), the status of a
+# rate limit (RFC 6585, section 4), and of an internal error, a bad gateway and a server that is not available (RFC
+# 9110, sections 15.6.1, 15.6.3 and 15.6.4).
 REFUSED, NOT_FOUND, TOO_MANY_REQUESTS, INTERNAL, BAD_GATEWAY, UNAVAILABLE = 400, 404, 429, 500, 502, 503
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
@@ -75,7 +76,8 @@ HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
 # Failures of polls in one run, and the good polls before each: more than a client survives in a row, if it may retry at
 # all, and too far apart to be one outage. The job takes most of the time for which the client waits.
 LEAST_APART, MOST_APART, GOOD_BETWEEN, LONG_SHARE = 3, 12, 3, 0.8
-# Failures of polls in a row, as many as a restart of a provider causes, and a file that takes its time.
+# Failures of polls in a row, as many as a restart of a provider causes, and the seconds of a submission or a file that
+# takes its time.
 OUTAGE, SLOW = 3, 8
 SLOW_FILE: Mapping[str, Any] = {"move": name_used_for(DRIPS), "seconds": SLOW, "pieces": 16, "times": "always"}
 # The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
@@ -159,13 +161,8 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
     limits = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
     of_files = [name for name, fault in faults_of(role).items() if fault.has(RETRY_AFTER.name)]
     for name in of_files if role == MEDIA else limits[:1]:
-        long, date, endless, past = (
-            {"retry_after": LONG_PAUSE},
-            {"retry_after_date": LONG_PAUSE},
-            {"retry_after": ENDLESS_PAUSE},
-            {"retry_after_date": 0},
-        )
-        for options in (long, date, endless, NO_PAUSE, past):
+        waits = ({"retry_after": LONG_PAUSE}, {"retry_after_date": LONG_PAUSE}, {"retry_after": ENDLESS_PAUSE})
+        for options in (*waits, NO_PAUSE, {"retry_after_date": 0}):
             found = Case({"moves": {role: [{"move": name, **options}]}})
             if fits(dict(found.scenario), contract):
                 yield found

@@ -83,8 +83,7 @@ class Renderer:
     async def video(self, job: Job, owner: str = "") -> Path:
         """Return the job's MP4, rendering it on first use, in a turn of its owner. Raises VideoError."""
         found = await self._once(job, "mp4", film, owner)
-        marked = self._plain or last_boxes(job.active_scenario)
-        return await self._run(partial(self._marked, found, job)) if marked else found
+        return await self._run(partial(self._marked, found, job)) if self._is_marked(job) else found
 
     async def first_frame(self, job: Job, owner: str = "") -> Path:
         """Return the first frame of the job's video as a JPEG, rendering it on first use. Raises VideoError."""
@@ -114,7 +113,7 @@ class Renderer:
         """Return the job's MP4 if it has been rendered and is still cached, or None."""
         name = self._names.get(_key(job, "mp4"))
         found = None if name is None else self._cache.find(name)
-        return self._marked(found, job) if found and (self._plain or last_boxes(job.active_scenario)) else found
+        return self._marked(found, job) if found is not None and self._is_marked(job) else found
 
     def forget(self, jobs: Mapping[str, Job]) -> None:
         """Forget the file names of jobs, given by id; the files stay in the cache."""
@@ -214,12 +213,24 @@ class Renderer:
             spec = replace(spec, prompt="", seed=0, watermark=False, comment="")
         return spec, f"{digest(spec)}.{kind}"
 
+    def _is_marked(self, job: Job) -> bool:
+        return self._plain or bool(last_boxes(job.active_scenario))
+
     def _marked(self, video: Path, job: Job) -> Path:
-        """Return a copy of a video that ends with the job's id, making it on first use."""
+        """Return a copy of a video with the job's id in its last box, making it on first use."""
         box = _free(job.id.encode(), last_boxes(job.active_scenario))
-        path = self._image_directory.path / f"{hashlib.sha256(box).hexdigest()}-{video.name}"
-        if not path.exists():
+        name = f"{hashlib.sha256(box).hexdigest()}-{video.name}"
+        if self._plain:
+            path = self._image_directory.path / name
+            if not path.exists():
+                _write(path, video.read_bytes() + box)
+        elif (found := self._cache.find(name)) is not None:
+            path = found
+        else:
+            # A server runs for weeks: only the cache has a bound.
+            path = self._cache.path(name)
             _write(path, video.read_bytes() + box)
+            self._cache.trim()
         return path
 
     def _image(self, name: str) -> bytes:

@@ -408,9 +408,11 @@ def one_blip_survives(trace: AnnotatedTrace) -> Evidence:
 
 def _gave_up_early(trace: AnnotatedTrace) -> bool:
     """Whether a run ended without a video, and not at its deadline, whatever its error says."""
+    if gave_up(trace):
+        return True
     outcome, own = trace.outcome, trace.trace.patience
-    if gave_up(trace) or outcome is None or outcome.kind != "timeout" or own is None or trace.deliveries:
-        return gave_up(trace)
+    if outcome is None or outcome.kind != "timeout" or own is None or trace.deliveries:
+        return False
     # The deadline that the client has shown with a stuck job: an error that is called a timeout may come much earlier.
     return trace.waited <= EARLY_SHARE * own
 
@@ -482,9 +484,9 @@ def short_outage_survives(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
         return
     reads = trace.of(*READS)
-    failed_reads = [step for step in reads if step.transient or _not_there_yet(trace, step)]
-    failures = [number for number, step in enumerate(reads) if step in failed_reads]
-    others = [step for step in trace.steps if step not in failed_reads]
+    failures = [at for at, step in enumerate(reads) if step.transient or _not_there_yet(trace, step)]
+    failed_reads = {reads[at].number for at in failures}
+    others = [step for step in trace.steps if step.number not in failed_reads]
     in_a_row = all(later - earlier == 1 for earlier, later in pairwise(failures))
     if not 1 < len(failures) <= FAILURES_IN_A_ROW or not in_a_row or not all(undisturbed(trace, one) for one in others):
         return
