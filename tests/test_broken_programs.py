@@ -137,14 +137,19 @@ PROGRAMS = (
         moved("status", "server_error", times=3),
     ),
     BrokenProgram(
-        SHELL, "TMO-01", "no deadline", 'left=$(calculate "$2 - $(now)")', 'set -- 110 "$2"; left=100000', STUCK_JOB
+        SHELL,
+        "TMO-01",
+        "no deadline",
+        "left=$(($2 - $(now)))",
+        'set -- $((110 * second)) "$2"; left=$((100000 * second))',
+        STUCK_JOB,
     ),
     BrokenProgram(
         SHELL,
         "RTY-01",
         "a pause of a minute at most",
-        'wait=$(calculate "($wait <',
-        'wait=$(calculate "$wait > 60 ? 60 : $wait")\n  wait=$(calculate "($wait <',
+        "wait=$((again + again / 50))",
+        "wait=$((again < 60 * second ? again : 60 * second))",
         moved("status", "rate_limited", retry_after=90),
     ),
     BrokenProgram(

@@ -3,13 +3,14 @@
 set -euo pipefail
 export LC_ALL=C
 
-longest_wait=600 least_interval=1 grace=60 # seconds
+second=1000000 # times are in microseconds, as in EPOCHREALTIME: bash computes with whole numbers
+longest_wait=$((600 * second)) least_interval=$second grace=$((60 * second))
 tries=5 # per submission, and per download
 declare -A tolerated=([refused]=1 [missing]=3 [useless]=4 [troubled]=8) # bad responses in a row that the wait survives
-speed=${HOBBYHORSE_SPEED:-1} # of the fake server's clock; 1 for a real provider
+speed=$(awk "BEGIN { print int(1000 * ${HOBBYHORSE_SPEED:-1}) }") # of the fake server's clock, in thousandths; 1000 for a real provider
 output=$HOBBYHORSE_OUTPUT note_file=$HOBBYHORSE_OUTPUT.job
 base=${HOBBYHORSE_BASE_URL%/} job= status=0 again=
-passed=0 # real seconds in requests and pauses: bash has no clock that is safe from a change of the wall clock
+passed=0 # real time in requests and pauses: bash has no clock that is safe from a change of the wall clock
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch" "$output.part"' EXIT
 
@@ -24,23 +25,27 @@ end() {
 
 describe() { if ((status > 0)); then echo "status $status: $(head -c 300 "$scratch/body" | tr -d '\0')"; else echo "no response"; fi; }
 
-calculate() { awk "BEGIN { srand($RANDOM); printf \"%.3f\", ($1) }"; }
-holds() { awk "BEGIN { exit !($1) }"; }
-now() { calculate "$passed * $speed"; }
+now() { echo $((passed * speed / 1000)); }
 
 # send SECONDS METHOD URL [OPTION...]: send a request; set status (0: no response, or not all of it; -1: not sent), again
 # and the body. Redirects are not followed: their target would get the key.
 send() {
   local within=$1 method=$2 url=$3 told result=0
   shift 3
-  : >"$scratch/body" >"$scratch/head"
+  : >"$scratch/body"
+  : >"$scratch/head"
   told=$(curl -q --silent --globoff --noproxy '*' --proto '=http,https' --connect-timeout 10 --max-time "$within" \
     --output "$scratch/body" --dump-header "$scratch/head" --write-out '%{http_code} %{time_total}' --request "$method" "$@" -- "$url") || result=$?
-  passed=$(calculate "$passed + ${told#* }")
+  told=${told/./} # the time has six decimals
+  passed=$((passed + 10#${told#* }))
   case $result in 0) status=$((10#${told% *})) ;; 5 | 6 | 7) status=-1 ;; *) status=0 ;; esac
   again=$(sed -n 's/^retry-after:[[:space:]]*//Ip' "$scratch/head" | tr -d '\r')
-  if [[ $again && ! $again =~ ^[0-9]+$ ]]; then # a date
-    again=$(date -u -d "$again" +%s 2>/dev/null) && again=$(calculate "$again - $EPOCHREALTIME") || again=
+  if [[ $again =~ ^0*([0-9]+)$ ]]; then
+    again=${BASH_REMATCH[1]}
+    if ((${#again} > 9)); then again=999999999; fi # decades
+    again=$((10#$again * second))
+  elif [[ $again ]]; then # a date
+    again=$(date -u -d "$again" +%s 2>/dev/null) && again=$((again * second - ${EPOCHREALTIME/./})) || again=
   fi
 }
 
@@ -99,12 +104,18 @@ video_url() {
 # pause INTERVAL DEADLINE: sleep for the Retry-After, else for the interval; fail if the deadline comes first.
 pause() {
   local left wait
-  left=$(calculate "$2 - $(now)")
-  if holds "$left < $least_interval || ${again:-0} > $left"; then return 1; fi
-  wait=$(calculate "${again:+1} + 0 ? (${again:-0} * 1.02 > $least_interval ? ${again:-0} * 1.02 : $least_interval) : $1 * (1 + rand() / 4)")
-  wait=$(calculate "($wait < $left - $least_interval ? $wait : $left) / $speed") # the last poll falls on the deadline
-  sleep "$wait"
-  passed=$(calculate "$passed + $wait")
+  left=$(($2 - $(now)))
+  if ((left < least_interval || ${again:-0} > left)); then return 1; fi
+  if [[ $again ]]; then
+    wait=$((again + again / 50))
+    if ((wait < least_interval)); then wait=$least_interval; fi
+  else
+    wait=$(($1 + $1 * (RANDOM % 256) / 1024))
+  fi
+  if ((wait >= left - least_interval)); then wait=$left; fi # the last poll falls on the deadline
+  wait=$((wait * 1000 / speed))
+  sleep "$((wait / second)).$(printf %06d $((wait % second)))"
+  passed=$((passed + wait))
 }
 
 # Save the note of this submission: its job is empty until it is known.
@@ -117,7 +128,7 @@ save_note() {
 submit() {
   local number busy
   for ((number = 0; number < tries; number++)); do
-    if ((number)) && ! pause $((2 ** number)) "$deadline"; then break; fi
+    if ((number)) && ! pause $((2 ** number * second)) "$deadline"; then break; fi
     send_with_key POST "$base/model/v1/generation" --header 'Content-Type: application/json' --data-binary "@$HOBBYHORSE_REQUEST"
     job=$(text id)
     if [[ $job && $job != *[!!-~]* && $job != *[\"\\]* ]]; then return; fi # printable, and no escapes in JSON
@@ -143,7 +154,7 @@ classify() {
 
 # Poll until the job has succeeded; set url, empty if there is none.
 wait_for_it() {
-  local interval=3 seen='' stage kind
+  local interval=$((3 * second)) seen='' stage kind
   local -A failures=()
   status=0 again=
   while pause "$interval" "$deadline"; do
@@ -159,9 +170,9 @@ wait_for_it() {
         if ((failures[$kind] > tolerated[$kind])); then end error "its status cannot be read: $(describe)"; fi
         ;;
     esac
-    interval=$(calculate "$interval * 1.25 < 10 ? $interval * 1.25 : 10")
+    interval=$((interval < 8 * second ? interval * 5 / 4 : 10 * second))
   done
-  end timeout "it is not done after $longest_wait s; last response: $(describe)"
+  end timeout "it is not done after $((longest_wait / second)) s; last response: $(describe)"
 }
 
 host_of() { sed -nE 's#^https?://([^/?\#@]*@)?(\[[^]]*\]|[^]/:?\#@[]+)(:[0-9]+)?([/?\#].*)?$#\2#p' <<<"$1"; }
@@ -202,9 +213,9 @@ is_mp4() {
 fetch() {
   local number limit
   is_public "$url" || end error "the URL of its video is not public"
-  limit=$(calculate "$(now) + $longest_wait") again=
+  limit=$(($(now) + longest_wait)) again=
   for ((number = 0; number < tries; number++)); do
-    if ((number)) && ! pause $((2 ** number)) "$limit"; then break; fi
+    if ((number)) && ! pause $((2 ** number * second)) "$limit"; then break; fi
     send 300 GET "$url"
     if ((status == 200)) && is_mp4 "$scratch/body"; then return 0; fi
     if ((status == 403 || status == 410)); then return 1; fi
@@ -213,7 +224,7 @@ fetch() {
 }
 
 request=$(sha256sum <"$HOBBYHORSE_REQUEST" | cut -d ' ' -f 1)
-deadline=$(calculate "$(now) + $longest_wait")
+deadline=$(($(now) + longest_wait))
 if [[ -e $note_file ]]; then
   note() { sed -nE "s/.*\"$1\": \"([^\"]*)\".*/\1/p" "$note_file"; }
   base=$(note base_url) job=$(note job)
@@ -239,7 +250,7 @@ while :; do # a missing URL gets one more poll, and so does an expired one
   kind=${url:+expired}
   if [[ $repeated == *${kind:-missing}* ]]; then break; fi
   repeated+=" ${kind:-missing}"
-  deadline=$(calculate "$(now) + $grace > $deadline ? $(now) + $grace : $deadline")
+  if ((deadline < $(now) + grace)); then deadline=$(($(now) + grace)); fi
 done
 if [[ $url ]]; then end error "it has succeeded, but its video is missing"; fi
 end failed "it has succeeded, but without a video"
