@@ -113,6 +113,21 @@ def refuses_both(contract: Contract) -> Bend:
     return Bend(request=request)
 
 
+def waits_for_the_picture(contract: Contract) -> Bend:
+    """Never end a job whose picture cannot be had."""
+    waiting: set[str] = set()
+
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and response.ok and b"hobbyhorse.invalid" in request.body:
+            waiting.add(response.json["id"])
+        if request.role != "status" or request.job not in waiting or not response.ok:
+            return response
+        shown = {name: response.json[name] for name in ("id", "created_at", "model")}
+        return response.with_json(shown | {"status": "in_progress"})
+
+    return Bend(response=response)
+
+
 def unknown_at_first(polls: int) -> Callable[[Contract], Bend]:
     """Return a bend that does not know a job in its first polls."""
 
@@ -301,6 +316,14 @@ RESPONSES: tuple[DataMutant, ...] = (
     ),
     ("LIF-09", "hiapi", "404 for a task in its first polls", unknown_at_first(3), ("job",), False),
     ("LIF-09", "runcomfy", "404 for the result of a running job", no_early_result, ("job",), False),
+    (
+        "LIF-09",
+        "vtrix",
+        "a task without a picture is in progress for ever",
+        waits_for_the_picture,
+        ("job", "job:failing"),
+        False,
+    ),
     ("AUT-04", "runcomfy", "a cancellation refuses the key", reads_another_header, ("job", "cancel:*"), False),
     (
         "CNL-05",

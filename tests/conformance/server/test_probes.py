@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from decimal import Decimal
 
@@ -11,8 +12,10 @@ import pytest
 from hobbyhorse.conformance.judge import BROKEN, PASSED, judge
 from hobbyhorse.conformance.server.budget import longest
 from hobbyhorse.conformance.server.probes import (
+    CLOSE_READS,
     MALFORMED,
     NO_MODEL,
+    _job,
     _redelivered,
     _words,
     each_probe,
@@ -27,6 +30,7 @@ from hobbyhorse.conformance.server.session import Session, Skipped
 from hobbyhorse.conformance.server.suite import opened
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract, Model
+from tests.broken_servers.bending import Bend, Request, Response, plain
 from tests.conformance.server.test_suite import KEY, OTHER, fakes, models, never_called, session_on, suite_options
 from tests.conftest import contracts_that
 from tests.judging import family
@@ -283,3 +287,20 @@ def test_a_job_is_read_more_than_once_after_its_cancellation(contract: Contract)
     assert after.count("status") >= 2
     assert after.count("result") == ("result" in contract.operations)
     assert (("auth:none", "cancel") in names) == contract.operations["cancel"].authenticated
+
+
+def test_the_first_job_is_read_closely_until_a_read_is_refused() -> None:
+    """A stage that is shown for a third of a second would be missed by the reads of a client."""
+    source = Source.of("runflow").contract
+    reads = itertools.count(1)
+
+    def response(request: Request, response: Response) -> Response:
+        busy = request.role == "status" and next(reads) == 4
+        return plain(429, {"code": "RATE_LIMITED", "message": "slow down"}) if busy else response
+
+    for bend, expected in ((Bend(), CLOSE_READS), (Bend(response=response), 4)):
+        with on_server(source, Served(source, lambda contract, bend=bend: bend)) as (_, session):
+            _job(session)
+            close = [one for one in session.endpoint.exchanges if one.probe == "job:close"]
+        assert len(close) == expected
+        assert all(after.arrived - before.arrived < 0.25 for before, after in itertools.pairwise(close))

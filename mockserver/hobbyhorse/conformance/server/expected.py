@@ -21,6 +21,18 @@ JSON_CONTENT = "content/application~1json/schema"
 INTERNAL = 500
 # One 500 may be an accident; two for bad requests, and for nothing else, are the endpoint's way to refuse them.
 FEW_INTERNAL_ERRORS = 2
+# A provider under load makes jobs wait in line; a job that hangs takes longer than that.
+LEAST_PATIENCE, TIMES_AS_LONG = 90.0, 40.0
+
+
+def patience(contract: Contract, longest: float | None) -> float:
+    """Return the seconds after which a job that has not ended never will.
+
+    `longest` is the longest time of the jobs that have ended with a video: a job that takes many times as long hangs,
+    even if the longest documented wait is not over.
+    """
+    documented = contract.polling.longest_wait
+    return documented if longest is None else min(documented, max(LEAST_PATIENCE, TIMES_AS_LONG * longest))
 
 
 def transient_failure(step: Step) -> bool:

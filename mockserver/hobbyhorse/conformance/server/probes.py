@@ -38,6 +38,7 @@ from hobbyhorse.conformance.server.pictures.orders import (
     order_beyond_limits,
     orders_at_limits,
     orders_in_requests,
+    replace_documented,
 )
 from hobbyhorse.conformance.server.pictures.samples import beyond
 from hobbyhorse.conformance.server.queries import ask, form_queries
@@ -73,6 +74,8 @@ from hobbyhorse.traces.annotated import READS, Step
 FREE = Decimal(0)
 # Enough reads to catch two workers with different views, few enough for a provider's rate limit.
 OVERLAPPING = 4
+# Reads of the first job in a row, and how many times closer they are than a client's.
+CLOSE_READS, CLOSER = 12, 5.0
 # Ids of no provider's form: a word, a number, and a text longer than any file name.
 MALFORMED = ("no-such-form", "0", "x" * 300)
 NO_MODEL = "no-such-model"
@@ -500,6 +503,12 @@ def _in_form(body: Body) -> Callable[[Session], object]:
 
 
 def _job(session: Session) -> None:
+    _order_first(session)
+    if session.finished().failed and session.endpoint.budget.left >= session.price and replace_documented(session):
+        _order_first(session)
+
+
+def _order_first(session: Session) -> None:
     if "list" in session.contract.operations:
         # Whatever keeps the list for a while shows this one again after the submission.
         _call(session, "list", FRESH)
@@ -508,10 +517,20 @@ def _job(session: Session) -> None:
         _call(session, "list", FRESH)
     if "result" in session.contract.operations:
         session.poll(paid.id, "job", "result")
+    _read_closely(session, paid.id)
     # Overlapping reads twice: while the job runs, and after its end, when every response must be final.
     session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
     session.finished()
     session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
+
+
+def _read_closely(session: Session, job: str) -> None:
+    """Read a job more often than a client does: what it shows for a moment only would be missed."""
+    for _ in range(CLOSE_READS):
+        step = session.poll(job, "job:close", wait=False)
+        if step.terminal or not step.ok:
+            return
+        session.pause(session.contract.polling.least_interval / CLOSER)
 
 
 def _after(session: Session) -> None:

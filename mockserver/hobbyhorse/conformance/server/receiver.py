@@ -54,6 +54,7 @@ class Receiver:
         self._refusals: dict[str, tuple[int, int]] = {}
         self._jobs: dict[str, str] = {}
         self._pictures: dict[str, tuple[bytes, str]] = {}
+        self._lasting: dict[str, tuple[bytes, str]] = {}
         self._lock = threading.Lock()
         self._server = _ReceiverServer((host, port), _handler(self))
         local = f"http://{host}:{self._server.server_address[1]}"
@@ -68,21 +69,25 @@ class Receiver:
         """Whether requests arrive by a public URL, and not directly."""
         return self._public
 
-    def publish(self, name: str, data: bytes, kind: str = "png") -> str:
-        """Serve a picture of a kind, such as `png`, under a name, and return its URL."""
+    def publish(self, name: str, data: bytes, kind: str = "png", *, lasting: bool = False) -> str:
+        """Serve a picture of a kind, such as `png`, under a name, and return its URL.
+
+        A lasting one is not withdrawn.
+        """
         with self._lock:
-            self._pictures[name] = data, kind
+            (self._lasting if lasting else self._pictures)[name] = data, kind
         return f"{self._pictures_url}/{quote(name)}"
 
     def withdraw(self) -> None:
-        """Serve no picture any more."""
+        """Serve only the lasting pictures from now on."""
         with self._lock:
             self._pictures.clear()
 
     def picture(self, path: str) -> tuple[bytes, str] | None:
         """Return the picture at a path and its kind, or None."""
         with self._lock:
-            return self._pictures.get(unquote(urlsplit(path).path.rpartition("/")[2]))
+            name = unquote(urlsplit(path).path.rpartition("/")[2])
+            return self._pictures.get(name) or self._lasting.get(name)
 
     def url_of(self, order: str, refusal: int, times: int = 1) -> str:
         """Return the URL for the callbacks of an order; the first ones are refused with a status."""

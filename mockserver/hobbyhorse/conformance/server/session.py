@@ -21,6 +21,7 @@ import orjson
 from hobbyhorse.conformance.server.bodies import FOREIGN, price_of, replace_parameter
 from hobbyhorse.conformance.server.budget import NotAffordable, longest
 from hobbyhorse.conformance.server.endpoint import ANY, CERTAIN_REFUSALS, SHORTEST_SECRET, Endpoint, OutOfTime
+from hobbyhorse.conformance.server.expected import patience
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.video_check import viewed
 from hobbyhorse.contract.checks.models import try_order
@@ -103,6 +104,11 @@ class PaidJob:
         return next((step.video for step in (self.result, self.end) if step is not None and step.video), None)
 
     @property
+    def failed(self) -> bool:
+        """Whether it has ended without a video, as its status or its result says."""
+        return any(step is not None and step.failure for step in (self.end, self.result))
+
+    @property
     def expires(self) -> float | None:
         """When the video's URL expires, in seconds since 1970; None if no response says."""
         for step in (self.result, self.end):
@@ -154,6 +160,9 @@ class Session:
     # The job whose first callback is refused several times.
     refused_again: str | None = None
     _last: dict[str, float] = field(default_factory=dict)
+    # When each job was ordered, and the longest time until one had ended with a video.
+    _ordered: dict[str, float] = field(default_factory=dict)
+    _longest: float | None = None
     _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
     _undelivered: str | None = None
@@ -168,6 +177,17 @@ class Session:
     def _first_order(self) -> dict[str, Any]:
         mark = f"{self.random.getrandbits(32):08x}"
         return self._with_picture(order_for(self.contract, self.model, mark=mark))
+
+    def start_again(self, picture: bytes | str) -> bool:
+        """Send a picture with every submission from now on, and forget the paid job.
+
+        Returns whether the model takes the picture.
+        """
+        self.picture = picture
+        self.order = self._first_order()
+        if self.picture is not None:
+            self._paid = None
+        return self.picture is not None
 
     def turn_to(self, model: Model) -> None:
         """Make another model the current one. Each model has its own order and paid job."""
@@ -323,6 +343,7 @@ class Session:
                 self.ledger.append(BudgetEntry(probe, price, not refused, step.status, step.job_told))
             if step.accepted and step.job_told is not None:
                 self.accepted.append(step.job_told)
+                self._ordered[step.job_told] = step.arrived
         exchanges = self.endpoint.exchanges
         if len(exchanges) >= MOST_UNANSWERED and not any(exchange.status for exchange in exchanges):
             raise EndpointUnreachable
@@ -365,17 +386,25 @@ class Session:
 
     def follow(self, job: str, probe: str) -> Step:
         """Poll a job until it ends. Raises Skipped if it does not reach one."""
-        started, failures = self.clock(), 0
-        while self.clock() - started < self.contract.polling.longest_wait:
+        started, failures, limit = self.clock(), 0, patience(self.contract, self._longest)
+        while True:
             step = self.poll(job, probe)
             if step.terminal:
+                self._remember_time_of(job, step)
                 return step
             failures = 0 if step.clean else failures + 1
             if failures >= MOST_FAILED_POLLS:
                 raise Skipped(f"the job cannot be polled: the last status was {step.status}")
+            # After a poll: the last one comes when the wait is over, as the evidence that the job has not ended.
+            if self.clock() - started >= limit:
+                raise Skipped(f"the job did not end within {limit:g} s")
             retry_after = step.exchange.answer_header("retry-after") or ""
             self.pause(min(float(retry_after), LONGEST_PAUSE) if retry_after.isdecimal() and failures else 0.0)
-        raise Skipped(f"the job did not end within {self.contract.polling.longest_wait:g} s")
+
+    def _remember_time_of(self, job: str, end: Step) -> None:
+        ordered = self._ordered.get(job)
+        if end.success and ordered is not None:
+            self._longest = max(self._longest or 0.0, end.done - ordered)
 
     def paid(self) -> PaidJob:
         """Return the paid job, submitting it on first use. Raises Skipped."""

@@ -14,6 +14,7 @@ import pytest
 from hobbyhorse.conformance.judge import PASSED, judge
 from hobbyhorse.conformance.server.pictures.orders import (
     NO_HOST,
+    OWN,
     _begins_with,
     _documents,
     order_at_limits,
@@ -22,12 +23,14 @@ from hobbyhorse.conformance.server.pictures.orders import (
     orders_in_requests,
 )
 from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BYTES, FORMAT, IN_REQUEST, INLINE
+from hobbyhorse.conformance.server.probes import _job
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.rules.media import ALIKE
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.video_check import START
 from hobbyhorse.contract.values import Contract
-from tests.broken_servers.bending import Bend, Request, Response, plain
+from hobbyhorse.worlds.world import Ending
+from tests.broken_servers.bending import KEY, Bend, Request, Response, plain
 from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import family
 from tests.server_mutation.mutant import Source
@@ -223,3 +226,63 @@ def test_no_picture_is_served_any_more_after_the_probe(contract: Contract, numbe
         order_beyond_limits(session)
         assert session.receiver is not None
         assert [session.receiver.picture(f"/{n}-640x360.gif") for n in range(5)] == [None] * 5
+
+
+@contextmanager
+def offline(contract: Contract, number: int = 0, *, hosting: bool = True) -> Iterator[Session]:
+    """Yield a session that sends the documented picture, on a fake that cannot have it: the first job fails."""
+    adapted = Source.of(contract.key).contract
+    failure = adapted.graph.ending("failure")
+    assert failure is not None
+    with (
+        on_server(adapted, Served(adapted, model=number)) as (fake, session),
+        Receiver() if hosting else nullcontext() as receiver,
+    ):
+        session.receiver, session.picture = receiver, None
+        session.order = session.marked("first")
+        world = fake.worlds.of(KEY)
+        assert world is not None
+        world.endings.append(Ending(failure.name))
+        yield session
+
+
+@each_model
+def test_an_endpoint_that_cannot_have_the_documented_picture_gets_one_of_the_suites_own(
+    contract: Contract, number: int
+) -> None:
+    with offline(contract, number) as session:
+        _job(session)
+        order_at_limits(session)
+        assert session.finished().video
+        later = orjson.dumps(session.marked("later"))
+        found = re.search(rb"http://[^/]+(/pictures/[^\"]+)", later)
+        assert found is not None, "all further orders have this picture"
+        assert session.receiver is not None
+        assert session.receiver.picture(found[1].decode()) is not None, "the others are withdrawn"
+    assert {note.probe for note in session.notes} == {OWN}
+
+
+@inline
+def test_without_a_receiver_the_suites_own_picture_is_in_the_request(contract: Contract) -> None:
+    with offline(contract, hosting=False) as session:
+        _job(session)
+        assert session.finished().video
+        assert b"data:image/" in orjson.dumps(session.marked("later"))
+
+
+@hosted
+def test_without_a_way_to_have_a_picture_the_failed_job_is_the_one_that_is_judged(contract: Contract) -> None:
+    with offline(contract, hosting=False) as session:
+        _job(session)
+        assert session.finished().failed
+    assert [note.why for note in session.notes] == [NO_HOST]
+    assert [entry.probe for entry in session.ledger] == ["job"]
+
+
+@each_model
+def test_a_second_first_job_is_not_ordered_beyond_the_budget(contract: Contract, number: int) -> None:
+    with offline(contract, number) as session:
+        session.endpoint.budget.limit = session.price
+        _job(session)
+        assert session.finished().failed
+    assert session.notes == []

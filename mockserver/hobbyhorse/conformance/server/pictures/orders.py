@@ -41,6 +41,7 @@ from hobbyhorse.conformance.server.pictures.samples import (
     beyond,
     in_request,
     inlined,
+    usual,
 )
 from hobbyhorse.conformance.server.rules.media import mentions
 from hobbyhorse.conformance.server.session import PaidJob, Session, Skipped
@@ -53,6 +54,8 @@ from hobbyhorse.traces.annotated import Step
 
 # The requests about the jobs of all pictures have this name.
 PROBE = "pictures"
+# The name of the notes about the picture for all submissions.
+OWN = "picture"
 # In base64, and with the rest of the body, below 1 MB: the usual limit of whatever is in front of an endpoint.
 MOST_INLINE_BYTES = 700_000
 # The name of the picture that shows whether a public URL leads to the receiver.
@@ -95,6 +98,27 @@ def order_at_limits(session: Session) -> None:
                     _is_refused(session, *again)
     finally:
         host.close()
+
+
+def replace_documented(session: Session) -> bool:
+    """Send a picture of the suite's own with every submission from now on; return whether the endpoint can have it.
+
+    An endpoint that cannot fetch the documented picture, as one without internet access, makes no video of it.
+    """
+    if session.model.images is None or session.picture is not None:
+        return False
+    sample, host = usual(_limits(session.model)), _Host(session)
+    try:
+        data = _drawn(sample)
+    except ValueError as error:
+        session.note(OWN, str(error))
+        return False
+    address = host.publish(sample, data, lasting=True) or (data if _documents(session, _scheme(sample)) else None)
+    if address is None:
+        session.note(OWN, host.why_not or NO_HOST)
+        return False
+    session.note(OWN, "the job with the documented image failed; from then on, the suite sent an image of its own")
+    return session.start_again(address)
 
 
 def order_beyond_limits(session: Session) -> None:
@@ -262,18 +286,23 @@ class _Host:
             return False
         return found.content == TRIAL.encode()
 
-    def publish(self, sample: Sample, data: bytes) -> str | None:
-        """Serve a picture, and return its URL, or None if the endpoint could not fetch it."""
+    def publish(self, sample: Sample, data: bytes, *, lasting: bool = False) -> str | None:
+        """Serve a picture, and return its URL, or None if the endpoint could not fetch it.
+
+        A lasting one is served to the end of the suite.
+        """
         if self._receiver is None or self.why_not is not None:
             return None
         self._count += 1
-        name, kind = f"{self._count}-{sample.width}x{sample.height}", sample.format
+        number = "usual" if lasting else str(self._count)
+        name, kind = f"{number}-{sample.width}x{sample.height}", sample.format
         name += ODD_NAME if ENCODED in sample.facets else ""
         extension = kind.upper() if UPPER in sample.facets else kind
-        url = self._receiver.publish(name if BARE in sample.facets else f"{name}.{extension}", data, kind)
+        file = name if BARE in sample.facets else f"{name}.{extension}"
+        url = self._receiver.publish(file, data, kind, lasting=lasting)
         return url + SIGNATURE if SIGNED in sample.facets else url
 
     def close(self) -> None:
-        """Serve no picture any more; some have many megabytes."""
+        """Serve these pictures no longer; some have many megabytes."""
         if self._receiver is not None:
             self._receiver.withdraw()

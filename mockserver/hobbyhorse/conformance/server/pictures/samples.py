@@ -63,6 +63,12 @@ class Sample:
     nbytes: int | None = None
 
 
+def usual(limits: PictureLimits) -> Sample:
+    """Return a picture away from all limits, in the format that most servers read."""
+    known = [name for name in PADDABLE if name in limits.formats]
+    return Sample([*known, *limits.formats, "png"][0], *_plain(limits), ())
+
+
 def at_limits(limits: PictureLimits) -> list[Sample]:
     """Return pictures that together are in each documented format and at each limit, one for each format or more."""
     shapes = [*_first_shape(limits), *_ratios(limits)]

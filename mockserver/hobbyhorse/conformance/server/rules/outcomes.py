@@ -20,6 +20,7 @@ from hobbyhorse.conformance.server.expected import (
     label,
     one_per_kind,
     operation_of,
+    patience,
     presence_places,
     responses_of,
 )
@@ -211,13 +212,34 @@ def _refuses(operation: Operation, situation: str) -> bool:
 
 
 def _endless(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[Breach]:
-    """Yield the breach if a job was still under way after the longest wait."""
-    longest = trace.contract.polling.longest_wait
-    late = [read for read in polls if read.under_way and read.arrived - order.done >= longest]
-    if late:
-        message = f"job {order.job_told} is still {late[-1].stage!r} after {late[-1].arrived - order.done:.0f} s"
+    """Yield the breach if a job was still under way after the longest wait, or long after all others had ended."""
+    longest, usual = trace.contract.polling.longest_wait, _longest_success(trace)
+    last = next((read for read in reversed(polls) if read.under_way), None)
+    waited = 0.0 if last is None else last.arrived - order.done
+    if last is None or waited < patience(trace.contract, usual):
+        return
+    message = f"job {order.job_told} is still {last.stage!r} after {waited:.0f} s"
+    if waited >= longest or usual is None:
         place = LIFECYCLE + format_pointer(("polling", "longest_wait"))
-        yield Breach(f"{message}; documented: at most {longest:.0f} s", (place,), late[-1].stage)
+        yield Breach(f"{message}; documented: at most {longest:.0f} s", (place,), last.stage)
+    else:
+        yield Breach(f"{message}; every job that made a video ended within {usual:.0f} s", (), last.stage)
+
+
+def _longest_success(trace: AnnotatedTrace) -> float | None:
+    """Return the longest time from a submission to the poll that showed the end of its job, with a video."""
+    return max(
+        (
+            end.done - order.arrived
+            for order in trace.submits
+            if order.accepted and (end := _first_success(trace, order.job_told)) is not None
+        ),
+        default=None,
+    )
+
+
+def _first_success(trace: AnnotatedTrace, job: str | None) -> Step | None:
+    return next((read for read in reads_of(trace, job) if read.role == "status" and read.success), None)
 
 
 def _delivers(contract: Contract) -> bool:
