@@ -32,6 +32,7 @@ from hobbyhorse.scenarios.effects import (
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.scenarios.fields import payload_places
 from hobbyhorse.scenarios.scenario import ScenarioError, read_scenario
+from hobbyhorse.server.callbacks import MOST_STRANGERS
 from hobbyhorse.worlds.jobs import MediaLinks
 from hobbyhorse.worlds.world import Ending
 from tests.conftest import contracts_that
@@ -391,6 +392,32 @@ async def test_a_callback_of_an_unknown_job_keeps_the_documented_form(
     assert signature is not None
     assert verify(signature, DEFAULT_SECRET, body, headers, now=mock.world.jobs[job].finished)
     assert list(mock.world.jobs) == [job]
+
+
+@calling
+async def test_the_video_of_an_unknown_job_can_be_fetched_and_the_request_is_recorded(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
+    """A client that takes another job's video for its own must be seen to do so."""
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    await played(mock, contract, receiver, "unknown_job", apart=20)
+    (stranger,) = mock.world.strangers.values()
+    own = next(iter(mock.world.jobs.values()))
+    assert (stranger.id, stranger.seed) != (own.id, own.seed)
+    link = MediaLinks("http://mock.test", mock.world.handle, mock.fake.worlds.signer).url(stranger, "video.mp4")
+    reply = await mock.send("GET", link.removeprefix("http://mock.test"))
+    assert (reply.status, reply.headers["content-type"]) == (200, "video/mp4")
+    assert [entry.job for entry in mock.world.journal][-1] == stranger.id
+    mock.world.reset(["jobs"])
+    assert (await mock.send("GET", link.removeprefix("http://mock.test"))).status == 404
+
+
+@calling
+async def test_few_unknown_jobs_are_remembered(contract: Contract, httpserver: HTTPServer) -> None:
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    for _ in range(MOST_STRANGERS + 2):
+        await played(mock, contract, receiver, "unknown_job")
+    assert len(mock.world.strangers) == MOST_STRANGERS
 
 
 class Slow:

@@ -69,6 +69,8 @@ from hobbyhorse.worlds.world import World
 
 # Of each world, as many as it keeps exchanges: a long run must not fill the memory.
 MOST_ATTEMPTS_KEPT = 1_000
+# Of each world: clients fetch the file of a callback soon, or never.
+MOST_STRANGERS = 8
 # Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
 UNSCHEDULED = 0
 GENUINE, NOT_SENT = "genuine", "not sent"
@@ -399,18 +401,26 @@ class CallbackDispatcher:
         await self._deliver(delivery, 1, **signing, note=name, kind=name, instead=instead)
 
     def _stranger(self, delivery: QueuedCallback, failure: bool) -> QueuedCallback:
-        """Return the callback of a job that does not exist, and perhaps has failed, otherwise the same."""
+        """Return the callback of a job that nobody submitted, and that perhaps has failed.
+
+        A client that takes it for its own gets another video.
+        """
         job, world = delivery.job, delivery.world
         # The scenario's generator: a fault must not change the ids of the jobs that follow.
         random = job.active_scenario.random if job.active_scenario is not None else world.random
         contract = job.contract
         unknown = replace(
-            job, id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created), active_scenario=None
+            job,
+            id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created),
+            seed=job.seed + 1,
+            active_scenario=None,
         )
         failed = contract.graph.ending("failure") if failure else None
         if failed is not None:
             unknown = replace(unknown, timeline=(*job.timeline[:-1], (job.finished, failed.name)))
         message_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+        kept = list(world.strangers.items())[1 - MOST_STRANGERS :]
+        world.strangers = {**dict(kept), unknown.id: unknown}
         return replace(delivery, job=unknown, message_id=message_id)
 
     def _after(self, delivery: QueuedCallback, seconds: float, note: str) -> None:

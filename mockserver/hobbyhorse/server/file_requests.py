@@ -159,7 +159,7 @@ class FileRequests:
         """Return the job that the path names, and its world."""
         handle, _, rest = scope["path"][len(MEDIA_PATH) :].partition("/")
         world = self.services.worlds.by_handle(handle)
-        job = world.jobs.get(rest.partition("/")[0]) if world is not None else None
+        job = world.file_job(rest.partition("/")[0]) if world is not None else None
         return (world, job) if world is not None and job is not None else None
 
     async def _respond(self, call: FileRequest) -> None:

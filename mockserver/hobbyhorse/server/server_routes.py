@@ -71,7 +71,7 @@ class ServerRoutes:
         """Serve a file of a job to any client with a valid signed link; no key is needed."""
         names = request.path_params
         world = self.worlds.by_handle(names["world"])
-        job = world.jobs.get(names["job"]) if world else None
+        job = world.file_job(names["job"]) if world else None
         # The signature first: without it, a 404 would tell which jobs exist.
         try:
             self.worlds.signer.check(request.scope["path"], request.query_params, world.clock.now() if world else 0.0)

@@ -97,6 +97,12 @@ class World:
     """The moment of the last request on the clients' clock, which is real time on a shared server."""
     label: str | None = None
     """A name by which people recognize it."""
+    strangers: dict[str, Job] = field(default_factory=dict)
+    """Jobs that nobody submitted, of which callbacks have told: only their files exist. Not kept."""
+
+    def file_job(self, job_id: str) -> Job | None:
+        """Return the job of a file; None if there is none."""
+        return self.jobs.get(job_id) or self.strangers.get(job_id)
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -344,6 +350,7 @@ class World:
             self.jobs = self.jobs.empty()
             self.idempotency = IdempotencyKeys()
             self.endings.clear()
+            self.strangers.clear()
             self.queue.clear()
             self.generation += 1
         if "journal" in what:

@@ -516,6 +516,13 @@ def test_a_callback_that_wakes_nobody_is_found(contract: Contract) -> None:
 
 
 @calling
+def test_a_client_that_fetches_the_video_has_been_woken(contract: Contract) -> None:
+    told = ordered(contract).call("status", running(contract)).wait(20)
+    told = deliver(told).wait(1).media(status=403, move="expired").wait(45).call(*success(contract)).media()
+    assert messages(rules.callback_wakes, told.end("success").story()) == []
+
+
+@calling
 def test_only_a_client_that_waits_can_be_woken(contract: Contract) -> None:
     assert messages(rules.callback_wakes, woken(contract, 45, status=500).story()) is None
     busy = fetched_late(ordered(contract).call("status", running(contract), status=503))

@@ -466,7 +466,8 @@ def false_callbacks_change_nothing(trace: AnnotatedTrace) -> Evidence:
     channel=WIRE,
     applies=_calls_back,
     timing=True,
-    says="A genuine callback about the end of a job wakes the client: within 20 s it reads the job, or ends.",
+    says="A genuine callback about the end of a job wakes the client: within 20 s it reads the job, fetches the video, "
+    "or ends.",
     because="A client that registers a callback and waits for its next poll learns of the end late, or after its "
     "deadline: gitmoot/gitmoot#1133 and #1228.",
     fix="Wait on an event that the receiver sets, and sleep for the whole interval only if it is not set.",
@@ -478,7 +479,8 @@ def callback_wakes(trace: AnnotatedTrace) -> Evidence:
     for one in _genuine(trace) if outcome is not None else ():
         if one.acknowledged and _kinds(trace, one) & ENDS and _was_idle(trace, one):
             yield OBSERVED
-            later = [step.arrived for step in trace.reads if step.arrived >= one.sent - SIMULTANEOUS_SECONDS]
+            acts = (*trace.reads, *trace.fetches)
+            later = [step.arrived for step in acts if step.arrived >= one.sent - SIMULTANEOUS_SECONDS]
             woken = min([*later, _ended(trace)]) - one.sent
             if woken > WAKING_SECONDS:
                 yield Breach(

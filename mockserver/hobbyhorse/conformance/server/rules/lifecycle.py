@@ -81,9 +81,13 @@ def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
         if _ended(graph, first):  # LIF-02 judges the responses after a terminal stage
             continue
         yield OBSERVED
-        if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
-            message = f"job {job}: {first}, but later {then}; the contract has no path between these stages"
-            yield _kind(first, then), _moved(trace, first, then, message)
+        ways = list(itertools.product(first.stages, then.stages))
+        if any(graph.leads_to(*way) for way in ways):
+            continue
+        message = f"job {job}: {first}, but later {then}; the contract has no path between these stages"
+        # The stages are documented in their order, even if it is assumed which of them may follow which.
+        backwards = all(graph.leads_to(later, earlier) for earlier, later in ways)
+        yield _kind(first, then), _moved(trace, first, then, message, edges=not backwards)
 
 
 @rule(
@@ -374,9 +378,9 @@ def _kind(first: Sighting, then: Sighting) -> Hashable:
     return first.step.role, first.stages, then.step.role, then.stages
 
 
-def _moved(trace: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
-    """Return the breach for an illegal move; the edges of the stages define it, and the responses' situations."""
-    ways = [f"lifecycle.json#{format_pointer(('stages', name, 'next'))}" for name in sorted(first.stages)]
+def _moved(trace: AnnotatedTrace, first: Sighting, then: Sighting, message: str, *, edges: bool = True) -> Breach:
+    """Return the breach for an illegal move; the `edges` of the stages define it, and the responses' situations."""
+    ways = [f"lifecycle.json#{format_pointer(('stages', name, 'next'))}" for name in sorted(first.stages) if edges]
     seen = {"before": sorted(first.stages), "after": sorted(then.stages)}
     return Breach(message, (*ways, *_meanings(trace, first), *_meanings(trace, then)), seen)
 
