@@ -452,6 +452,48 @@ def test_without_tls_nothing_of_it_is_imported() -> None:
     assert late & set(found) == set()
 
 
+FIRST_REQUESTS = """
+import asyncio, json, sys, threading
+from hobbyhorse.cli.commands import serve
+from hobbyhorse.server.app import Fake, Options
+
+SLOW = ("starlette", "httpx", "httpcore", "prometheus_client", "jinja2", "hobbyhorse")
+found = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if watching and name.partition(".")[0] in SLOW and threading.current_thread() is threading.main_thread():
+            found.append(name)
+
+async def main():
+    fake, watching[:] = Fake(options=Options()), [True]
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+    async def send(event):
+        if event["type"] == "http.response.start":
+            assert event["status"] == 200, event
+    for path in sys.argv[1:]:
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "",
+                 "query_string": b"", "scheme": "http", "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 1),
+                 "headers": [(b"host", b"localhost"), (b"authorization", b"Bearer k")]}
+        await fake(scope, receive, send)
+    await fake.close()
+
+watching = []
+sys.meta_path.insert(0, Watch())
+asyncio.run(main())
+print(*found)
+"""
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/_mock/callbacks", "/_mock/scenarios", "/_mock/ui"])
+def test_the_first_request_of_a_kind_imports_nothing_on_the_event_loop(path: str) -> None:
+    """An import of 40 ms there delays the requests of everybody."""
+    argv = [sys.executable, "-c", FIRST_REQUESTS, path]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
 # ---- in process, with a manual clock
 
 
