@@ -31,6 +31,7 @@ from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.front.authority import own_certificates
 from hobbyhorse.server.run import _config, serving
 from tests.conftest import CONTRACTS
 from tests.world import ContractClient, documented
@@ -424,6 +425,30 @@ def test_with_tls_the_ready_line_has_its_addresses_and_the_authority_is_gone_at_
     assert not Path(ready["ca"]).exists()
 
 
+def test_a_watched_certificate_is_renewed_and_health_tells_of_one_that_cannot_be(tmp_path: Path) -> None:
+    pairs = [own_certificates(tmp_path / name, ["127.0.0.1"]) for name in ("old", "new")]
+    chain, key = (str(shutil.copy(pairs[0].chain, tmp_path / name)) for name in ("tls.crt", "tls.key"))
+    trusted = ssl.create_default_context(cafile=str(pairs[1].authority))
+    options = ("--watch", "--tls-cert", chain, "--tls-key", key, "--tls-port", "0", "--connect-port", "0")
+    with served(*options) as server, httpx.Client(verify=trusted, trust_env=False, timeout=PATIENCE) as client:
+        tls_url = json.loads(server.line)["tls_url"]
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            client.get(tls_url)
+        replace_file(pairs[1].chain, chain)
+        until(lambda: "problems" in client.get(f"{server.url}/_mock/health").json())
+        replace_file(pairs[1].chain, key)
+        until(lambda: "problems" not in client.get(f"{server.url}/_mock/health").json())
+        assert client.get(tls_url).status_code == 200
+        err = server.stop()[2]
+    assert "the old ones stay: 'tls.key' is the key of another certificate than 'tls.crt'" in err
+    assert "the certificate files were read again" in err
+
+
+def replace_file(source: Path, target: str) -> None:
+    """Replace a file at once: a copy in place would be seen half written."""
+    os.replace(shutil.copy(source, f"{target}.new"), target)
+
+
 def test_bytes_of_any_kind_at_its_ports_break_nothing() -> None:
     with served(*TLS) as server:
         ready = json.loads(server.line)
@@ -456,6 +481,7 @@ FIRST_REQUESTS = """
 import asyncio, json, sys, threading
 from hobbyhorse.cli.commands import serve
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.front.authority import own_certificates
 
 SLOW = ("starlette", "httpx", "httpcore", "prometheus_client", "jinja2", "hobbyhorse")
 found = []
