@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from typer.main import get_group
 
 from hobbyhorse.cli.main import app
 from hobbyhorse.server.run import bind
-from tests.conftest import ROOT
+from tests.conftest import CONTRACTS, ROOT
 
 BIN = Path(sys.executable).parent
 PREFIX = "HOBBYHORSE_SERVE_"
@@ -133,9 +134,27 @@ def test_every_variable_of_the_server_in_a_file_sets_an_option(name: str) -> Non
     assert found <= variables_of_serve()
 
 
+FOR_DEPLOYMENT = ("Dockerfile", "compose.yaml", "action.yml", "deploy/*", "deploy/action/*", ".github/workflows/*")
+
+
+def test_no_file_for_deployment_names_a_provider() -> None:
+    files = [path for pattern in FOR_DEPLOYMENT for path in ROOT.glob(pattern) if path.is_file()]
+    assert len(files) > len(FOR_DEPLOYMENT)
+    names = re.compile("|".join(contract.key for contract in CONTRACTS), re.IGNORECASE)
+    assert [path for path in files if names.search(path.read_text())] == []
+
+
+def compose_client() -> tuple[dict[str, Any], Path]:
+    """Return the example client of Compose with the service that it extends, and the folder of its paths."""
+    client = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["client"]
+    file = ROOT / client["extends"]["file"]
+    extended = yaml.safe_load(file.read_text())["services"][client["extends"]["service"]]
+    return {**extended, **client}, file.parent
+
+
 def test_the_example_client_of_compose_starts_when_the_server_is_healthy() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    client = services["client"]
+    client, _ = compose_client()
     assert client["depends_on"] == {"hobbyhorse": {"condition": "service_healthy"}}
     assert client["environment"]["HOBBYHORSE_BASE_URL"].startswith(f"http://hobbyhorse:{PORT}/")
     assert client["image"] == services["hobbyhorse"]["image"]
@@ -143,9 +162,8 @@ def test_the_example_client_of_compose_starts_when_the_server_is_healthy() -> No
 
 def test_the_example_client_of_compose_gets_its_video(tmp_path: Path) -> None:
     """The client runs as its container would: with the server's commands, the mounted file, and this request."""
-    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    client = compose["services"]["client"]
-    mounted = {target: str(ROOT / source) for source, target, _ in (one.split(":") for one in client["volumes"])}
+    client, folder = compose_client()
+    mounted = {target: str(folder / source) for source, target, _ in (one.split(":") for one in client["volumes"])}
     port = free_port()
     environment = {**environment_of_image(tmp_path), f"{PREFIX}PORT": str(port)}
     with entry_point(environment, tmp_path) as server:

@@ -37,6 +37,7 @@ from hobbyhorse.server.control.access import Team, origin_of
 from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
+from hobbyhorse.server.reloading.certificate import certificate_source
 from hobbyhorse.server.reloading.sources import watch_of
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
 from hobbyhorse.server.run import announce, serve
@@ -443,11 +444,7 @@ def _watch_of(
         except (UsageError, ContractError) as error:
             raise ReloadError(str(error)) from None
 
-    more = []
-    if front is not None and front.served.files.authority is None:
-        from hobbyhorse.server.reloading.certificate import certificate_source  # noqa: PLC0415 - ssl, for TLS alone
-
-        more.append(certificate_source(front.served))
+    more = () if front is None or front.served.files.authority else (certificate_source(front.served),)
     return partial(watch_of, contracts=chosen, read_contracts=read, report=inform, complain=complain, more=more)
 
 
