@@ -186,7 +186,7 @@ def test_nothing_is_left_in_the_temporary_directory_and_the_videos_in_the_cache(
     temporary.mkdir()
     options = ("--pace", "instant", "--cache", str(cache))
     with served(*options, env={"TMPDIR": str(temporary)}) as server, talking(contract, server.url) as client:
-        video = httpx.get(find_video(client, submit(client)), trust_env=False)
+        video = httpx.get(find_video(client, submit(client)), trust_env=False, timeout=PATIENCE)
         assert probe(video.content).frames > 0
         assert list(temporary.iterdir()), "nothing is kept there; this test would see nothing"
         assert server.stop()[0] == 0
