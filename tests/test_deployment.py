@@ -7,20 +7,24 @@ import os
 import re
 import shlex
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 from typer.main import get_group
 
+from hobbyhorse.cli.listening import CONNECT_PORT, TLS_PORT
 from hobbyhorse.cli.main import app
 from hobbyhorse.server.run import bind
-from tests.conftest import ROOT
+from tests.conftest import CONTRACTS, ROOT
 
 BIN = Path(sys.executable).parent
 PREFIX = "HOBBYHORSE_SERVE_"
@@ -133,9 +137,27 @@ def test_every_variable_of_the_server_in_a_file_sets_an_option(name: str) -> Non
     assert found <= variables_of_serve()
 
 
+FOR_DEPLOYMENT = ("Dockerfile", "compose.yaml", "action.yml", "deploy/*", "deploy/action/*", ".github/workflows/*")
+
+
+def test_no_file_for_deployment_names_a_provider() -> None:
+    files = [path for pattern in FOR_DEPLOYMENT for path in ROOT.glob(pattern) if path.is_file()]
+    assert len(files) > len(FOR_DEPLOYMENT)
+    names = re.compile("|".join(contract.key for contract in CONTRACTS), re.IGNORECASE)
+    assert [path for path in files if names.search(path.read_text())] == []
+
+
+def compose_client() -> tuple[dict[str, Any], Path]:
+    """Return the example client of Compose with the service that it extends, and the folder of its paths."""
+    client = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["client"]
+    file = ROOT / client["extends"]["file"]
+    extended = yaml.safe_load(file.read_text())["services"][client["extends"]["service"]]
+    return {**extended, **client}, file.parent
+
+
 def test_the_example_client_of_compose_starts_when_the_server_is_healthy() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    client = services["client"]
+    client, _ = compose_client()
     assert client["depends_on"] == {"hobbyhorse": {"condition": "service_healthy"}}
     assert client["environment"]["HOBBYHORSE_BASE_URL"].startswith(f"http://hobbyhorse:{PORT}/")
     assert client["image"] == services["hobbyhorse"]["image"]
@@ -143,9 +165,8 @@ def test_the_example_client_of_compose_starts_when_the_server_is_healthy() -> No
 
 def test_the_example_client_of_compose_gets_its_video(tmp_path: Path) -> None:
     """The client runs as its container would: with the server's commands, the mounted file, and this request."""
-    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    client = compose["services"]["client"]
-    mounted = {target: str(ROOT / source) for source, target, _ in (one.split(":") for one in client["volumes"])}
+    client, folder = compose_client()
+    mounted = {target: str(folder / source) for source, target, _ in (one.split(":") for one in client["volumes"])}
     port = free_port()
     environment = {**environment_of_image(tmp_path), f"{PREFIX}PORT": str(port)}
     with entry_point(environment, tmp_path) as server:
@@ -164,6 +185,45 @@ def test_the_example_client_of_compose_gets_its_video(tmp_path: Path) -> None:
         done = subprocess.run(command, env={**environment, **given}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "horse.mp4").stat().st_size > 1000
+
+
+def test_the_server_for_several_teams_has_the_options_that_the_page_shows(tmp_path: Path) -> None:
+    """The override of Compose on the page, with the entry point in place of a container."""
+    (block,) = re.findall(r"```yaml\n# compose\.override\.yaml.*?\n(.*?)```", read("docs/deployment.md"), re.DOTALL)
+    override = yaml.safe_load(block)
+    service = override["services"]["hobbyhorse"]
+    published = {int(port.rpartition(":")[2]) for port in service["ports"]}
+    assert published == {TLS_PORT, CONNECT_PORT}
+    teams = tmp_path / "teams.json"
+    teams.write_text('{"key of a": {"name": "team-a", "prefix": "a-"}, "key of b": {"name": "team-b", "prefix": "b-"}}')
+    secret = f"/run/secrets/{service['secrets'][0]}"
+    assert override["secrets"].keys() == set(service["secrets"])
+    given = {name: value.replace(secret, str(teams)) for name, value in service["environment"].items()}
+    given["HOBBYHORSE_ADMIN_KEY"] = "admin"
+    free = {f"{PREFIX}{name}": "0" for name in ("PORT", "TLS_PORT", "CONNECT_PORT")}
+    state = {f"{PREFIX}STATE": str(tmp_path / "state")}
+    with entry_point({**environment_of_image(tmp_path), **given, **free, **state}, tmp_path) as server:
+        assert server.stdout is not None
+        ready = json.loads(server.stdout.readline())
+        url = ready["url"].replace("0.0.0.0", "127.0.0.1")
+        assert ready["ca"] == str(tmp_path / "state" / "tls" / "ca.pem")
+        with httpx.Client(trust_env=False, headers={"authorization": "Bearer a-ci"}) as client:
+            for key, status in (("key of a", 200), ("key of b", 403), ("", 403)):
+                assert client.get(f"{url}/_mock/ledger", headers={"x-mock-control-key": key}).status_code == status
+            worlds = client.get(f"{url}/_mock/worlds", headers={"x-mock-admin-key": "admin"}).json()["worlds"]
+            assert [one["team"] for one in worlds] == ["team-a"]
+            for key, status in (("admin", 200), ("key of a", 403)):
+                assert client.get(f"{url}/metrics", headers={"authorization": f"Bearer {key}"}).status_code == status
+        trusted = ssl.create_default_context(cafile=ready["ca"])
+        (name,) = (value for name, value in given.items() if name.endswith("TLS_NAME"))
+        address = ("127.0.0.1", int(ready["tls_url"].rpartition(":")[2]))
+        with socket.create_connection(address) as plain, trusted.wrap_socket(plain, server_hostname=name) as secure:
+            assert secure.getpeercert()
+
+
+def read(name: str) -> str:
+    """Return the text of a file of the project."""
+    return (ROOT / name).read_text()
 
 
 def test_the_probes_and_the_service_lead_to_the_port_of_the_image() -> None:

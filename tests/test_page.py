@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 from hobbyhorse.cli.commands.ui import run_demo
 from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.example_orders import documented_jobs
+from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from tests import test_report_pages
@@ -138,6 +139,55 @@ def test_a_job_moves_is_watched_and_is_played_with_the_keyboard_alone(browser: B
     assert [one.role for one in world.journal] == ["submit", "status"], "the page is not the client"
 
 
+def test_from_the_address_of_the_ready_line_to_the_video_with_the_keyboard_alone(
+    browser: Browser, running: Running
+) -> None:
+    """The whole way in one piece: whatever the API does is seen live, and no mouse is needed for the rest."""
+    with opened(browser) as page:
+        page.goto(f"{running.url}/_mock/ui")
+        page.locator(".live:text-is('live')").wait_for()
+        job = running.submit()
+        # The world of a new key appears by itself.
+        page.locator("#worlds > li").wait_for()
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/worlds/*")
+        page.keyboard.press("4")
+        page.wait_for_url("**/scenarios")
+        page.keyboard.press("/")
+        page.keyboard.type("status_server_error")
+        press_until(page, "Tab", "button[value='status_server_error']")
+        page.keyboard.press("Enter")
+        page.locator("#armed > li:has-text('not met')").wait_for()
+        page.keyboard.press("1")
+        page.wait_for_url("**/jobs")
+        page.locator(".live:text-is('live')").wait_for()
+        page.evaluate("() => { window.same = true }")
+        running.client.call("status", path={"job": running.submit()})
+        page.locator("nav .count.good:text-is('all met')").wait_for()
+        page.locator("#jobs > li").nth(1).wait_for()
+        assert page.locator("#jobs .stage.success").count() == 0
+        running.control("POST", "clock/advance", {"seconds": 3600})
+        page.locator("#jobs .stage.success").nth(1).wait_for()
+        assert page.evaluate("() => window.same"), "seen live, without a reload"
+        press_until(page, "j", f"#jobs a[href$='{job}']")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/jobs/**")
+        press_until(page, "Tab", "video")
+        page.keyboard.press("Space")
+        page.wait_for_function("() => document.querySelector('video').currentTime > 0.2")
+        found = page.evaluate(
+            "() => { const one = document.querySelector('video'); return [one.readyState, one.videoWidth] }"
+        )
+        assert found[0] >= 2
+        assert found[1] > 100
+        before = float(page.get_attribute("[data-clock]", "data-clock") or 0)
+        page.keyboard.press("a")
+        page.wait_for_function(
+            "now => Number(document.querySelector('[data-clock]').dataset.clock) > now + 59", arg=before
+        )
+
+
 def test_a_scenario_is_found_armed_and_met_with_the_keyboard_alone(browser: Browser, running: Running) -> None:
     with opened(browser) as page:
         page.goto(running.page)
@@ -197,6 +247,8 @@ def test_a_script_in_any_field_does_not_run(browser: Browser, running: Running) 
     assert failure is not None
     running.control("POST", "jobs/end-next", {"stage": failure.name, "code": SCRIPT, "message": SCRIPT})
     filled = filled_with_script(body)
+    (place, *_) = operation.bindings["callback_url"].request
+    filled = replaced(filled, place.pointer, f"http://127.0.0.1:1/?{SCRIPT}")
     running.client.call(operation.role, path={"model": model.id}, body=filled)
     for _ in range(2):
         running.submit()
@@ -218,7 +270,9 @@ def test_a_script_in_any_field_does_not_run(browser: Browser, running: Running) 
             shown += "window.hacked" in page.inner_text("main") + page.inner_text("body")
             assert page.evaluate("() => window.hacked") is None
             assert page.locator("main script, main img, svg[onload]").count() == 0
-        assert shown > 5
+        assert shown > 6
+        page.goto(f"{running.page}/callbacks")
+        assert "window.hacked" in page.inner_text("#callbacks"), "the address of the receiver"
 
 
 def filled_with_script(body: Any) -> Any:

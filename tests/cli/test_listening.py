@@ -52,7 +52,7 @@ def test_the_ports_for_tls_and_the_proxy_are_bound_at_the_host_of_the_server(tmp
         assert {one.getsockname()[0] for one in front.sockets} == {"127.0.0.2"}
         for one in front.sockets:
             one.close()
-    assert front.certificates.authority == tmp_path / "ca.pem"
+    assert front.served.files.authority == tmp_path / "ca.pem"
     assert read_authority(front) == (tmp_path / "ca.pem").read_bytes()
 
 

@@ -113,6 +113,7 @@ async def test_a_key_with_many_dead_receivers_has_a_bounded_number_of_connection
         waiting = [asyncio.ensure_future(attempt(sender, busy, url, 60.0)) for url in urls]
         await asyncio.sleep(DEADLINE)
         assert sender.turns.waiting(busy.handle) == len(hosts) * MOST_POSTS_TO_RECEIVER
+        assert sender._client is not None
         assert len(sender._client._transport._pool.connections) <= MOST_POSTS_OF_KEY  # type: ignore[attr-defined]
         for task in waiting:
             task.cancel()

@@ -31,6 +31,7 @@ from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.front.authority import own_certificates
 from hobbyhorse.server.run import _config, serving
 from tests.conftest import CONTRACTS
 from tests.world import ContractClient, documented
@@ -185,7 +186,7 @@ def test_nothing_is_left_in_the_temporary_directory_and_the_videos_in_the_cache(
     temporary.mkdir()
     options = ("--pace", "instant", "--cache", str(cache))
     with served(*options, env={"TMPDIR": str(temporary)}) as server, talking(contract, server.url) as client:
-        video = httpx.get(find_video(client, submit(client)), trust_env=False)
+        video = httpx.get(find_video(client, submit(client)), trust_env=False, timeout=PATIENCE)
         assert probe(video.content).frames > 0
         assert list(temporary.iterdir()), "nothing is kept there; this test would see nothing"
         assert server.stop()[0] == 0
@@ -424,6 +425,30 @@ def test_with_tls_the_ready_line_has_its_addresses_and_the_authority_is_gone_at_
     assert not Path(ready["ca"]).exists()
 
 
+def test_a_watched_certificate_is_renewed_and_health_tells_of_one_that_cannot_be(tmp_path: Path) -> None:
+    pairs = [own_certificates(tmp_path / name, ["127.0.0.1"]) for name in ("old", "new")]
+    chain, key = (str(shutil.copy(pairs[0].chain, tmp_path / name)) for name in ("tls.crt", "tls.key"))
+    trusted = ssl.create_default_context(cafile=str(pairs[1].authority))
+    options = ("--watch", "--tls-cert", chain, "--tls-key", key, "--tls-port", "0", "--connect-port", "0")
+    with served(*options) as server, httpx.Client(verify=trusted, trust_env=False, timeout=PATIENCE) as client:
+        tls_url = json.loads(server.line)["tls_url"]
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            client.get(tls_url)
+        replace_file(pairs[1].chain, chain)
+        until(lambda: "problems" in client.get(f"{server.url}/_mock/health").json())
+        replace_file(pairs[1].chain, key)
+        until(lambda: "problems" not in client.get(f"{server.url}/_mock/health").json())
+        assert client.get(tls_url).status_code == 200
+        err = server.stop()[2]
+    assert "the old ones stay: 'tls.key' is the key of another certificate than 'tls.crt'" in err
+    assert "the certificate files were read again" in err
+
+
+def replace_file(source: Path, target: str) -> None:
+    """Replace a file at once: a copy in place would be seen half written."""
+    os.replace(shutil.copy(source, f"{target}.new"), target)
+
+
 def test_bytes_of_any_kind_at_its_ports_break_nothing() -> None:
     with served(*TLS) as server:
         ready = json.loads(server.line)
@@ -450,6 +475,49 @@ def test_without_tls_nothing_of_it_is_imported() -> None:
         *(f"hobbyhorse.server.front.{name}" for name in ("gate", "opening", "protocols")),
     }
     assert late & set(found) == set()
+
+
+FIRST_REQUESTS = """
+import asyncio, json, sys, threading
+from hobbyhorse.cli.commands import serve
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.front.authority import own_certificates
+
+SLOW = ("starlette", "httpx", "httpcore", "prometheus_client", "jinja2", "hobbyhorse")
+found = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if watching and name.partition(".")[0] in SLOW and threading.current_thread() is threading.main_thread():
+            found.append(name)
+
+async def main():
+    fake, watching[:] = Fake(options=Options()), [True]
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+    async def send(event):
+        if event["type"] == "http.response.start":
+            assert event["status"] == 200, event
+    for path in sys.argv[1:]:
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "",
+                 "query_string": b"", "scheme": "http", "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 1),
+                 "headers": [(b"host", b"localhost"), (b"authorization", b"Bearer k")]}
+        await fake(scope, receive, send)
+    await fake.close()
+
+watching = []
+sys.meta_path.insert(0, Watch())
+asyncio.run(main())
+print(*found)
+"""
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/_mock/callbacks", "/_mock/scenarios", "/_mock/ui"])
+def test_the_first_request_of_a_kind_imports_nothing_on_the_event_loop(path: str) -> None:
+    """An import of 40 ms there delays the requests of everybody."""
+    argv = [sys.executable, "-c", FIRST_REQUESTS, path]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
 # ---- in process, with a manual clock

@@ -76,7 +76,7 @@ class Session:
                     await self.ask(role, path={"model": model.id}, body=body)
         for _ in range(3):
             for job_id in list(world.jobs):
-                for role in ("status", "result", "cancel"):
+                for role in ("status", "result", "cancel", "operator_cancel", "redeliver"):
                     if role in contract.operations and (role != "cancel" or job_id == next(iter(world.jobs))):
                         await self.ask(role, path={"job": job_id})
             for role in ("list", "models", "categories", "health"):

@@ -120,7 +120,7 @@ def kept_certificates(state: str | None) -> Path | None:
 
 def read_authority(front: Front | None) -> bytes | None:
     """Return the certificate of a server's own authority."""
-    authority = None if front is None else front.certificates.authority
+    authority = None if front is None else front.served.files.authority
     return None if authority is None else authority.read_bytes()
 
 

@@ -34,7 +34,16 @@ from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
-from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, load, nothing_to_keep
+from hobbyhorse.server.request import (
+    CALLBACKS_MODULE,
+    OperationRequest,
+    Provider,
+    Services,
+    caller_of,
+    header,
+    load,
+    nothing_to_keep,
+)
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
@@ -51,6 +60,7 @@ if TYPE_CHECKING:
     from hobbyhorse.traces.trace import Trace
 
 PAGE_MODULE = "hobbyhorse.server.ui.app"
+CONTROL_MODULE, ROUTES_MODULE = "hobbyhorse.server.control.app", "hobbyhorse.server.server_routes"
 SERVER_PATHS = ("/media/", "/fixtures/", "/_mock/")
 # The addresses of the host name "localhost".
 LOCALHOST = ("127.0.0.1", "::1")
@@ -143,7 +153,7 @@ class Fake:
             contracts=self.contracts,
             worlds=self.worlds,
             journal=self.journal,
-            catalogue=self.catalogue,
+            catalogue=self.loaded_catalogue,
             callback_dispatcher=self.callback_dispatcher,
             renderer=self.renderer,
             policy=FetchPolicy(self.options.fetch_from),
@@ -154,7 +164,7 @@ class Fake:
             origins=Origins(self.options.allow_origins),
             kept=nothing_to_keep if self.options.state is None else self.options.state.kept,
         )
-        self._files = FileRequests(self._services, self.server_routes)
+        self._files = FileRequests(self._services, self.loaded_routes)
         self._router: WorldRouter | None = None
         self.metrics = Metrics(
             self._services.counters,
@@ -211,6 +221,14 @@ class Fake:
             self._catalogue = load_catalogue(self.options.scenarios)
         return self._catalogue
 
+    async def loaded_catalogue(self) -> Catalogue:
+        """Return the scenarios by name, reading them in a thread on first use. Raises ScenarioError."""
+        if self._catalogue is None:
+            found = await asyncio.to_thread(load_catalogue, self.options.scenarios)
+            # The same object for all: requests may have come in between.
+            self._catalogue = self._catalogue or found
+        return self._catalogue
+
     def adopt_scenarios(self, catalogue: Catalogue) -> None:
         """Replace the scenarios. Armed ones stay as they were."""
         self._catalogue = catalogue
@@ -236,7 +254,7 @@ class Fake:
         self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in kept}
         self._hosts = {host: provider for provider in self._providers.values() for host in provider.contract.hosts}
         self._services = replace(self._services, contracts=kept)
-        self._files = FileRequests(self._services, self.server_routes)
+        self._files = FileRequests(self._services, self.loaded_routes)
         if self.options.state is not None:
             self.options.state.serve(kept)
         # Both know the contracts, and are created by the next request.
@@ -250,15 +268,21 @@ class Fake:
             from hobbyhorse.server.server_routes import ServerRoutes  # noqa: PLC0415 - delays readiness by 13 ms (Starlette)
 
             self._server_routes = ServerRoutes(
-                self._providers, self.worlds, self.renderer, self._services.origin, self.control, self.page
+                self._providers, self.worlds, self.renderer, self._services.origin, self.loaded_control, self.page
             ).application()
         return self._server_routes
 
+    async def loaded_routes(self) -> ASGIApp:
+        """Return the application for paths that belong to no provider; its modules are loaded in a thread."""
+        await load(ROUTES_MODULE)
+        return self.server_routes()
+
     async def page(self) -> Page:
         """Return the page for browsers, creating it on first use."""
-        control = self.control()
-        # In a thread, because its templates need 50 ms of imports.
+        control = await self.loaded_control()
+        # In a thread, because its templates need 50 ms of imports; each part counts callbacks.
         await load(PAGE_MODULE)
+        await load(CALLBACKS_MODULE)
         if self._page is None:
             self._page = sys.modules[PAGE_MODULE].Page(control.context, self.access, self.renderer)
         return self._page
@@ -277,7 +301,7 @@ class Fake:
             context = ControlContext(
                 contracts=self.contracts,
                 worlds=self.worlds,
-                catalogue=self.catalogue,
+                catalogue=self.loaded_catalogue,
                 callback_dispatcher=self.callback_dispatcher,
                 origin=self._services.origin,
                 reset=self.reset,
@@ -294,6 +318,11 @@ class Fake:
             )
             self._control = ControlPlane(context, self.access)
         return self._control
+
+    async def loaded_control(self) -> ControlPlane:
+        """Return the control plane; its modules are loaded in a thread."""
+        await load(CONTROL_MODULE)
+        return self.control()
 
     @property
     def access(self) -> AccessCheck:
@@ -360,7 +389,7 @@ class Fake:
         elsewhere = {kind: origin for kind, origin in origins.items() if kind != "media"}
         self.options = replace(self.options, media_url=origins.get("media"), elsewhere=elsewhere)
         self._services = replace(self._services, media_url=origins.get("media"), elsewhere=elsewhere)
-        self._files = FileRequests(self._services, self.server_routes)
+        self._files = FileRequests(self._services, self.loaded_routes)
 
     async def close(self) -> None:
         """End every wait, close every connection, remove the rendered files. The fake can be served again."""
@@ -404,7 +433,8 @@ class Fake:
             return await self.handle(self._request(provider, prefix, scope, receive, send))
         if path.startswith(MEDIA_PATH):
             return await self._files.serve(scope, receive, send)
-        return await self.server_routes()(scope, receive, send)
+        application = await self.loaded_routes()
+        return await application(scope, receive, send)
 
     def _named_by_host(self, scope: Scope) -> Provider | None:
         """Return the provider that the Host header names, or the host that a trusted proxy names, or None."""

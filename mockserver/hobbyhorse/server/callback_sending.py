@@ -35,10 +35,7 @@ class CallbackSender:
 
     def __init__(self) -> None:
         self.turns = Turns()
-        # Callbacks go to the receiver directly: a proxy from the environment cannot reach a loopback receiver. The
-        # lanes bound the connections; a bound here would be one for all keys.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_POSTS_OF_KEY)
-        self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
+        self._client: httpx.AsyncClient | None = None
 
     @property
     def waiting(self) -> int:
@@ -84,6 +81,11 @@ class CallbackSender:
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         more = {"trace": awaiting_response()}
+        if self._client is None:
+            # In a thread: it imports modules and reads the system's authorities, which takes 30 ms.
+            made = await asyncio.to_thread(_make_client)
+            # One for all: another post may have made it in the meantime.
+            self._client = self._client or made
         async with self._client.stream("POST", url, content=body, headers=headers, extensions=more) as response:
             size = 0
             # Raw, because a compressed body could unpack to gigabytes.
@@ -95,7 +97,16 @@ class CallbackSender:
 
     async def close(self) -> None:
         """Close the connections to all receivers."""
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+
+def _make_client() -> httpx.AsyncClient:
+    """Return a client without bounds of its own."""
+    # Callbacks go to the receiver directly: a proxy from the environment cannot reach a loopback receiver. The lanes
+    # bound the connections; a bound here would be one for all keys.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_POSTS_OF_KEY)
+    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
 
 
 def _receiver(url: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -132,13 +132,14 @@ class FileRequests:
     """Serves files and other origins; `routes` makes the responses with files."""
 
     services: Services
-    routes: Callable[[], ASGIApp]
+    routes: Callable[[], Awaitable[ASGIApp]]
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request for a file, and record it in the world of its job."""
         found = self._job(scope)
         if found is None:
-            return await self.routes()(scope, receive, send)
+            routes = await self.routes()
+            return await routes(scope, receive, send)
         world, job = found
         entry, counters = world.arrival(), self.services.counters
         call = FileRequest(
@@ -164,7 +165,7 @@ class FileRequests:
 
     async def _respond(self, call: FileRequest) -> None:
         """Respond with the file, or through the fault that its job's scenario has for it."""
-        scenario = call.job.active_scenario
+        scenario, routes = call.job.active_scenario, await self.routes()
         method = call.scope["method"]
         uses = uses_of_next(scenario) if scenario is not None else frozenset()
         if scenario is not None and not _as_given(call.scope, scenario.links):
@@ -172,11 +173,11 @@ class FileRequests:
             return await call.client(call.send).whole(NOT_AS_GIVEN)
         # A fault concerns GET. HEAD gets the usual response, unless a fault is for HEAD.
         if scenario is None or scenario.peek(MEDIA) is None or method not in ("GET", "HEAD"):
-            return await self.routes()(call.scope, call.receive, call.send_noted)
+            return await routes(call.scope, call.receive, call.send_noted)
         if method == "HEAD" and HEADS not in uses:
-            return await self.routes()(call.scope, call.receive, call.send_noted)
+            return await routes(call.scope, call.receive, call.send_noted)
         scope = _without_range(call.scope) if UNRANGED in uses else call.scope
-        captured = await capture(self.routes(), scope, call.receive)
+        captured = await capture(routes, scope, call.receive)
         faulted = apply_file_fault(scenario, captured, call.world, call.scope, self.services.elsewhere)
         if faulted is None:
             return await call.client(call.send_noted).whole(captured)

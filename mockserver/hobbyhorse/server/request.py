@@ -102,7 +102,7 @@ class Services:
     contracts: Sequence[Contract]
     worlds: Worlds
     journal: Journal
-    catalogue: Callable[[], Catalogue]
+    catalogue: Callable[[], Awaitable[Catalogue]]
     callback_dispatcher: Callable[[], CallbackDispatcher]
     renderer: Callable[[], Renderer]
     policy: FetchPolicy

@@ -32,7 +32,7 @@ class ServerRoutes:
     worlds: Worlds
     renderer: Callable[[], Renderer]
     origin: Callable[[Scope], str]
-    control: Callable[[], ASGIApp]
+    control: Callable[[], Awaitable[ASGIApp]]
     page: Callable[[], Awaitable[ASGIApp]]
 
     def application(self) -> Starlette:
@@ -42,11 +42,11 @@ class ServerRoutes:
                 Route("/", self._index),
                 Route("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
                 Route("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
-                Route("/metrics", _OnFirstUse(self.control)),
-                Route("/_mock", _OnFirstUse(self.control)),
+                Route("/metrics", _Loaded(self.control)),
+                Route("/_mock", _Loaded(self.control)),
                 Route("/_mock/ui", _Loaded(self.page)),
                 Route("/_mock/ui/{rest:path}", _Loaded(self.page)),
-                Route("/_mock/{rest:path}", _OnFirstUse(self.control)),
+                Route("/_mock/{rest:path}", _Loaded(self.control)),
             ],
             exception_handlers={404: self._unknown_path, 405: self._unknown_path},
         )
@@ -88,16 +88,6 @@ class ServerRoutes:
         if path is None:
             return await self._unknown_path(request, HTTPException(404))
         return FileResponse(path)
-
-
-@dataclass(frozen=True, slots=True)
-class _OnFirstUse:
-    """An ASGI application that is created by its first request."""
-
-    make: Callable[[], ASGIApp]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.make()(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ submission was refused or the field is absent, is not used up: it waits for the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -84,7 +84,7 @@ def sent_of(response: OperationResponse) -> Sent:
 
 
 async def find_scenario(  # noqa: C901
-    call: OperationRequest, catalogue: Callable[[], Catalogue], contracts: Sequence[Contract]
+    call: OperationRequest, catalogue: Callable[[], Awaitable[Catalogue]], contracts: Sequence[Contract]
 ) -> ActiveScenario | None:
     """Return the active scenario of a request, or None.
 
@@ -106,7 +106,7 @@ async def find_scenario(  # noqa: C901
         return None
     only = None
     if name is not None:
-        scenario = find(catalogue(), name)
+        scenario = find(await catalogue(), name)
         if why := misfits(scenario, call.contract):
             raise ScenarioError("not_applicable", f"the scenario {name!r} cannot be played: {why[0]}", "")
         only = armed.for_requests(scenario, contracts, source)

@@ -160,6 +160,8 @@ async def test_other_machines_need_the_control_key() -> None:
     for path in ("/metrics", "/_mock/metrics"):
         for key, status in ((None, 403), ("other", 403), ("main", 200), ("admin", 200)):
             assert (await mock.send("GET", path, host="mock.internal", key=key)).status == status
+    refused = (await mock.send("GET", "/metrics", host="mock.internal", key="other")).json["error"]
+    assert "control key or admin key" in refused["hint"]
     foreign = await mock.send("GET", "/metrics", key="main", headers={"origin": "http://evil.example"})
     assert foreign.status == 403
     here = Mock(CONTRACTS[:1], control_key="main")

@@ -186,6 +186,7 @@ def test_a_signature_tells_of_names_sizes_times_and_numbers(tmp_path: Path) -> N
     assert changed(lambda: os.utime(file, (1, 1)))
     assert changed(lambda: file.rename(tmp_path / "b.json"))
     assert not changed(lambda: (tmp_path / "notes.txt").write_text("a"))
+    assert signature([tmp_path / "notes.txt"]) != ()
     assert changed((tmp_path / "b.json").unlink)
     assert signature([tmp_path / "nowhere"]) == ()
     (tmp_path / "dangling.json").symlink_to(tmp_path / "nowhere.json")

@@ -37,6 +37,7 @@ from hobbyhorse.server.control.access import Team, origin_of
 from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
+from hobbyhorse.server.reloading.certificate import certificate_source
 from hobbyhorse.server.reloading.sources import watch_of
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
 from hobbyhorse.server.run import announce, serve
@@ -182,7 +183,9 @@ def command(
     watch: Annotated[
         bool,
         typer.Option(
-            "--watch", help="Read contracts and scenarios again when their files change.", rich_help_panel=CONTRACTS
+            "--watch",
+            help="Read contracts, scenarios, and the files of --tls-cert again when they change.",
+            rich_help_panel=CONTRACTS,
         ),
     ] = False,
     fetch_from: Annotated[
@@ -390,7 +393,7 @@ def command(
         state=keeper,
         judge=_judge,
         observe=observe,
-        watch=_watch_of(contracts, variant or (), state) if watch else None,
+        watch=_watch_of(contracts, variant or (), state, front) if watch else None,
     )
     control_is_off = control_key is None and not teams and not options.loopback
     banner = _log_banner if log == "json" else _print_banner
@@ -422,8 +425,13 @@ def _observers(form: str | None, level: str | None, spans: bool) -> Callable[[Fa
         raise UsageError(str(error)) from None
 
 
-def _watch_of(directory: Path | None, variants: Sequence[str], state: str | None) -> Callable[[Fake], Watch]:
-    """Return a function that watches the contracts of a directory, or the project's, and the scenarios of a server."""
+def _watch_of(
+    directory: Path | None, variants: Sequence[str], state: str | None, front: Front | None
+) -> Callable[[Fake], Watch]:
+    """Return a function that watches the contracts of a directory, or the project's, and the scenarios of a server.
+
+    It also watches the files of a given certificate.
+    """
     # By its name, so that the project's contracts are checked too: whoever watches them changes them.
     chosen = directory or data_directory("contracts")
 
@@ -436,7 +444,8 @@ def _watch_of(directory: Path | None, variants: Sequence[str], state: str | None
         except (UsageError, ContractError) as error:
             raise ReloadError(str(error)) from None
 
-    return partial(watch_of, contracts=chosen, read_contracts=read, report=inform, complain=complain)
+    more = () if front is None or front.served.files.authority else (certificate_source(front.served),)
+    return partial(watch_of, contracts=chosen, read_contracts=read, report=inform, complain=complain, more=more)
 
 
 def _check_time(pace: str, clock: str, speed: float) -> None:

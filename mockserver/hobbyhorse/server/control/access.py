@@ -112,10 +112,12 @@ class AccessCheck:
         here = self.loopback and not passed_on and (address is None or is_local(address))
         if refused is not None or has_key or here:
             return refused
-        hint = "send the server's control key as Authorization: Bearer KEY"
+        hint = "send the server's control key or admin key as Authorization: Bearer KEY; a team's key opens no metrics"
         if not keys:
-            hint = f"start the server with --control-key KEY, then {hint}"
-        return Forbidden("control_key_refused", "the metrics need the control key from other machines", hint)
+            hint = (
+                "start the server with --control-key KEY or --admin-key KEY, and send it as Authorization: Bearer KEY"
+            )
+        return Forbidden("control_key_refused", "the metrics of this server need a key", hint)
 
     def team(self, headers: RawHeaders) -> Team | None:
         """Return the team whose control key an admitted request carries; None if its worlds are not limited."""
@@ -176,7 +178,7 @@ class AccessCheck:
             return Forbidden(
                 "control_key_refused",
                 f"X-Mock-Control-Key is {'wrong' if sent else 'missing'}",
-                "send the key that the server was started with (--control-key) as X-Mock-Control-Key",
+                "send the key that the server was started with (--control-key), or your team's, as X-Mock-Control-Key",
             )
         return None
 

@@ -21,7 +21,7 @@ from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.control.access import Team
-from hobbyhorse.server.request import header, nothing_to_keep
+from hobbyhorse.server.request import CALLBACKS_MODULE, header, load, nothing_to_keep
 from hobbyhorse.server.worker.threads import WorldThreads
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
 from hobbyhorse.traces.redaction import Redactor
@@ -66,7 +66,7 @@ class ControlContext:
 
     contracts: Sequence[Contract]
     worlds: Worlds
-    catalogue: Callable[[], Catalogue]
+    catalogue: Callable[[], Awaitable[Catalogue]]
     callback_dispatcher: Callable[[], CallbackDispatcher]
     origin: Callable[[Scope], str]
     reset: Callable[[World, Collection[str]], None]
@@ -501,14 +501,14 @@ def _invalid(exchange: Exchange) -> bool:
 async def list_scenarios(request: ControlRequest) -> Any:
     """List the catalogue."""
     with _refusing(422):
-        catalogue = request.context.catalogue()
-    return {"scenarios": [scenario_json(request, scenario) for scenario in catalogue.values()]}
+        catalogue = await request.context.catalogue()
+    return await request.compute(lambda _: {"scenarios": [scenario_json(request, one) for one in catalogue.values()]})
 
 
 async def get_scenario(request: ControlRequest) -> Any:
     """Show a scenario of the catalogue."""
     with _refusing(404):
-        scenario = find(request.context.catalogue(), request.names["name"])
+        scenario = find(await request.context.catalogue(), request.names["name"])
     return {**scenario_json(request, scenario), "scenario": scenario.to_json()}
 
 
@@ -534,7 +534,7 @@ async def arm_scenario(request: ControlRequest) -> Any:
     provider = request.body.get("provider")
     request.context.contract(provider)
     with _refusing(422):
-        scenario = find(request.context.catalogue(), given) if isinstance(given, str) else read_scenario(given)
+        scenario = find(await request.context.catalogue(), given) if isinstance(given, str) else read_scenario(given)
         armed: ArmedScenario = request.world.scenarios.arm(
             scenario,
             request.context.contracts,
@@ -575,6 +575,7 @@ async def disarm(request: ControlRequest) -> Any:
 
 async def list_attempts(request: ControlRequest) -> Any:
     """List the attempts to deliver callbacks."""
+    await load(CALLBACKS_MODULE)
     attempts = request.context.callback_dispatcher().of(request.world)
     shown, _ = _page(list(enumerate(attempts)), None, request.query.get("limit"))
     redactor = redactor_of(request)
@@ -603,6 +604,7 @@ def attempt_json(attempt: CallbackAttempt) -> dict[str, Any]:
 async def redeliver(request: ControlRequest) -> Any:
     """Deliver the callback of a job once more."""
     job = request.job("job")
+    await load(CALLBACKS_MODULE)
     try:
         request.context.callback_dispatcher().redeliver(request.world, job)
     except LookupError as error:

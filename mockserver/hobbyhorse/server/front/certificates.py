@@ -23,6 +23,19 @@ class Certificates:
     authority: Path | None = None
 
 
+class ServedCertificate:
+    """The certificate that new connections get; connections that are open keep the one they have."""
+
+    def __init__(self, files: Certificates) -> None:
+        """Read the files. Raises CertificateError."""
+        self.files = files
+        self.context = server_context(files)
+
+    def adopt(self, context: ssl.SSLContext) -> None:
+        """Replace the certificate by that of another context."""
+        self.context = context
+
+
 def server_context(certificates: Certificates) -> ssl.SSLContext:
     """Return a TLS context for connections of clients. Raises CertificateError."""
     for path in (certificates.chain, certificates.key):

@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from hobbyhorse.server.front.certificates import Certificates, server_context
+from hobbyhorse.server.front.certificates import ServedCertificate
 from hobbyhorse.server.front.destinations import Address, Destinations, read_authority
 from hobbyhorse.server.front.protocols import ForwardProtocol, FrontProtocol
 from hobbyhorse.server.transport import HEAD_SECONDS, MOST_HEAD_BYTES
@@ -71,7 +71,7 @@ class Front:
     `addresses` are the members that they add to the server's ready line.
     """
 
-    certificates: Certificates
+    served: ServedCertificate
     tls: tuple[socket.socket, ...]
     proxy: socket.socket | None
     destinations: Destinations
@@ -92,7 +92,6 @@ class Gate:
 
     def __init__(self, front: Front, make: Callable[..., FrontProtocol]) -> None:
         self._front, self._make = front, make
-        self._context = server_context(front.certificates)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -186,11 +185,11 @@ class Gate:
 
     async def _hand_over(self, client: socket.socket, make: Callable[[], FrontProtocol], secure: bool) -> None:
         """Let the event loop own a connection; over TLS, after the handshake."""
-        context, patience = (self._context, HEAD_SECONDS) if secure else (None, None)
+        context, patience = (self._front.served.context, HEAD_SECONDS) if secure else (None, None)
         try:
             await self._loop.connect_accepted_socket(make, client, ssl=context, ssl_handshake_timeout=patience)
         except ssl.SSLError as error:
-            authority = self._front.certificates.authority
+            authority = self._front.served.files.authority
             if error.reason in DISTRUST and authority is not None and not self._distrusted:
                 self._distrusted = True
                 logger.warning("a client does not trust the certificate of this server; let it trust %s", authority)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.server.front.certificates import CertificateError, Certificates, server_context
+from hobbyhorse.server.front.certificates import CertificateError, Certificates, ServedCertificate, server_context
 from hobbyhorse.server.front.destinations import WEB_PORTS, Address, Destinations, read_authority
 from hobbyhorse.server.front.gate import Front
 from hobbyhorse.server.run import address
@@ -55,7 +55,10 @@ def make_front(
     public_url: str | None = None,
     names: Iterable[str] = (),
 ) -> Front:
-    """Return the front of a server: the first of `tls` is the server's own port, and `plain` are the others it has."""
+    """Return the front of a server: the first of `tls` is the server's own port, and `plain` are the others it has.
+
+    Raises CertificateError.
+    """
     known = {*LOOPBACK, *_own_names(tls[0], public_url), *(name.lower() for name in names)}
     own_host, own = tls[0].getsockname()[0], dict[Address, Address]()
     for one in (*plain, *tls):
@@ -74,7 +77,7 @@ def make_front(
         "ca": None if authority is None else str(authority),
         "connect_proxy": None if proxy is None else address(proxy),
     }
-    return Front(certificates, tuple(tls), proxy, Destinations(hosts_of(contracts), own), addresses)
+    return Front(ServedCertificate(certificates), tuple(tls), proxy, Destinations(hosts_of(contracts), own), addresses)
 
 
 def _own_names(bound: socket.socket, public_url: str | None) -> set[str]:

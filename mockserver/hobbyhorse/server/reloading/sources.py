@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
@@ -22,8 +22,9 @@ def watch_of(
     read_contracts: Callable[[], Sequence[Contract]],
     report: Callable[[str], None],
     complain: Callable[[str], None],
+    more: Sequence[Source[Any]] = (),
 ) -> Watch:
-    """Return the watch of a server's contracts, which are in a directory, and of its scenarios.
+    """Return the watch of a server's contracts, which are in a directory, of its scenarios, and of more sources.
 
     `read_contracts` raises ReloadError.
     """
@@ -41,6 +42,7 @@ def watch_of(
         (
             Source("contracts", (contracts,), read_contracts, fake.adopt_contracts),
             Source("scenarios", scenarios, read_scenarios, fake.adopt_scenarios),
+            *more,
         ),
         report,
         complain,

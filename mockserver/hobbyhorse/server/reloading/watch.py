@@ -1,4 +1,4 @@
-"""Watches folders, and has their contents read again when a file in them changes. Knows no contract.
+"""Watches folders and files, and has their contents read again when one changes. Knows no contract.
 
 The files are listed a few times a second. The system's notifications would be cheaper, but they do not arrive from the
 other side of a bind mount or a network, and they end with a folder that is removed and created again.
@@ -32,7 +32,10 @@ class ReloadError(ValueError):
 
 @dataclass(slots=True)
 class Source(Generic[Contents]):
-    """Folders that are read together. `read` may block; `adopt` replaces the old contents. Both raise ReloadError."""
+    """Folders, or single files, that are read together.
+
+    `read` may block; `adopt` replaces the old contents. Both raise ReloadError.
+    """
 
     name: str
     folders: Sequence[Path]
@@ -100,10 +103,10 @@ class Watch:
 
 
 def signature(folders: Sequence[Path]) -> Signature:
-    """Return the signature of every JSON file below folders; a folder that does not exist has none."""
+    """Return the signature of every JSON file below folders, and of files; what does not exist has none."""
     found = []
     for folder in folders:
-        for path in sorted(folder.rglob("*.json")):
+        for path in sorted(folder.rglob("*.json")) if folder.is_dir() else (folder,):
             with suppress(OSError):  # removed between the listing and here
                 status = path.stat()
                 found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))

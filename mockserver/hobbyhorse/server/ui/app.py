@@ -225,7 +225,7 @@ class Page:
     async def _known(self, request: ControlRequest) -> list[dict[str, Any]]:
         """Return the catalogue, which is matched with the contracts again only if it is another one."""
         try:
-            found = self._context.catalogue()
+            found = await self._context.catalogue()
         except ScenarioError as error:
             raise ControlError(422, error.code, error.message, error.hint) from None
         if self._catalogue[0] is not found:
