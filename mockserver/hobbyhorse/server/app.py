@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.control.app import ControlPlane
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.kept.gate import WorldGate
     from hobbyhorse.server.kept.keeper import Keeper
     from hobbyhorse.server.shared.routing import WorldRouter
     from hobbyhorse.server.ui.app import Page
@@ -155,7 +156,7 @@ class Fake:
             kept=nothing_to_keep if self.options.state is None else self.options.state.kept,
         )
         self._files = FileRequests(self._services, self.server_routes)
-        self._router: WorldRouter | None = None
+        self._router: WorldGate | WorldRouter | None = None
         self.metrics = Metrics(
             self._services.counters,
             self.worlds,
