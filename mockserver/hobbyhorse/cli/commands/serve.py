@@ -198,7 +198,13 @@ def command(
         typer.Option(metavar="DIR", help="Keep videos in DIR; by default the user's cache.", rich_help_panel=MEDIA),
     ] = None,
     cache_size: Annotated[
-        int, typer.Option(metavar="MB", min=1, help="Keep at most MB megabytes of videos.", rich_help_panel=MEDIA)
+        int,
+        typer.Option(
+            metavar="MB",
+            min=1,
+            help="Keep at most MB megabytes of videos, and as much of input images.",
+            rich_help_panel=MEDIA,
+        ),
     ] = 1024,
     state: Annotated[
         str | None,
