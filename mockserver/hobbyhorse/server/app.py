@@ -34,7 +34,16 @@ from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.reloading.watch import ReloadError, Watch
-from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header, load, nothing_to_keep
+from hobbyhorse.server.request import (
+    OperationRequest,
+    Provider,
+    Services,
+    caller_of,
+    header,
+    load,
+    nothing_to_keep,
+    nothing_to_write,
+)
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
@@ -291,6 +300,8 @@ class Fake:
                 forget=self.forget,
                 scrape=self.metrics.scrape,
                 team_of=self._team_of,
+                listed=options.state.listed if options.state is not None else None,
+                written=options.state.written if options.state is not None else nothing_to_write,
                 refused=self.journal,
             )
             self._control = ControlPlane(context, self.access)

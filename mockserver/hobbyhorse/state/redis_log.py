@@ -24,7 +24,7 @@ from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, Head
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisRefused, RedisUnavailable
-from hobbyhorse.state.store import Changes, Meta, NotKept
+from hobbyhorse.state.store import Changes, Heads, Meta, NotKept
 
 # Jobs that are fetched, stored or erased at once: some 150 KB, which Redis, the parser and the copies handle in a few
 # milliseconds. While the copies are written, nothing can be read from them.
@@ -184,6 +184,10 @@ class RedisLog:
     async def worlds(self) -> Sequence[str]:
         """Return the handles of all worlds, sorted, of all processes."""
         return await self.store.worlds()
+
+    async def heads(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds, of all processes, that were written before a moment."""
+        return await self.store.heads(before, count)
 
     async def close(self) -> None:
         """Wait until everything that was put is kept or lost, and close the connection."""

@@ -28,7 +28,7 @@ from hobbyhorse.state.records import (
     decode,
     encode,
 )
-from hobbyhorse.state.store import Begun, Changes, Look, Page, TakenDue, check_kind
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Page, TakenDue, check_kind
 
 SCHEMA = """
 create table if not exists meta (name text primary key, value text not null) without rowid;
@@ -288,6 +288,18 @@ def page(
 def handles(db: sqlite3.Connection) -> list[str]:
     """Return the handles of all worlds, sorted."""
     return [handle for (handle,) in db.execute("select handle from world order by handle")]
+
+
+def heads(db: sqlite3.Connection, before: int | None, count: int) -> Heads:
+    """Return the number of worlds, and the heads of some of them, those that were written last first.
+
+    `before` is in microseconds, as `Head.written`.
+    """
+    written = "cast(at * 1000000 as integer)"
+    where = "record is not null" if before is None else f"record is not null and {written} < {before}"
+    rows = db.execute(f"select handle, record from world where {where} order by at desc limit ?", (count,))
+    total = _value(db, "select count(*) from world where record is not null")
+    return total, [(handle, decode(Head, record)) for handle, record in rows]
 
 
 def idle_handles(db: sqlite3.Connection, count: int) -> list[str]:

@@ -28,6 +28,8 @@ from hobbyhorse.worlds.unkept import Unkept
 RESETS = ("jobs", "journal", "scenarios", "clock")
 # The kinds of records that each part of a reset erases. Callbacks go with their jobs.
 ERASED = {"jobs": ("job", "key", "due", "attempt"), "journal": ("exchange",), "scenarios": (), "clock": ("due",)}
+# Hexadecimal digits of the hash of a key: no two keys of a server will share them.
+HASH_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class World:
     """The moment of the last request on the clients' clock, which is real time on a shared server."""
     label: str | None = None
     """A name by which people recognize it."""
+    key_hash: str = ""
+    """The hash of its API key, also if the key itself is not known any more."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -386,6 +390,11 @@ class World:
         return job if job is not None and (job.contract is contract or job.contract.key == contract.key) else None
 
 
+def hash_of(key: str) -> str:
+    """Return the beginning of the SHA-256 of an API key, by which its holder recognizes it."""
+    return hashlib.sha256(key.encode()).hexdigest()[:HASH_DIGITS]
+
+
 def _start_of(job: Job) -> int:
     """Return the index of the first entry of a job's timeline that needs a worker; at least 1 if there are several."""
     graph = job.contract.graph
@@ -479,7 +488,7 @@ class Worlds:
     def _opened(self, key: str) -> World:
         # It may have been opened by its handle: keys are not kept.
         if self.archive is not None and (world := self.by_handle(self._identity(key)[1])) is not None:
-            self._by_key[key], world.key = world, key
+            self._by_key[key], world.key, world.key_hash = world, key, hash_of(key)
             return world
         self._make_room()
         self._by_key[key] = world = self._open(key)
@@ -553,7 +562,7 @@ class Worlds:
         (random, known), table = self._identity(key), JobTable(self._index)
         handle = handle or known
         world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
-        world.initial = (self._pace, self._limits)
+        world.initial, world.key_hash = (self._pace, self._limits), hash_of(key)
         world.keep_jobs = self._keep_jobs
         if self._run is not None:
             # With a number, because a world that was forgotten may be opened again.

@@ -29,7 +29,7 @@ from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
 from hobbyhorse.state.sqlite import NOTE_SECONDS
-from hobbyhorse.state.store import Changes, Meta, WorldLog
+from hobbyhorse.state.store import Changes, Heads, Meta, NotKept, WorldLog
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.kept_jobs import job_record, key_record
 from hobbyhorse.worlds.kept_worlds import head_of, line_of
@@ -227,6 +227,17 @@ class Keeper:
         world.unkept.has_earlier_attempts = False
         page = self._store.read(lambda db: tables.page(db, world.handle, "attempt", count=KEPT_LINES))
         return map(_read_attempt, page.records)
+
+    async def written(self) -> None:
+        """Wait until everything is written that has changed until now."""
+        self._write_changed()
+        with suppress(NotKept):
+            await self._store.until_kept(self._store.put_last)
+
+    async def listed(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds of this state, as they are now here. Raises NotKept if it cannot be reached."""
+        await self.written()
+        return await self._store.heads(before, count)
 
     def _write(self, world: World, *, wake: bool = True) -> None:
         """Put the noted changes of a world into the store, as one."""

@@ -30,7 +30,7 @@ from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.state.redis_log import RedisLog
 from hobbyhorse.state.redis_owners import Owner, RedisOwners
-from hobbyhorse.state.store import NotKept
+from hobbyhorse.state.store import Heads, NotKept
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.world import World, Worlds
 
@@ -139,6 +139,13 @@ class SharedKeeper(Keeper):
         except (RedisUnavailable, RedisError) as error:
             raise NotKept from error
         return await ask_all(addresses)
+
+    async def listed(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds of all processes. Raises NotKept if Redis cannot be reached."""
+        try:
+            return await super().listed(before, count)
+        except (RedisUnavailable, RedisError) as error:
+            raise NotKept from error
 
     def accept(self, factory: Factory) -> None:
         """Take connections over from other processes of this machine; `factory` makes their protocols."""
