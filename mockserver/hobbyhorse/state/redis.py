@@ -364,6 +364,15 @@ class RedisStore:
         found: bytes | None = await self._redis.call("GET", f"hh:b:{name}")
         return found
 
+    async def once(self, name: str, content: Callable[[], bytes]) -> bytes:
+        """Return what is kept under a name; of several processes that find nothing, one keeps its content."""
+        found: bytes | None = await self._redis.call("GET", name)
+        if found is None:
+            await self._redis.call("SETNX", name, content())
+            found = await self._redis.call("GET", name)
+        assert found is not None
+        return found
+
     async def close(self) -> None:
         """Let go of the store."""
         await self._redis.close()
