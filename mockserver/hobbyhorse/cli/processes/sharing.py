@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SHARED_MODULE = "hobbyhorse.server.shared.run"
 """Imported for a shared state alone: it needs an extra, and 60 ms (httpx)."""
+AUTHORITY_MODULE = "hobbyhorse.server.front.authority"
+"""Imported for TLS alone: it needs an extra, and 25 ms (cryptography)."""
 
 
 class Ready(Protocol):
@@ -47,16 +49,15 @@ class Sharing:
 
         It ends with this process. Raises UsageError.
         """
+        if find_spec("trustme") is None:
+            raise UsageError("--tls: it needs the package trustme: pip install 'hobbyhorse[tls]'")
+        authority = import_module(AUTHORITY_MODULE)
         try:
-            from hobbyhorse.server.front.authority import new_authority, place_authority  # noqa: PLC0415 - optional
-        except ImportError:
-            raise UsageError("--tls: it needs the package trustme: pip install 'hobbyhorse[tls]'") from None
-        try:
-            found = import_module(SHARED_MODULE).shared_authority(self.url, new_authority)
+            found = import_module(SHARED_MODULE).shared_authority(self.url, authority.new_authority)
         except StateError as error:
             raise UsageError(f"--state: {error}") from None
         folder = ScratchDirectory().path
-        place_authority(folder, *found)
+        authority.place_authority(folder, *found)
         return folder
 
     def serve(

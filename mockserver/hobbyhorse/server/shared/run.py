@@ -16,6 +16,7 @@ from hobbyhorse.server.files.cache import user_directory
 from hobbyhorse.server.kept.reading import digest
 from hobbyhorse.server.run import Shared, bind, serve
 from hobbyhorse.server.shared.forwarding import SharedProtocol
+from hobbyhorse.server.shared.front import KINDS
 from hobbyhorse.server.shared.keeper import SharedKeeper
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
@@ -80,9 +81,4 @@ def serve_shared(
         pictures.mkdir(parents=True, exist_ok=True)
         keeper = SharedKeeper(url, contracts, peer, pictures)
         fake = Fake(contracts, replace(options, state=keeper, run=os.urandom(RUN_BYTES).hex()))
-        shared = Shared(peer, SharedProtocol, keeper.accept)
-        if front is not None:
-            from hobbyhorse.server.shared.front import KINDS  # noqa: PLC0415 - for --tls alone
-
-            shared = replace(shared, kinds=KINDS)
-        serve(fake, bound, ready_at, front, shared)
+        serve(fake, bound, ready_at, front, Shared(peer, SharedProtocol, keeper.accept, KINDS))
