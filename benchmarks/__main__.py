@@ -14,6 +14,7 @@ from benchmarks import (
     proxy,
     requests,
     scrape,
+    shared,
     startup,
     state,
     video,
@@ -22,4 +23,4 @@ from benchmarks.report import run
 
 if __name__ == "__main__":
     first = (startup.main, polls.main, memory.main, growth.main, neighbours.main, scrape.main, requests.main)
-    sys.exit(run(*first, video.main, mediahost.main, harness.main, proxy.main, state.main))
+    sys.exit(run(*first, video.main, mediahost.main, harness.main, proxy.main, state.main, shared.main))

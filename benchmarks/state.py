@@ -9,6 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ CLIENTS = {1: 300, 32: 600, 256: 1_500}  # submissions of a round, by the number
 AFTERWARDS = 0.4  # seconds in which a server writes what nobody waits for
 SERVER, CLIENT = 0, 1  # the cores of the measured server and of this process
 JOBS, WORLDS, RUNNING = 100_000, 100, 1_000  # of the kept state that a start reads
+HANDLES = tuple(f"{number:016x}" for number in range(WORLDS))
 STARTS = 7  # odd, for the median
 BATCH = 1_000  # jobs in one change: a megabyte
 
@@ -177,8 +179,10 @@ def _resident(pid: int) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
 
-async def fill(contract: Contract, folder: Path) -> None:
-    """Write a state with many jobs: those of one world, which a server has made, many times."""
+async def fill(
+    contract: Contract, folder: Path, handles: Sequence[str] = HANDLES, jobs: int = JOBS, running: int = RUNNING
+) -> None:
+    """Write a state with many jobs in some worlds: a job that a server has made, many times."""
     keeper = open_state(str(folder), 5, load_all())
     fake = Fake(load_all(), Options(seed=5, pace="realistic", make_clock=RealClock, state=keeper, run="a-run"))
     keeper.start(fake.worlds, fake._services)
@@ -194,14 +198,14 @@ async def fill(contract: Contract, folder: Path) -> None:
     (one,) = (await store.page(world.handle, "job")).records
     assert head is not None
     await store.keep(Changes(world=world.handle, erased=frozenset({"head"})))
-    each, running = JOBS // WORLDS, RUNNING // WORLDS
+    each, running = jobs // len(handles), running // len(handles)
     success = contract.graph.ending("success")
     assert success is not None
-    for number in range(WORLDS):
+    for number, handle in enumerate(handles):
         # An hour from now: no job ends while the starts are measured.
         late = [[moment + 3_600, stage] for moment, stage in one.values["timeline"]]
         values = {**head.values, "jobs": [0, each, 0, each - running - 1, "0"]}
-        jobs = [
+        made = [
             replace(
                 one,
                 number=at,
@@ -214,9 +218,9 @@ async def fill(contract: Contract, folder: Path) -> None:
         ]
         for begin in range(0, each, BATCH):
             changes = Changes(
-                world=f"{number:016x}",
+                world=handle,
                 head=replace(head, values=values),
-                jobs=jobs[begin : begin + BATCH],
+                jobs=made[begin : begin + BATCH],
                 checked=False,
             )
             await store.until_kept(store.put(changes))

@@ -193,6 +193,25 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         ((WAITED, '    if not told.isdecimal() and told[3:4] != ",":\n        return None\n' + WAITED),),
     ),
     (
+        "RTY-04",
+        "hiapi",
+        "a connection that was closed between two polls ends the wait",
+        (
+            ("1.0, 3.0, 10.0", "1.0, 8.0, 10.0"),
+            (
+                '        answer = ask(api, "GET", f"{base_url}/v1/tasks/{quote(job, safe=\'\')}")\n',
+                "        if any(one.has_expired() for one in api._transport._pool.connections):\n"
+                '            raise Lost(job, "the connection is gone")\n'
+                '        answer = ask(api, "GET", f"{base_url}/v1/tasks/{quote(job, safe=\'\')}")\n',
+            ),
+            # The library's own age limit would close connections, too.
+            (
+                "httpx.Client(headers=headers,",
+                "httpx.Client(limits=httpx.Limits(keepalive_expiry=3600), headers=headers,",
+            ),
+        ),
+    ),
+    (
         "RTY-10",
         "vtrix",
         "the second failure of a poll in a row ends the wait",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,22 @@ async def test_a_world_is_fetched_as_it_was_put(logs: list[RedisLog]) -> None:
     assert other.read(lambda db: tables.page(db, WORLD, "exchange")).records == lines
     assert other.read(lambda db: tables.page(db, WORLD, "attempt")).records == attempts
     other.unload(WORLD)
-    assert other.read(lambda db: tables.find_head(db, WORLD)) is None
     assert not other.loaded(WORLD)
+    await asyncio.wait(other._erasing.values())
+    assert other.read(lambda db: tables.find_head(db, WORLD)) is None
+    assert other.read(lambda db: tables.page(db, WORLD, "job")).records == []
+
+
+async def test_a_world_that_is_loaded_again_at_once_is_whole(logs: list[RedisLog]) -> None:
+    log = logs[0]
+    await own(log)
+    jobs = [job(number) for number in range(600)]
+    await log.until_kept(log.put(Changes(world=WORLD, head=Head(), jobs=jobs, checked=False)))
+    await log.load(WORLD)
+    for _ in range(2):
+        log.unload(WORLD)
+        await log.load(WORLD)
+        assert list(log.read(lambda db: tables.page(db, WORLD, "job", count=999)).records) == jobs
 
 
 async def test_a_process_that_is_no_more_the_owner_keeps_nothing(logs: list[RedisLog]) -> None:

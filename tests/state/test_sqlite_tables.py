@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -43,8 +44,19 @@ def test_a_start_reads_running_jobs_dues_and_the_jobs_that_they_need(db: sqlite3
 
 
 def test_the_index_has_the_jobs_that_have_ended(db: sqlite3.Connection) -> None:
-    assert tables.ended(db, "a") == [(n, f"a-{n}", "acme", "done", "success", "ab") for n in (0, 2)]
+    ends = [(n, f"a-{n}", "acme", "done", "success", "ab") for n in (0, 2)]
+    assert tables.ended(db, "a", 9) == ends
+    assert [tables.ended(db, "a", 1), tables.ended(db, "a", 1, after=0), tables.ended(db, "a", 1, after=2)] == [
+        ends[:1],
+        ends[1:],
+        [],
+    ]
     assert tables.job_of_world(db, "a", "a-2").number == 2
+
+
+def test_jobs_are_erased_in_parts(db: sqlite3.Connection) -> None:
+    assert [tables.erase_jobs(db, "a", 2) for _ in range(3)] == [2, 1, 0]
+    assert tables.owned(db, "acme", "b-0"), "the jobs of other worlds stay"
 
 
 def test_idle_worlds_are_listed_least_recently_used_first(db: sqlite3.Connection) -> None:
@@ -56,17 +68,32 @@ def test_a_job_of_any_world_is_owned(db: sqlite3.Connection) -> None:
     assert (tables.owned(db, "acme", "b-0"), tables.owned(db, "other", "b-0")) == (True, False)
 
 
-def test_each_look_up_uses_an_index(db: sqlite3.Connection) -> None:
+def test_no_look_up_reads_every_job_of_a_world(db: sqlite3.Connection) -> None:
+    seen: list[str] = []
+    db.set_trace_callback(seen.append)
+    tables.find_job(db, "a", "acme", "a-2")
+    tables.job_of_world(db, "a", "a-2")
+    tables.owned(db, "acme", "a-2")
+    tables.running_jobs(db, "a")
+    tables.running(db)
+    tables.busy(db)
+    tables.called(db, "a")
+    db.set_trace_callback(None)
+    assert len(seen) == 7
+    for query in seen:
+        plan = " ".join(row[3] for row in db.execute(f"explain query plan {query}"))
+        assert re.search("job USING (COVERING )?INDEX (job_by_id|job_running)", plan), (query, plan)
+
+
+def test_each_other_look_up_uses_an_index(db: sqlite3.Connection) -> None:
     queries = (
-        "select record from job where id = 'x' and provider = 'y' and world = 'z'",
-        "select record from job where world = 'x' and end = '' order by number",
         "select record from job where world = 'x' and number < 5 order by number desc limit 3",
+        "select number from job where world = 'x' and number > 5 and end <> '' order by number limit 3",
         "select record from key where world = 'x' and provider = 'y' and key = 'z'",
         "delete from key where world = 'x' and job = 'y'",
         "select record from due where world = 'x' order by number",
-        "select world from due union select world from job where end = '' order by world",
     )
     for query in queries:
         plan = " ".join(row[3] for row in db.execute(f"explain query plan {query}"))
-        assert "SCAN job" not in plan.replace("SCAN job USING", ""), (query, plan)
-        assert "SCAN key" not in plan, (query, plan)
+        assert "SCAN" not in plan, (query, plan)
+        assert "TEMP" not in plan, (query, plan)

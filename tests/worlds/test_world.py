@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
 
@@ -267,13 +268,15 @@ class Kept:
     """The kept state of one world, in which nothing is read."""
 
     def __init__(self, handle: str) -> None:
-        self.handle, self.woken = handle, list[str]()
+        self.handle, self.woken, self.steps = handle, list[str](), 0
 
     def open(self, world: World) -> None:
         """Note that a world opens."""
 
-    def wake(self, world: World) -> None:
+    def wake(self, world: World) -> Iterator[None]:
         self.woken.append(world.handle)
+        for self.steps in range(1, 4):
+            yield
 
     def knows(self, handle: str) -> bool:
         return handle == self.handle
@@ -322,6 +325,39 @@ def test_a_world_sleeps_after_a_restart_until_somebody_needs_all_of_it() -> None
     assert other is not None
     assert kept.woken == ["asleep", "kept"]
     assert worlds.by_handle("unknown") is None
+
+
+def test_a_kept_world_is_read_in_steps_that_several_take() -> None:
+    worlds, kept = Worlds(ManualClock), Kept("kept")
+    worlds.archive = kept
+    assert not worlds.is_ready("kept")
+    one, other = worlds.waking("kept"), worlds.waking("kept")
+    next(one)
+    next(other)
+    assert (kept.woken, kept.steps) == (["kept"], 2)
+    assert not worlds.is_ready("kept")
+    assert list(worlds) == [], "nobody finds a world of which only a part is read"
+    world = worlds.by_handle("kept")
+    assert world is not None
+    assert kept.steps == 3
+    assert list(one) == list(other) == []
+    assert worlds.is_ready("kept")
+    assert worlds.by_handle("kept") is world
+    assert list(worlds.waking("kept")) == []
+
+
+def test_a_world_that_is_forgotten_while_it_is_read_is_not_opened() -> None:
+    worlds, kept = Worlds(ManualClock), Kept("kept")
+    worlds.archive = kept
+    reading = worlds.waking("kept")
+    next(reading)
+    world = worlds.opened("kept")
+    assert world is not None
+    worlds.drop(world)
+    kept.handle = "another"
+    assert list(reading) == []
+    assert (kept.steps, worlds.opened("kept")) == (1, None)
+    assert worlds.is_ready("kept")
 
 
 def test_a_kept_world_is_found_again_by_its_key_and_a_kept_job_is_known() -> None:

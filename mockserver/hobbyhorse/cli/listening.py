@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,10 +84,13 @@ def open_front(
     options: TlsOptions,
     public_url: str | None = None,
     folder: Path | None = None,
+    *,
+    shared: bool = False,
 ) -> Front:
     """Bind the ports for TLS and the forward proxy, at the host of a bound socket. Raises UsageError.
 
     The server's own certificates are kept in `folder`, or in a temporary directory that ends with this process.
+    The ports may be bound again if they are `shared`.
     """
     from hobbyhorse.server.front import opening  # noqa: PLC0415 - 4 ms, for --tls alone
 
@@ -104,12 +107,22 @@ def open_front(
         except opening.CertificateError as error:
             raise UsageError(f"{'--tls' if options.files is None else '--tls-cert'}: {error}") from None
         host = bound.getsockname()[0]
-        tls = opened.enter_context(listen(host, options.port, "--tls-port"))
-        proxy = opened.enter_context(listen(host, options.connect_port, "--connect-port"))
+        tls = opened.enter_context(listen(host, options.port, "--tls-port", shared=shared))
+        proxy = opened.enter_context(listen(host, options.connect_port, "--connect-port", shared=shared))
         opened.pop_all()
     return opening.make_front(
         contracts, certificates, plain=[bound], tls=[tls], proxy=proxy, public_url=public_url, names=options.names
     )
+
+
+def bound_again(front: Front) -> Front:
+    """Return a front at the same ports as one whose ports are shared. Raises UsageError."""
+
+    def again(one: socket.socket) -> socket.socket:
+        host, port = one.getsockname()[:2]
+        return listen(host, port, shared=True)
+
+    return replace(front, tls=tuple(map(again, front.tls)), proxy=None if front.proxy is None else again(front.proxy))
 
 
 def kept_certificates(state: str | None) -> Path | None:

@@ -119,6 +119,8 @@ MUDDLES = "muddles"
 """It sends a page in place of JSON."""
 LOSES = "loses"
 """It performs a request, and loses the response."""
+LEAVES = "leaves"
+"""It closes the connection between two requests."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from hobbyhorse.server.request import (
     header,
     load,
     nothing_to_keep,
+    nothing_to_write,
 )
 from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.control.app import ControlPlane
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.kept.gate import WorldGate
     from hobbyhorse.server.kept.keeper import Keeper
     from hobbyhorse.server.shared.routing import WorldRouter
     from hobbyhorse.server.ui.app import Page
@@ -165,7 +167,7 @@ class Fake:
             kept=nothing_to_keep if self.options.state is None else self.options.state.kept,
         )
         self._files = FileRequests(self._services, self.loaded_routes)
-        self._router: WorldRouter | None = None
+        self._router: WorldGate | WorldRouter | None = None
         self.metrics = Metrics(
             self._services.counters,
             self.worlds,
@@ -314,6 +316,8 @@ class Fake:
                 forget=self.forget,
                 scrape=self.metrics.scrape,
                 team_of=self._team_of,
+                listed=options.state.listed if options.state is not None else None,
+                written=options.state.written if options.state is not None else nothing_to_write,
                 refused=self.journal,
             )
             self._control = ControlPlane(context, self.access)

@@ -54,6 +54,10 @@ async def nothing_to_keep(world: World) -> None:
     """Wait for nothing: the state is in memory only."""
 
 
+async def nothing_to_write() -> None:
+    """Wait for nothing: the state is in memory only."""
+
+
 class ContractBroken(Exception):
     """A response that breaks its own contract: a bug in the contract's folder, or in the server."""
 

@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import uvicorn
@@ -59,8 +59,10 @@ class _Server(uvicorn.Server):
         ready: Callable[[], None],
         front: Front | None = None,
         end_streams: Callable[[], None] = lambda: None,
+        kinds: Mapping[type[FrontProtocol], type[FrontProtocol]] | None = None,
     ) -> None:
         super().__init__(config)
+        self._kinds = kinds or {}
         self._ready = ready
         self._front = front
         # Responses that would last as long as their clients hold up the stop.
@@ -74,8 +76,9 @@ class _Server(uvicorn.Server):
                 self.servers.append(self._front.open(self._protocol))  # type: ignore[arg-type]
             self._ready()
 
-    def _protocol(self, kind: Callable[..., FrontProtocol], **options: Any) -> FrontProtocol:
+    def _protocol(self, kind: type[FrontProtocol], **options: Any) -> FrontProtocol:
         """Make a protocol for a connection of the gate, as uvicorn does for the others."""
+        kind = self._kinds.get(kind, kind)
         return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state, **options)
 
 
@@ -167,6 +170,8 @@ class Shared(Generic[Protocol]):
     socket: socket.socket
     protocol: type[Protocol]
     accept: Callable[[Callable[[], Protocol]], None]
+    kinds: Mapping[type[FrontProtocol], type[FrontProtocol]] = field(default_factory=dict)
+    """What stands in for the protocols of a front."""
 
 
 def serve(
@@ -193,7 +198,8 @@ def serve(
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
     protocol = OpenProtocol if shared is None else shared.protocol
-    server = _ServeServer(_config(fake.application(), protocol=protocol), ready, front, fake.end_streams)
+    kinds = None if shared is None else shared.kinds
+    server = _ServeServer(_config(fake.application(), protocol=protocol), ready, front, fake.end_streams, kinds)
     server.run(sockets=[bound] if shared is None else [bound, shared.socket])
     sys.stdout.flush()
 

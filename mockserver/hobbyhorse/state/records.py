@@ -42,6 +42,11 @@ class Head:
     used: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def written(self) -> int:
+        """The store's time at which the head was made, in microseconds."""
+        return int(self.at * 1_000_000)
+
     def now(self, real: float) -> float:
         """Return the time of the world's clock at the store's time `real`."""
         # A store's time may step back; a world's clock never does.

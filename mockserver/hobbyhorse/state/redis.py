@@ -41,10 +41,12 @@ from hobbyhorse.state.redis_connection import (
 )
 from hobbyhorse.state.redis_owners import RedisOwners
 from hobbyhorse.state.redis_scripts import BEGIN, KEEP, LOOK, TAKE
-from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, StateError, TakenDue, check_kind
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, StateError, TakenDue, check_kind
 
 # Heads and jobs that are kept by version: some 2 KB each.
 MOST_CACHED = 20_000
+# Worlds whose times are read at once for a list: other requests go on in between.
+WORLDS_AT_ONCE = 200
 # Somebody waits for a command that looks into a state; requests of a server may take longer.
 READER_WAIT_SECONDS = 1.0
 # Bytes of the name of a state, and of a process: no two are ever equal.
@@ -330,6 +332,20 @@ class RedisStore:
         """Return the handles of all worlds, sorted."""
         return sorted(name.decode() for name in await self._redis.call("SMEMBERS", "hh:worlds"))
 
+    async def heads(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds that were written before a moment, the last ones first."""
+        handles, times = await self.worlds(), list[tuple[float, str]]()
+        for at in range(0, len(handles), WORLDS_AT_ONCE):
+            part = handles[at : at + WORLDS_AT_ONCE]
+            found = await asyncio.gather(*(self._redis.call("HGET", f"hh:w:{one}", "at") for one in part))
+            times += [(float(one), handle) for one, handle in zip(found, part, strict=True) if one is not None]
+        times.sort(reverse=True)
+        shown = [one for at, one in times if before is None or Head(at=at).written < before][:count]
+        texts = await asyncio.gather(*(self._redis.call("HGET", f"hh:w:{one}", "head") for one in shown))
+        # One that was forgotten meanwhile is left out.
+        heads = [(one, decode(Head, text)) for one, text in zip(shown, texts, strict=True) if text is not None]
+        return len(times), heads
+
     # ---- dues, pictures, news
 
     async def take(self, count: int) -> Sequence[TakenDue]:
@@ -346,6 +362,15 @@ class RedisStore:
             await self._redis.call("SET", f"hh:b:{name}", content)
             return content
         found: bytes | None = await self._redis.call("GET", f"hh:b:{name}")
+        return found
+
+    async def once(self, name: str, content: Callable[[], bytes]) -> bytes:
+        """Return what is kept under a name; of several processes that find nothing, one keeps its content."""
+        found: bytes | None = await self._redis.call("GET", name)
+        if found is None:
+            await self._redis.call("SETNX", name, content())
+            found = await self._redis.call("GET", name)
+        assert found is not None
         return found
 
     async def close(self) -> None:

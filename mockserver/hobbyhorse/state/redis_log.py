@@ -24,10 +24,11 @@ from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, Head
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisRefused, RedisUnavailable
-from hobbyhorse.state.store import Changes, Meta, NotKept
+from hobbyhorse.state.store import Changes, Heads, Meta, NotKept
 
-# Jobs that are fetched at once: some 600 KB, which Redis and the parser handle in a few milliseconds.
-JOBS_AT_ONCE = 1_000
+# Jobs that are fetched, stored or erased at once: some 150 KB, which Redis, the parser and the copies handle in a few
+# milliseconds. While the copies are written, nothing can be read from them.
+JOBS_AT_ONCE = 250
 
 Found = TypeVar("Found")
 
@@ -48,6 +49,9 @@ class RedisLog:
         self._copies = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._copies.executescript(tables.SCHEMA)
         self._lock = threading.Lock()
+        # The worlds with copies, and those whose copies are being erased.
+        self._copied: set[str] = set()
+        self._erasing: dict[str, asyncio.Task[None]] = {}
 
     async def connect(self) -> None:
         """Reach Redis. Raises StateError."""
@@ -62,8 +66,11 @@ class RedisLog:
     async def load(self, world: str) -> Head | None:
         """Fetch the records of a world that this process has just begun to own; return its head, None if it is new."""
         head, position = await self.store.position(world)
-        await asyncio.to_thread(self._erase, world)
+        self._forget(world)
+        if (erasing := self._erasing.get(world)) is not None:
+            await asyncio.wait([erasing])
         if head is not None:
+            self._copied.add(world)
             await self._copy(world, head)
         self._positions[world] = position
         return head
@@ -97,13 +104,26 @@ class RedisLog:
             tables.put(self._copies, changes)
             self._copies.execute("commit")
 
-    def _erase(self, world: str) -> None:
-        self._fill(Changes(world=world, erased=frozenset({"head"}), checked=False))
-
     def unload(self, world: str) -> None:
-        """Forget what was fetched of a world; nothing of it can be put until it is loaded again."""
+        """Forget what was fetched of a world soon; nothing of it can be put until it is loaded again."""
         self._positions.pop(world, None)
-        self._erase(world)
+        self._forget(world)
+
+    def _forget(self, world: str) -> None:
+        """Begin to erase the copies of a world, if there are any."""
+        if world in self._copied and world not in self._erasing:
+            self._copied.discard(world)
+            task = self._erasing[world] = asyncio.get_running_loop().create_task(self._erase(world))
+            task.add_done_callback(lambda _: self._erasing.pop(world))
+
+    async def _erase(self, world: str) -> None:
+        while await asyncio.to_thread(self._erase_some, world):
+            pass
+        await asyncio.to_thread(self._fill, Changes(world=world, erased=frozenset({"head"}), checked=False))
+
+    def _erase_some(self, world: str) -> int:
+        with self._lock:
+            return tables.erase_jobs(self._copies, world, JOBS_AT_ONCE)
 
     def loaded(self, world: str) -> bool:
         """Whether changes of a world can be put."""
@@ -165,6 +185,10 @@ class RedisLog:
         """Return the handles of all worlds, sorted, of all processes."""
         return await self.store.worlds()
 
+    async def heads(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds, of all processes, that were written before a moment."""
+        return await self.store.heads(before, count)
+
     async def close(self) -> None:
         """Wait until everything that was put is kept or lost, and close the connection."""
         if self.put_last > self.kept:
@@ -173,4 +197,6 @@ class RedisLog:
             with suppress(RedisUnavailable, RedisRefused):
                 await self.store.owners.leave()
         await self.store.close()
+        if self._erasing:
+            await asyncio.wait(self._erasing.values())
         self._copies.close()

@@ -17,7 +17,8 @@ The keys of a world begin with `hh:` and end with its handle, here `w`:
 
 Of all worlds: `hh:worlds`, `hh:next` (each world by the time at which its next due comes), `hh:taken` (the taken dues
 by the end of their lease), `hh:owned:provider` (the number of jobs by id), `hh:open:provider` (the running jobs),
-`hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:b:name` (pictures),
+`hh:meta`, `hh:state` (a name that no other state has), `hh:runs`, `hh:b:name` (pictures), `hh:tls` (the authority of
+the certificates, with its key),
 `hh:owner` (the process that serves each world), `hh:p:process` (its address, which expires unless it is renewed),
 `hh:ps` (the names of the processes).
 

@@ -32,7 +32,7 @@ import orjson
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.folder import DATABASE, StateFolder, write_whole
 from hobbyhorse.state.records import FORMAT, ExchangeRecord
-from hobbyhorse.state.store import Begun, Changes, Look, Meta, Page, StateError, TakenDue
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, StateError, TakenDue
 
 # A kill loses at most that much of the journal's lines of reads.
 NOTE_SECONDS = 0.25
@@ -215,6 +215,11 @@ class SqliteStore:
         """Return the handles of all worlds, sorted."""
         await self._done(lambda db: None)
         return self.read(tables.handles)
+
+    async def heads(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds that were written before a moment."""
+        await self._done(lambda db: None)
+        return await asyncio.to_thread(self.read, lambda db: tables.heads(db, before, count))
 
     async def take(self, count: int) -> Sequence[TakenDue]:
         """Take dues whose moment has come on the clock of their world, each for `LEASE_SECONDS`."""

@@ -4,6 +4,8 @@ A row has the members of a record that statements compare, and the whole record 
 because only the newest `KEPT_LINES` of a world are kept. An attempt has a slot that a later one takes over. Lines of a
 journal are many and small, so all that are written together are one row. The rows are merged when they are read, later
 ones over earlier ones, and old rows are deleted after some hundred lines.
+
+Where a statement names an index, SQLite would choose the primary key, and read every job of the world.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from hobbyhorse.state.records import (
     decode,
     encode,
 )
-from hobbyhorse.state.store import Begun, Changes, Look, Page, TakenDue, check_kind
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Page, TakenDue, check_kind
 
 SCHEMA = """
 create table if not exists meta (name text primary key, value text not null) without rowid;
@@ -239,7 +241,7 @@ def find_head(db: sqlite3.Connection, world: str) -> Head | None:
 
 def find_job(db: sqlite3.Connection, world: str, provider: str, job: str) -> JobRecord | None:
     """Return a provider's job by id, or None."""
-    query = "select record from job where id = ? and provider = ? and world = ?"
+    query = "select record from job indexed by job_by_id where id = ? and provider = ? and world = ?"
     record = _value(db, query, job, provider, world)
     return None if record is None else decode(JobRecord, record)
 
@@ -288,6 +290,18 @@ def handles(db: sqlite3.Connection) -> list[str]:
     return [handle for (handle,) in db.execute("select handle from world order by handle")]
 
 
+def heads(db: sqlite3.Connection, before: int | None, count: int) -> Heads:
+    """Return the number of worlds, and the heads of some of them, those that were written last first.
+
+    `before` is in microseconds, as `Head.written`.
+    """
+    written = "cast(at * 1000000 as integer)"
+    where = "record is not null" if before is None else f"record is not null and {written} < {before}"
+    rows = db.execute(f"select handle, record from world where {where} order by at desc limit ?", (count,))
+    total = _value(db, "select count(*) from world where record is not null")
+    return total, [(handle, decode(Head, record)) for handle, record in rows]
+
+
 def idle_handles(db: sqlite3.Connection, count: int) -> list[str]:
     """Return the handles of worlds in which nothing runs, least recently used first."""
     idle = (
@@ -311,26 +325,46 @@ def last_used(db: sqlite3.Connection) -> int:
 
 def running_jobs(db: sqlite3.Connection, world: str) -> list[JobRecord]:
     """Return the running jobs of a world, in the order of their numbers."""
-    rows = db.execute("select record from job where world = ? and end = '' order by number", (world,))
+    rows = db.execute(
+        "select record from job indexed by job_running where world = ? and end = '' order by number", (world,)
+    )
     return [decode(JobRecord, record) for (record,) in rows]
 
 
 def called(db: sqlite3.Connection, world: str) -> list[tuple[int, str]]:
     """Return number and id of the jobs of a world that have ended, and for which something is due."""
-    query = "select number, id from job where world = ?1 and end <> '' and id in (select job from due where world = ?1)"
+    query = (
+        "select number, id from job indexed by job_by_id "
+        "where id in (select job from due where world = ?1) and world = ?1 and end <> '' order by number"
+    )
     return db.execute(query, (world,)).fetchall()
 
 
-def ended(db: sqlite3.Connection, world: str) -> list[tuple[int, str, str, str, str, str]]:
-    """Return number, id, provider, stage, class and order of the jobs of a world that have ended, by number."""
-    query = "select number, id, provider, end, kind, hash from job where world = ? and end <> '' order by number"
-    return db.execute(query, (world,)).fetchall()
+def ended(
+    db: sqlite3.Connection, world: str, count: int, *, after: int = -1
+) -> list[tuple[int, str, str, str, str, str]]:
+    """Return number, id, provider, stage, class and order of the first jobs of a world that have ended, by number.
+
+    `after` is the number of the last one that was returned before.
+    """
+    query = (
+        "select number, id, provider, end, kind, hash from job "
+        "where world = ? and number > ? and end <> '' order by number limit ?"
+    )
+    return db.execute(query, (world, after, count)).fetchall()
 
 
 def job_of_world(db: sqlite3.Connection, world: str, job: str) -> JobRecord:
     """Return a job of a world by id; it must be there."""
-    found: JobRecord = decode(JobRecord, _value(db, "select record from job where id = ? and world = ?", job, world))
+    query = "select record from job indexed by job_by_id where id = ? and world = ?"
+    found: JobRecord = decode(JobRecord, _value(db, query, job, world))
     return found
+
+
+def erase_jobs(db: sqlite3.Connection, world: str, count: int) -> int:
+    """Erase some of the jobs of a world; return how many."""
+    first = "select number from job where world = ?1 order by number limit ?2"
+    return db.execute(f"delete from job where world = ?1 and number in ({first})", (world, count)).rowcount
 
 
 def dues(db: sqlite3.Connection, world: str) -> list[DueRecord]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 Found = TypeVar("Found")
+Heads = tuple[int, Sequence[tuple[str, Head]]]
+"""The number of worlds, and the handles and heads of some of them, those that were written last first."""
 REDIS_SCHEMES = ("redis://", "rediss://")
 """How the URL of a state begins that servers share; any other place of a state is a folder."""
 
@@ -188,6 +190,9 @@ class WorldLog(Protocol):
 
     async def worlds(self) -> Sequence[str]:
         """Return the handles of all worlds, sorted."""
+
+    async def heads(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds, of all processes, that were written before a moment (`Head.written`)."""
 
     async def close(self) -> None:
         """Keep everything, and let go of the store."""

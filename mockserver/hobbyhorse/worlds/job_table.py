@@ -118,14 +118,7 @@ class JobTable(Mapping[str, Job]):
         job.counted = job.timeline[0][1]
         self._stages[job.contract.key, job.counted] += 1
         heappush(self._planned, (_next_change(job, job.created) or job.finished, number))
-        order = _hash_of(job)
-        before = self._orders.get(order)
-        if before is None:
-            self._orders[order] = number
-            return
-        repeats = self._orders[order] = before if isinstance(before, Repeats) else Repeats(before)
-        self._duplicates += repeats.count > 0
-        repeats.add(number)
+        self._duplicates += self._add_order(_hash_of(job), number) > 0
 
     def empty(self) -> JobTable:
         """Give up this table; return an empty one instead."""
@@ -166,34 +159,58 @@ class JobTable(Mapping[str, Job]):
             self._ids[number - self._first_number] = job_id
             self._jobs[job_id] = b""
 
-    def restore_ended(self, ended: Iterable[KeptEnd]) -> None:
-        """Add the jobs of an earlier process that have ended, in the order of their numbers."""
-        orders: dict[bytes, list[int]] = defaultdict(list)
-        for end in ended:
-            self._restore_end(end, orders)
-        for job in self._open.values():
-            orders[_hash_of(job)].append(job.number)
-            for provider in (None, job.contract.key):
-                insort(self._by_provider[provider], job.number)
-        # The mapping lists the oldest job first.
-        self._jobs = {name: self._jobs[name] for name in self._ids if name is not None}
-        for order, numbers in orders.items():
-            self._orders[order] = Repeats(*sorted(numbers)) if len(numbers) > 1 else numbers[0]
+    def restore_ended(self, pages: Iterable[Iterable[KeptEnd]]) -> Iterator[None]:
+        """Add the jobs of an earlier process that have ended, in the order of their numbers; yields after each page.
 
-    def _restore_end(self, end: KeptEnd, orders: Mapping[bytes, list[int]]) -> None:
+        Until the end, the table finds no more jobs than before, and no job may be added or settled.
+        """
+        # The mapping lists the oldest job first, so the running jobs have to be added between the others.
+        jobs: dict[str, Job | bytes] = {}
+        running = deque(self._open[number] for number in sorted(self._open))
+        for page in pages:
+            for end in page:
+                while running and running[0].number < end[0]:
+                    self._restore_running(running.popleft(), jobs)
+                self._restore_end(end, jobs)
+            yield
+        for job in running:
+            self._restore_running(job, jobs)
+        # An ended job that a callback has needed meanwhile is no longer only in the archive.
+        jobs.update(self._jobs)
+        self._jobs = jobs
+
+    def _restore_running(self, job: Job, jobs: dict[str, Job | bytes]) -> None:
+        """Note a running job in the order of the numbers."""
+        jobs[job.id] = job
+        for provider in (None, job.contract.key):
+            self._by_provider[provider].append(job.number)
+        self._add_order(_hash_of(job), job.number)
+
+    def _restore_end(self, end: KeptEnd, jobs: dict[str, Job | bytes]) -> None:
         """Note a job that has ended; it stays in the archive."""
         number, job_id, provider, stage, kind, order = end
         self._ids[number - self._first_number] = job_id
-        self._jobs.setdefault(job_id, b"")
+        jobs[job_id] = b""
         for key in (None, provider):
             self._by_provider[key].append(number)
         self._by_end[provider, stage, kind].append(number)
         self._stages[provider, stage] += 1
         self._index.add(provider, job_id, self)
         if kind == "success":
-            orders[bytes.fromhex(order)].append(number)
+            self._add_order(bytes.fromhex(order), number)
         else:
             self._lost.add(number)
+
+    def _add_order(self, order: bytes, number: int) -> int:
+        """Note the order of a job; return how many jobs before it have the same order and are not lost."""
+        before = self._orders.get(order)
+        if before is None:
+            self._orders[order] = number
+            return 0
+        repeats = self._orders[order] = before if isinstance(before, Repeats) else Repeats(before)
+        found = repeats.count
+        repeats.add(number)
+        return found
 
     def snapshot(self) -> JobTable:
         """Return a copy that another thread may read. Jobs are shared, and none may be added to the copy."""

@@ -35,6 +35,8 @@ def head_of(world: World, real: float) -> Head:
         "settings": settings,
         "queue": world.queue.to_json(),
         "jobs": world.jobs.tallies(),
+        "key": world.key_hash,
+        "running": len(world.jobs.running),
         "journal": world.journal.total,
         "since": world.since,
         "used_at": world.used_at,
@@ -66,13 +68,30 @@ def _settings(world: World) -> dict[str, Any]:
     }
 
 
+def listed_world(handle: str, head: Head) -> dict[str, Any]:
+    """Return as JSON what a list of worlds shows of a world, from its head."""
+    found, settings = head.values, head.values["settings"]
+    return {
+        "handle": handle,
+        "key": found.get("key", ""),
+        "label": settings["label"],
+        "team": None,
+        # Those since the oldest one that is kept.
+        "jobs": found["jobs"][1],
+        "running": found.get("running", 0),
+        "exchanges": found["journal"],
+        "armed": [armed["name"] for armed in settings["scenarios"].get("armed", ())],
+        "used": found["used_at"],
+    }
+
+
 def restore_world(world: World, head: Head, real: float, scenarios: ScenarioReader) -> None:
     """Set everything of a world that its head has, except the tallies of its jobs."""
     found, settings = head.values, head.values["settings"]
     world.generation, world.begun, world.used = head.generation, head.begun, head.used
     world.clock.resume(head.now(real), head.speed)
     world.pace, world.share, world.label = settings["pace"], settings["share"], settings["label"]
-    world.since, world.used_at = found["since"], found["used_at"]
+    world.since, world.used_at, world.key_hash = found["since"], found["used_at"], found.get("key", "")
     limits = dict(settings["limits"])
     if limits["balance"] is not None:
         limits["balance"] = Decimal(limits["balance"])

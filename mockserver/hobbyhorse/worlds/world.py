@@ -28,6 +28,8 @@ from hobbyhorse.worlds.unkept import Unkept
 RESETS = ("jobs", "journal", "scenarios", "clock")
 # The kinds of records that each part of a reset erases. Callbacks go with their jobs.
 ERASED = {"jobs": ("job", "key", "due", "attempt"), "journal": ("exchange",), "scenarios": (), "clock": ("due",)}
+# Hexadecimal digits of the hash of a key: no two keys of a server will share them.
+HASH_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class World:
     """A name by which people recognize it."""
     strangers: dict[str, Job] = field(default_factory=dict)
     """Jobs that nobody submitted, of which callbacks have told: only their files exist. Not kept."""
+    key_hash: str = ""
+    """The hash of its API key, also if the key itself is not known any more."""
 
     def file_job(self, job_id: str) -> Job | None:
         """Return the job of a file; None if there is none."""
@@ -393,6 +397,11 @@ class World:
         return job if job is not None and (job.contract is contract or job.contract.key == contract.key) else None
 
 
+def hash_of(key: str) -> str:
+    """Return the beginning of the SHA-256 of an API key, by which its holder recognizes it."""
+    return hashlib.sha256(key.encode()).hexdigest()[:HASH_DIGITS]
+
+
 def _start_of(job: Job) -> int:
     """Return the index of the first entry of a job's timeline that needs a worker; at least 1 if there are several."""
     graph = job.contract.graph
@@ -415,8 +424,8 @@ class Archive(Protocol):
     def open(self, world: World) -> None:
         """Fill a new world with what runs in a kept one, and have its changes kept."""
 
-    def wake(self, world: World) -> None:
-        """Fill a world with the rest of what is kept of it."""
+    def wake(self, world: World) -> Iterator[None]:
+        """Fill a world with the rest of what is kept of it, in steps that take some milliseconds each."""
 
     def knows(self, handle: str) -> bool:
         """Whether a world is kept."""
@@ -467,6 +476,8 @@ class Worlds:
         self._by_handle: dict[str, World] = {}
         # The worlds of an earlier process in which something runs, by handle, until somebody needs all of one.
         self._asleep: dict[str, World] = {}
+        # What is left to do for those that are being woken.
+        self._waking: dict[str, Iterator[None]] = {}
         self._index = JobIndex()
         self.archive: Archive | None = None
         """The kept state of worlds, if there is one."""
@@ -484,7 +495,7 @@ class Worlds:
     def _opened(self, key: str) -> World:
         # It may have been opened by its handle: keys are not kept.
         if self.archive is not None and (world := self.by_handle(self._identity(key)[1])) is not None:
-            self._by_key[key], world.key = world, key
+            self._by_key[key], world.key, world.key_hash = world, key, hash_of(key)
             return world
         self._make_room()
         self._by_key[key] = world = self._open(key)
@@ -545,6 +556,7 @@ class Worlds:
             self._by_key.pop(key, None)
         self._by_handle.pop(world.handle, None)
         self._asleep.pop(world.handle, None)
+        self._waking.pop(world.handle, None)
 
     def _identity(self, key: str) -> tuple[Random, str]:
         """Return the generator and the handle of the world of a key."""
@@ -552,12 +564,12 @@ class Worlds:
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
         return Random(int.from_bytes(identity[:16], "big")), identity[16:24].hex()
 
-    def _open(self, key: str, handle: str | None = None, *, asleep: bool = False) -> World:
+    def _open(self, key: str, handle: str | None = None) -> World:
         """Open the world of a key, or a kept one by its handle."""
         (random, known), table = self._identity(key), JobTable(self._index)
         handle = handle or known
         world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
-        world.initial = (self._pace, self._limits)
+        world.initial, world.key_hash = (self._pace, self._limits), hash_of(key)
         world.keep_jobs = self._keep_jobs
         if self._run is not None:
             # With a number, because a world that was forgotten may be opened again.
@@ -569,24 +581,43 @@ class Worlds:
         self._by_handle[world.handle] = world
         if self.archive is not None:
             self.archive.open(world)
-            if not asleep:
-                self.archive.wake(world)
         return world
 
     def by_handle(self, handle: str) -> World | None:
-        """Return the world of a media URL's handle, or None."""
-        found = self._by_handle.get(handle)
-        if found is None and self.archive is not None:
-            if (found := self._asleep.pop(handle, None)) is not None:
-                self._by_handle[handle] = found
-                self.archive.wake(found)
-            elif self.archive.knows(handle):
-                found = self._open("", handle)
-        return found
+        """Return the world of a media URL's handle, or None. A kept one that is not ready is read at once."""
+        for _ in self.waking(handle):
+            pass
+        return self._by_handle.get(handle)
+
+    def is_ready(self, handle: str) -> bool:
+        """Whether nothing has to be read before a world can be used: it is open, or nothing of it is kept."""
+        if handle in self._by_handle or self.archive is None:
+            return True
+        return handle not in self._asleep and not self.archive.knows(handle)
+
+    def waking(self, handle: str) -> Iterator[None]:
+        """Read what is kept of a world in short steps, until it is ready.
+
+        Several may take the steps of one world in turn. The steps end early if the world is forgotten meanwhile.
+        """
+        if self.archive is None or self.is_ready(handle):
+            return
+        if handle not in self._asleep:
+            self.restore(handle)
+        world = self._asleep[handle]
+        steps = self._waking.get(handle)
+        if steps is None:
+            steps = self._waking[handle] = self.archive.wake(world)
+        for _ in steps:
+            yield
+            if self._asleep.get(handle) is not world:
+                return
+        del self._asleep[handle], self._waking[handle]
+        self._by_handle[handle] = world
 
     def restore(self, handle: str) -> None:
         """Open a kept world in which something runs, asleep until somebody needs all of it."""
-        self._asleep[handle] = self._open("", handle, asleep=True)
+        self._asleep[handle] = self._open("", handle)
         del self._by_handle[handle]
 
     def opened(self, handle: str) -> World | None:

@@ -22,11 +22,6 @@ def test_several_processes_need_redis(state: str | None) -> None:
         read_sharing(state, 2)
 
 
-def test_tls_and_a_shared_state_exclude_each_other() -> None:
-    with pytest.raises(UsageError, match="let a load balancer speak TLS"):
-        read_sharing("redis://cache", 1, tls=True)
-
-
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'hobbyhorse\[redis\]'"):

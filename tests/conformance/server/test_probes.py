@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from decimal import Decimal
 
 import httpx
@@ -289,6 +290,10 @@ def test_a_job_is_read_more_than_once_after_its_cancellation(contract: Contract)
     assert (("auth:none", "cancel") in names) == contract.operations["cancel"].authenticated
 
 
+def always(bend: Bend) -> Callable[[Contract], Bend]:
+    return lambda contract: bend
+
+
 def test_the_first_job_is_read_closely_until_a_read_is_refused() -> None:
     """A stage that is shown for a third of a second would be missed by the reads of a client."""
     source = Source.of("runflow").contract
@@ -299,7 +304,7 @@ def test_the_first_job_is_read_closely_until_a_read_is_refused() -> None:
         return plain(429, {"code": "RATE_LIMITED", "message": "slow down"}) if busy else response
 
     for bend, expected in ((Bend(), CLOSE_READS), (Bend(response=response), 4)):
-        with on_server(source, Served(source, lambda contract, bend=bend: bend)) as (_, session):
+        with on_server(source, Served(source, always(bend))) as (_, session):
             _job(session)
             close = [one for one in session.endpoint.exchanges if one.probe == "job:close"]
         assert len(close) == expected

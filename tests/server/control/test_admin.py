@@ -10,7 +10,7 @@ import pytest
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.control.access import Team
-from hobbyhorse.server.control.admin import hash_of
+from hobbyhorse.worlds.world import hash_of
 from tests.server.control.plane import SCENARIO, Plane
 from tests.world import KEY
 

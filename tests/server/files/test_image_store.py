@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -268,3 +269,28 @@ async def test_an_unusable_image_is_returned_as_an_error_with_its_code(tmp_path:
     with pytest.raises(PictureError):
         await store.take(missing, "http://mock.test", frozenset({Source.FIXTURE}))
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_stored_images_have_a_bound_which_an_earlier_server_is_held_to_as_well(tmp_path: Path) -> None:
+    pictures = [encoded(600 + number, 600) for number in range(4)]
+    sources = frozenset({Source.INLINE})
+
+    async def take(store: ImageStore, data: bytes) -> str:
+        return (await store.take(submission(inline(data)), "http://mock.test", sources, "key")).first_frame or ""
+
+    first = ImageStore(tmp_path, FetchPolicy())
+    names = [await take(first, data) for data in pictures[:3]]
+    for age, name in enumerate(names):
+        used = time.time() - 1_000 * (3 - age)
+        os.utime(tmp_path / name.removeprefix("sha256:"), (used, used))
+    first.read(names[0])
+    abandoned, written = (tmp_path / f"{letter * 64}.1" for letter in "ab")
+    for path in (abandoned, written):
+        path.write_bytes(b"half a picture")
+    os.utime(abandoned, (0, 0))
+    store = ImageStore(tmp_path, FetchPolicy(), most_bytes=sum(map(len, (pictures[0], *pictures[2:]))))
+    names.append(await take(store, pictures[3]))
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {names[at].removeprefix("sha256:") for at in (0, 2, 3)} | {written.name}
+    with pytest.raises(FileNotFoundError):
+        store.read(names[1])

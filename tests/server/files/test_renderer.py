@@ -229,3 +229,10 @@ async def test_plain_videos_are_rendered_once_for_many_orders_and_differ_only_in
         assert content[: -len(job.id)] == contents[0][: -len(jobs[0].id)]
     facts = [probe(path) for path in videos]
     assert facts[0] == facts[1] == facts[2]
+
+
+async def test_the_video_of_an_image_that_had_to_go_shows_a_placeholder(host: Host) -> None:
+    found = host.mock.fake.renderer()
+    job = host.mock.world.jobs[await host.mock.submit(CONTRACT)]
+    job.order = replace(job.order, first_frame=f"sha256:{'0' * 64}", references=())
+    assert isinstance(await found.try_first_frame(job), Path)

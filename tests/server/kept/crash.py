@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,8 @@ class Served:
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(f"the server did not start: {self.said()}")
-        assert json.loads(line)["pid"] == self.process.pid
+        self.ready: Mapping[str, object] = json.loads(line)
+        assert self.ready["pid"] == self.process.pid
 
     def kill(self) -> None:
         """End the server as the kernel ends a process that is out of memory."""

@@ -36,7 +36,9 @@ class Kept:
         self.keeper = open_state(str(self.folder), self.seed, self.contracts)
         options = {**self.options, "run": f"{self.options['run']}-{self.runs}"}
         self.plane = Plane(self.contracts, state=self.keeper, seed=self.seed, **options)
-        self.keeper.start(self.mock.fake.worlds, self.mock.fake._services)
+        fake = self.mock.fake
+        self.keeper.start(fake.worlds, fake._services)
+        fake._router = self.keeper.router(fake.worlds, fake._services, fake.forget, fake.metrics.figures)
 
     async def kill(self) -> None:
         """End the server without any of what a stop writes: only what was put into the store is there."""

@@ -37,7 +37,7 @@ async def test_queues_and_images_are_those_of_the_parts(contract: Contract) -> N
     mock, uploads = Mock([contract]), Turns()
     await uploads.take("key", 1)
     renderer = mock.fake.renderer()
-    renderer.image_store.sizes["image"] = 7
+    renderer.image_store.shelf.add("image", 7, "")
     found = await read_gauges(mock.fake.worlds, mock.fake.callback_dispatcher(), renderer, uploads)
     assert found.queues == {"clock": 0, "callbacks": 0, "renders": 0, "images": 0, "uploads": 1}
     assert (found.images, found.image_bytes) == (1, 7)

@@ -16,6 +16,9 @@ import pytest
 from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.run import bind
+from hobbyhorse.server.shared.keeper import SharedKeeper
 from tests.conftest import CONTRACTS
 from tests.server.kept import crash
 from tests.state.redis_server import RedisServer, needs_redis
@@ -133,3 +136,17 @@ def test_a_process_that_slept_too_long_serves_nothing_old(redis: RedisServer, re
             assert time.monotonic() < until
             time.sleep(0.05)
         assert "Traceback" not in sleeping.said() + other.said()
+
+
+@pytest.mark.anyio
+async def test_a_process_serves_a_world_as_soon_as_it_has_found_it(redis: RedisServer, tmp_path: Path) -> None:
+    with bind("127.0.0.1", 0) as peer:
+        keeper = SharedKeeper(redis.url, CONTRACTS, peer, tmp_path)
+        fake = Fake(CONTRACTS, Options(state=keeper, run="a-run"))
+        await keeper.connect()
+        keeper.start(fake.worlds, fake._services)
+        handle = fake.worlds.handle("a-key")
+        assert not keeper.serves(handle)
+        assert (await keeper.find(handle)).address is None
+        assert keeper.serves(handle), "a request would have to find it once more"
+        await fake.close()

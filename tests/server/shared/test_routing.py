@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.worlds.world import hash_of
 from tests.conftest import CONTRACTS
 from tests.server.kept import crash
 from tests.state.redis_server import RedisServer, needs_redis
@@ -24,6 +25,7 @@ from tests.world import documented
 pytestmark = needs_redis
 
 PATIENCE = 30.0
+ADMIN = ("--admin-key", "the admin")
 # Mixed requests before a scrape.
 REQUESTS = 1_000
 # So many connections that each process gets some: all of one process have the probability 2 ** -15.
@@ -40,7 +42,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def server(redis: RedisServer) -> Iterator[crash.Served]:
-    with crash.serving("--state", redis.url, "--processes", "2", "--pace", "instant") as found:
+    with crash.serving("--state", redis.url, "--processes", "2", "--pace", "instant", *ADMIN) as found:
         yield found
 
 
@@ -191,3 +193,28 @@ def test_a_redis_that_came_back_empty_ends_the_server_with_status_3(tmp_path: Pa
             assert lines[0].startswith(f"hobbyhorse: Redis at {redis.url} has lost the state")
     finally:
         redis.kill()
+
+
+def test_each_process_lists_the_worlds_of_all_and_forgets_any(
+    server: crash.Served, clients: list[httpx.Client]
+) -> None:
+    url, headers = f"{server.url}/_mock/worlds", {"x-mock-admin-key": "the admin"}
+
+    def listed(client: httpx.Client) -> dict[str, Any]:
+        found = client.get(f"{url}?limit=1000", headers=headers).raise_for_status().json()
+        worlds = {world["key"]: world for world in found["worlds"]}
+        assert found["total"] == len(worlds)
+        return worlds
+
+    contract, keys = CONTRACTS[0], [f"listed-{number}" for number in range(6)]
+    for client, key in zip(clients, keys, strict=False):
+        submit(caller(contract, server, key, client))
+    # A process writes what no response has waited for, such as the end of a job, within a quarter of a second.
+    until = time.monotonic() + PATIENCE
+    while any(listed(client)[hash_of(key)]["jobs"] != 1 for client in clients for key in keys):
+        assert time.monotonic() < until
+    for client, key in zip(reversed(clients), keys, strict=False):
+        handle = listed(client)[hash_of(key)]["handle"]
+        assert client.delete(f"{url}/{handle}", headers=headers).json() == {"forgotten": handle}
+        assert [hash_of(key) in listed(other) for other in clients] == [False] * CONNECTIONS
+    assert clients[0].delete(f"{url}/{'0' * 16}", headers=headers).status_code == 404

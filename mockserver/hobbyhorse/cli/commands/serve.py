@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -25,7 +26,7 @@ from hobbyhorse.cli.listening import (
     read_proxies,
 )
 from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
-from hobbyhorse.cli.processes.sharing import read_sharing
+from hobbyhorse.cli.processes.sharing import Sharing, read_sharing
 from hobbyhorse.cli.usage import UsageError, complain, inform
 from hobbyhorse.clock.clock import ManualClock, RealClock
 from hobbyhorse.contract.folder import ContractError, data_directory
@@ -201,7 +202,13 @@ def command(
         typer.Option(metavar="DIR", help="Keep videos in DIR; by default the user's cache.", rich_help_panel=MEDIA),
     ] = None,
     cache_size: Annotated[
-        int, typer.Option(metavar="MB", min=1, help="Keep at most MB megabytes of videos.", rich_help_panel=MEDIA)
+        int,
+        typer.Option(
+            metavar="MB",
+            min=1,
+            help="Keep at most MB megabytes of videos, and as much of input images.",
+            rich_help_panel=MEDIA,
+        ),
     ] = 1024,
     state: Annotated[
         str | None,
@@ -346,7 +353,7 @@ def command(
     _check_sendable("--admin-key", admin_key)
     teams = _teams(control_keys, control_key)
     _check_origins(allow_origin or ())
-    sharing = read_sharing(state, processes, tls or tls_cert is not None)
+    sharing = read_sharing(state, processes)
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
@@ -364,7 +371,7 @@ def command(
     keeper = None if state is None or sharing is not None else _open_state(state, seed, loaded)
     # Before Options: whether other machines reach the server depends on the bound address.
     bound = listen(host, port, shared=processes > 1)
-    front = None if secure is None else open_front(loaded, bound, secure, public_url, kept_certificates(state))
+    front = None if secure is None else _open_front(loaded, bound, secure, public_url, sharing=sharing, state=state)
     options = Options(
         pace=pace,
         seed=seed,
@@ -403,9 +410,25 @@ def command(
         banner(url, loaded, control_is_off, front)
 
     if sharing is not None:
-        sharing.serve(loaded, options, bound, ready)
+        sharing.serve(loaded, options, bound, ready, front)
     else:
         serve(Fake(loaded, options), bound, ready, front)
+
+
+def _open_front(
+    contracts: Sequence[Contract],
+    bound: socket.socket,
+    secure: TlsOptions,
+    public_url: str | None,
+    *,
+    sharing: Sharing | None,
+    state: str | None,
+) -> Front:
+    """Return the front of a server, with a certificate of the state's authority. Raises UsageError."""
+    if sharing is None:
+        return open_front(contracts, bound, secure, public_url, kept_certificates(state))
+    folder = sharing.certificates() if secure.files is None else None
+    return open_front(contracts, bound, secure, public_url, folder, shared=sharing.processes > 1)
 
 
 def _observers(form: str | None, level: str | None, spans: bool) -> Callable[[Fake], Observed] | None:

@@ -7,20 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from hobbyhorse.cli.listening import listen
+from hobbyhorse.cli.listening import bound_again, listen
 from hobbyhorse.cli.processes.supervisor import Supervisor
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Options
+from hobbyhorse.server.files.scratch import ScratchDirectory
 from hobbyhorse.server.run import address
 from hobbyhorse.state.store import REDIS_SCHEMES, StateError
 
+if TYPE_CHECKING:
+    from hobbyhorse.server.front.gate import Front
+
 SHARED_MODULE = "hobbyhorse.server.shared.run"
 """Imported for a shared state alone: it needs an extra, and 60 ms (httpx)."""
+AUTHORITY_MODULE = "hobbyhorse.server.front.authority"
+"""Imported for TLS alone: it needs an extra, and 25 ms (cryptography)."""
 
 
 class Ready(Protocol):
@@ -37,7 +44,30 @@ class Sharing:
     url: str
     processes: int
 
-    def serve(self, contracts: Sequence[Contract], options: Options, bound: socket.socket, ready: Ready) -> None:
+    def certificates(self) -> Path:
+        """Return a folder with the certificate authority of the state, the same in each process and on each machine.
+
+        It ends with this process. Raises UsageError.
+        """
+        if find_spec("trustme") is None:
+            raise UsageError("--tls: it needs the package trustme: pip install 'hobbyhorse[tls]'")
+        authority = import_module(AUTHORITY_MODULE)
+        try:
+            found = import_module(SHARED_MODULE).shared_authority(self.url, authority.new_authority)
+        except StateError as error:
+            raise UsageError(f"--state: {error}") from None
+        folder = ScratchDirectory().path
+        authority.place_authority(folder, *found)
+        return folder
+
+    def serve(
+        self,
+        contracts: Sequence[Contract],
+        options: Options,
+        bound: socket.socket,
+        ready: Ready,
+        front: Front | None = None,
+    ) -> None:
         """Serve until a signal. Raises UsageError, and typer's Exit with the status of several processes."""
         shared = import_module(SHARED_MODULE)
         try:
@@ -47,27 +77,26 @@ class Sharing:
         if warning is not None:
             complain(f"--state: {warning}; what was acknowledged may be lost if it is killed")
         if self.processes == 1:
-            shared.serve_shared(self.url, contracts, options, bound, ready)
+            shared.serve_shared(self.url, contracts, options, bound, ready, front=front)
             return
         host, port = bound.getsockname()[:2]
 
         def work(serves: Callable[[], None]) -> None:
             own = listen(host, port, shared=True)
-            shared.serve_shared(self.url, contracts, options, own, lambda url: serves())
+            own_front = None if front is None else bound_again(front)
+            shared.serve_shared(self.url, contracts, options, own, lambda url: serves(), front=own_front)
 
         # Its own socket only holds the port: nothing listens on it.
         status = Supervisor(self.processes, work, lambda pids: ready(address(bound), pids)).run()
         raise typer.Exit(status)
 
 
-def read_sharing(state: str | None, processes: int, tls: bool = False) -> Sharing | None:
+def read_sharing(state: str | None, processes: int) -> Sharing | None:
     """Return how the state is shared, or None if it is not. Raises UsageError."""
     if state is None or not state.startswith(REDIS_SCHEMES):
         if processes > 1:
             raise UsageError(f"--processes is {processes}, but processes share nothing without --state redis://HOST")
         return None
-    if tls:
-        raise UsageError("--tls and --state redis:// exclude each other; let a load balancer speak TLS")
     if find_spec("hiredis") is None:
         raise UsageError("--state redis:// needs an extra: pip install 'hobbyhorse[redis]'")
     if processes > 1 and not hasattr(socket, "SO_REUSEPORT"):

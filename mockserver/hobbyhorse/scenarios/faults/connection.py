@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, IdleClose, Reset, Truncate
-from hobbyhorse.scenarios.fault import CUTS, DRIPS, GRAVE, HOLDS, LOSES, MEDIA, OPERATION, PASSES, SPOILS, STALLS, Fault
+from hobbyhorse.scenarios.fault import (
+    CUTS,
+    DRIPS,
+    GRAVE,
+    HOLDS,
+    LEAVES,
+    LOSES,
+    MEDIA,
+    OPERATION,
+    PASSES,
+    SPOILS,
+    STALLS,
+    Fault,
+)
 from hobbyhorse.scenarios.options import ACCEPTED, KEEP, PIECES, SECONDS
 
 # First: every client and every operation has a connection.
@@ -87,4 +100,5 @@ IDLE_CLOSE = Fault(
     effect=lambda decided, options: IdleClose(options["seconds"]),
     options=(SECONDS.by_default(IDLE_SECONDS),),
     rank=RANK,
+    uses=frozenset({LEAVES}),
 )

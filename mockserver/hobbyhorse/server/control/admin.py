@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from hobbyhorse.server.control.handlers import DEFAULT_LIMIT, ControlError, ControlRequest, Handler
+from hobbyhorse.worlds.kept_worlds import listed_world
 from hobbyhorse.worlds.world import World
-
-# Hexadecimal digits of the hash of a key: no two keys of a server will share them.
-HASH_DIGITS = 16
-
-
-def hash_of(key: str) -> str:
-    """Return the beginning of the SHA-256 of an API key, by which its holder recognizes it."""
-    return hashlib.sha256(key.encode()).hexdigest()[:HASH_DIGITS]
 
 
 async def list_worlds(request: ControlRequest) -> Any:
     """List the worlds, most recently used first."""
+    limit, cursor = request.query.get("limit", DEFAULT_LIMIT), request.query.get("cursor")
+    # `int` accepts other digits, signs and underscores; a cursor has none of them.
+    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 18):
+        raise ControlError(422, "invalid_query", f"unknown cursor {cursor[:100]!r}", "list again without a cursor")
+    before = None if cursor is None else int(cursor)
+    if request.context.listed is not None:
+        return await _list_kept(request, before, limit)
     worlds = sorted(request.context.worlds, key=lambda world: world.used, reverse=True)
-    cursor = request.query.get("cursor")
-    if cursor is not None:
-        # `int` accepts other digits, signs and underscores; a cursor has none of them.
-        if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 16):
-            hint = "list again without a cursor"
-            raise ControlError(422, "invalid_query", f"unknown cursor {cursor[:100]!r}", hint)
-        older = [world for world in worlds if world.used < int(cursor)]
-    else:
-        older = worlds
-    shown = older[: request.query.get("limit", DEFAULT_LIMIT)]
+    older = [world for world in worlds if before is None or world.used < before]
+    shown = older[:limit]
     return {
         "total": len(worlds),
         "worlds": [world_json(request, world) for world in shown],
         "older": str(shown[-1].used) if len(shown) < len(older) else None,
     }
+
+
+async def _list_kept(request: ControlRequest, before: int | None, limit: int) -> Any:
+    """List the worlds of a kept state, of all its processes: those of this one from memory, the others as kept."""
+    worlds, listed = request.context.worlds, request.context.listed
+    assert listed is not None
+    total, heads = await listed(before, limit + 1)
+    shown, found = heads[:limit], []
+    for handle, head in shown:
+        world = worlds.opened(handle)
+        here = world is not None and not worlds.is_asleep(world)
+        found.append(world_json(request, world) if world is not None and here else listed_world(handle, head))
+    return {"total": total, "worlds": found, "older": str(shown[-1][1].written) if len(shown) < len(heads) else None}
 
 
 def world_json(request: ControlRequest, world: World) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def world_json(request: ControlRequest, world: World) -> dict[str, Any]:
     team = request.context.team_of(world.key)
     return {
         "handle": world.handle,
-        "key": hash_of(world.key),
+        "key": world.key_hash,
         "label": world.label,
         "team": team.name if team is not None else None,
         "jobs": len(world.jobs),
@@ -64,6 +68,8 @@ async def drop_world(request: ControlRequest) -> Any:
         message = f"there is no world {handle[:100]!r}"
         raise ControlError(404, "unknown_world", message, "GET /_mock/worlds lists the handles")
     request.context.forget(world)
+    # Another process may be asked next.
+    await request.context.written()
     return {"forgotten": handle}
 
 

@@ -21,7 +21,7 @@ from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.control.access import Team
-from hobbyhorse.server.request import CALLBACKS_MODULE, header, load, nothing_to_keep
+from hobbyhorse.server.request import CALLBACKS_MODULE, header, load, nothing_to_keep, nothing_to_write
 from hobbyhorse.server.worker.threads import WorldThreads
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
 from hobbyhorse.traces.redaction import Redactor
@@ -35,6 +35,7 @@ from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
+    from hobbyhorse.state.store import Heads
 
 # An image URL may be a data URI of megabytes; 200 characters show any real address.
 MOST_TEXT = 200
@@ -75,6 +76,10 @@ class ControlContext:
     scrape: Callable[[str], Awaitable[tuple[bytes, str]]]
     team_of: Callable[[str], Team | None]
     """Finds the team of an API key."""
+    listed: Callable[[int | None, int], Awaitable[Heads]] | None = None
+    """Lists the worlds of a kept state, of all its processes; None if all worlds are in this process."""
+    written: Callable[[], Awaitable[None]] = nothing_to_write
+    """Waits until everything that has changed is kept."""
     refused: Journal = field(default_factory=Journal)
     """The exchanges without a world: their key is missing or not accepted."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None

@@ -19,7 +19,7 @@ class Cache:
 
     def __init__(self, directory: Path, most_bytes: int) -> None:
         self.directory = directory
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         directory.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
@@ -47,7 +47,7 @@ class Cache:
                 continue
             if path.is_file() and not path.name.startswith("."):
                 files.append((found.st_mtime, found.st_size, path))
-        excess = sum(size for _, size, _ in files) - self._most_bytes
+        excess = sum(size for _, size, _ in files) - self.most_bytes
         for used, size, path in sorted(files):
             if excess <= 0 or used > time.time() - IN_USE_SECONDS:
                 break

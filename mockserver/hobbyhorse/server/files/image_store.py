@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +21,7 @@ import httpx
 from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.contract.request import Order
 from hobbyhorse.media.picture import MOST_PIXELS, OURS, PictureError
+from hobbyhorse.server.files.cache import ABANDONED_SECONDS
 from hobbyhorse.server.files.decoding import DECODE_SECONDS, LARGE, LARGE_PIXELS, Checked, check_and_store
 from hobbyhorse.server.files.fixtures import fixture_image, fixture_images
 from hobbyhorse.server.files.image_sources import (
@@ -30,6 +34,7 @@ from hobbyhorse.server.files.image_sources import (
     split,
 )
 from hobbyhorse.server.files.large_bodies import spooled_name
+from hobbyhorse.server.files.picture_shelf import PictureShelf
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.worker.error import WorkerError
 from hobbyhorse.server.worker.pool import WorkerPool
@@ -45,6 +50,8 @@ MOST_REDIRECTS = 5
 MOST_FETCHES_OF_KEY = 4
 # Addresses of one host that are tried: two are usual, and they share the time of the fetch.
 MOST_ADDRESSES = 4
+# Bytes of all stored images: thousands of photos.
+MOST_BYTES = 1 << 30
 STORED = "stored"
 """The outcome of an image that is kept; that of any other is the code of its refusal."""
 # All that may stand in a URL; everything else in a redirect is encoded.
@@ -60,14 +67,19 @@ class ImageStore:
         policy: FetchPolicy,
         workers: WorkerPool | None = None,
         counters: Counters | None = None,
+        *,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
+        """Make a store in a directory, which may have images of an earlier server; keep at most `most_bytes` bytes."""
         self._directory = directory
         self._policy = policy
         self._workers = workers or WorkerPool()
         self._turns = Turns()
         self._counters = counters or Counters()
-        self.sizes: dict[str, int] = {}
-        """The bytes of each stored image, by its name."""
+        self.shelf = PictureShelf(most_bytes)
+        # Held while an image is put on the shelf, or taken from it, by one of several threads.
+        self._shelving = threading.Lock()
+        self._is_listed = False
         self.waiting = 0
         """The images that are being fetched or checked, or await their turn."""
 
@@ -114,8 +126,42 @@ class ImageStore:
             return error
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a stored image."""
-        return (self._directory / name.removeprefix(STORED_PREFIX)).read_bytes()
+        """Return the bytes of a stored image. Raises FileNotFoundError if it had to go."""
+        path = self._directory / name.removeprefix(STORED_PREFIX)
+        data = path.read_bytes()
+        with suppress(FileNotFoundError), self._shelving:
+            self.shelf.use(name)
+            # The next server on a kept directory continues the order.
+            os.utime(path)
+        return data
+
+    def _shelve(self, name: str, owner: str) -> None:
+        """Put a stored image on the shelf, and remove those for which there is no more room."""
+        with self._shelving:
+            gone: list[str] = []
+            if not self._is_listed:
+                self._is_listed = True
+                for _, earlier, size in sorted(self._earlier()):
+                    gone += self.shelf.add(earlier, size, "")
+            path = self._directory / name.removeprefix(STORED_PREFIX)
+            try:
+                os.utime(path)
+                size = path.stat().st_size
+            except FileNotFoundError:  # another process has removed it
+                return
+            for one in {*gone, *self.shelf.add(name, size, owner)} - {name}:
+                (self._directory / one.removeprefix(STORED_PREFIX)).unlink(missing_ok=True)
+
+    def _earlier(self) -> Iterator[tuple[float, str, int]]:
+        """Yield last use, name and size of the images that an earlier server has left; remove unfinished ones."""
+        for path in self._directory.iterdir():
+            name = STORED_PREFIX + path.name
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                if self.has(name):
+                    yield found.st_mtime, name, found.st_size
+                elif self.has(STORED_PREFIX + path.stem) and time.time() - found.st_mtime > ABANDONED_SECONDS:
+                    path.unlink()
 
     @staticmethod
     def has(name: str) -> bool:
@@ -136,8 +182,7 @@ class ImageStore:
         finally:
             self.waiting -= 1
         self._counters.images[(STORED,)] += 1
-        if name not in self.sizes:
-            self.sizes[name] = (self._directory / name.removeprefix(STORED_PREFIX)).stat().st_size
+        await asyncio.to_thread(self._shelve, name, owner)
         return name
 
     async def _taken(self, url: str, order: Order, origin: str, owner: str, file: Path | None) -> str:

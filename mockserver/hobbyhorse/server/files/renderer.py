@@ -18,6 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,11 +64,15 @@ class Renderer:
         *,
         pictures: Path | None = None,
     ) -> None:
-        """Make a renderer. The input images are kept in `pictures`; without it, they end with the renderer."""
+        """Make a renderer. The input images are kept in `pictures`; without it, they end with the renderer.
+
+        They have the same bound as the videos in the cache.
+        """
         self._image_directory = ScratchDirectory()
         self._counters = counters or Counters()
         self.workers = WorkerPool()
-        self.image_store = ImageStore(pictures or self._image_directory.path, policy, self.workers, self._counters)
+        directory = pictures or self._image_directory.path
+        self.image_store = ImageStore(directory, policy, self.workers, self._counters, most_bytes=cache.most_bytes)
         self._turns = Turns()
         self._cache, self._plain = cache, plain
         # Threads, not processes: ffmpeg does the work in processes of its own, and worker processes decode pictures.
@@ -234,8 +239,11 @@ class Renderer:
         return path
 
     def _image(self, name: str) -> bytes:
-        """Return a stored image, or a placeholder drawn from the URL if it was not fetched."""
-        return self.image_store.read(name) if self.image_store.has(name) else placeholder(name)
+        """Return a stored image, or a placeholder drawn from the name if it was not fetched, or had to go."""
+        if self.image_store.has(name):
+            with suppress(FileNotFoundError):
+                return self.image_store.read(name)
+        return placeholder(name)
 
     async def _run(self, work: Callable[[], Rendered]) -> Rendered:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -45,6 +45,19 @@ def own_certificates(folder: Path, names: Collection[str], now: datetime | None 
     return Certificates(folder / CERTIFICATE, folder / CERTIFICATE, folder / AUTHORITY)
 
 
+def new_authority() -> tuple[bytes, bytes]:
+    """Return the certificate and the key of a new authority, as PEM."""
+    made = trustme.CA(organization_name="hobbyhorse", organization_unit_name="throwaway authority for tests")
+    return made.cert_pem.bytes(), made.private_key_pem.bytes()
+
+
+def place_authority(folder: Path, certificate: bytes, key: bytes) -> None:
+    """Put an authority into a folder in which `own_certificates` will find it."""
+    # The certificate last: it is of use only with its key.
+    _write(folder / AUTHORITY_KEY, key, 0o600)
+    _write(folder / AUTHORITY, certificate, 0o644)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -87,11 +100,9 @@ def _authority(folder: Path) -> trustme.CA:
     """Return the authority of a folder, or a new one."""
     with suppress(OSError, ValueError, TypeError):
         return trustme.CA.from_pem((folder / AUTHORITY).read_bytes(), (folder / AUTHORITY_KEY).read_bytes())
-    made = trustme.CA(organization_name="hobbyhorse", organization_unit_name="throwaway authority for tests")
-    # The certificate last: it is of use only with its key.
-    _write(folder / AUTHORITY_KEY, made.private_key_pem.bytes(), 0o600)
-    _write(folder / AUTHORITY, made.cert_pem.bytes(), 0o644)
-    return made
+    certificate, key = new_authority()
+    place_authority(folder, certificate, key)
+    return trustme.CA.from_pem(certificate, key)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

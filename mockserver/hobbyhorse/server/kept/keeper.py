@@ -13,7 +13,7 @@ import base64
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
 from hobbyhorse.server.files.image_checks import FETCHING, resume_fetch
+from hobbyhorse.server.kept.gate import WorldGate
 from hobbyhorse.server.kept.reading import WorldReader, digest
 from hobbyhorse.server.metrics.peers import Figures
 from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
 from hobbyhorse.state.sqlite import NOTE_SECONDS
-from hobbyhorse.state.store import Changes, Meta, WorldLog
+from hobbyhorse.state.store import Changes, Heads, Meta, NotKept, WorldLog
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.kept_jobs import job_record, key_record
 from hobbyhorse.worlds.kept_worlds import head_of, line_of
@@ -64,6 +65,9 @@ class Keeper:
         self._ticking: asyncio.Task[None] | None = None
         # The worlds for which responses wait.
         self._urgent: dict[str, World] = {}
+        # The requests that wait until a world is read, in the order of their arrival, and the task that reads it.
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:
         """Reach the store. Raises StateError."""
@@ -82,9 +86,9 @@ class Keeper:
 
     def router(
         self, worlds: Worlds, services: Services, forget: Callable[[World], None], figures: Figures
-    ) -> WorldRouter | None:
-        """Return what sends requests to the process that serves their world; None if that is always this one."""
-        return None
+    ) -> WorldGate | WorldRouter:
+        """Return what lets requests wait until their world can be used."""
+        return WorldGate(self, worlds, services)
 
     async def figures_of_others(self) -> Sequence[dict[str, Any]]:
         """Return the figures of the other processes that share the state."""
@@ -109,9 +113,39 @@ class Keeper:
             world.unkept.touch()
         self._known.add(world.handle)
 
-    def wake(self, world: World) -> None:
-        """Read the index of the jobs that have ended."""
-        self._reader.wake(world)
+    def wake(self, world: World) -> Iterator[None]:
+        """Read the index of the jobs that have ended, in steps."""
+        return self._reader.wake(world)
+
+    async def until_ready(self, handle: str) -> None:
+        """Wait until a world is read; other requests go on between its steps. Does nothing for one that is ready."""
+        assert self._worlds is not None
+        if handle not in self._waiting and self._worlds.is_ready(handle):
+            return
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiting.setdefault(handle, []).append(waiter)
+        if len(self._waiting[handle]) == 1:
+            task = loop.create_task(self._read(handle, self._worlds))
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+        await waiter
+
+    async def _read(self, handle: str, worlds: Worlds) -> None:
+        """Read a world, then wake what waits for it."""
+        failed: Exception | None = None
+        try:
+            for _ in worlds.waking(handle):
+                await asyncio.sleep(0)
+        except Exception as error:
+            failed = error
+        for waiter in self._waiting.pop(handle):
+            if waiter.done():
+                continue
+            if failed is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(failed)
 
     def knows(self, handle: str) -> bool:
         """Whether a world is kept."""
@@ -194,6 +228,17 @@ class Keeper:
         page = self._store.read(lambda db: tables.page(db, world.handle, "attempt", count=KEPT_LINES))
         return map(_read_attempt, page.records)
 
+    async def written(self) -> None:
+        """Wait until everything is written that has changed until now."""
+        self._write_changed()
+        with suppress(NotKept):
+            await self._store.until_kept(self._store.put_last)
+
+    async def listed(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds of this state, as they are now here. Raises NotKept if it cannot be reached."""
+        await self.written()
+        return await self._store.heads(before, count)
+
     def _write(self, world: World, *, wake: bool = True) -> None:
         """Put the noted changes of a world into the store, as one."""
         unkept, now = world.unkept, world.clock.now()
@@ -248,6 +293,10 @@ class Keeper:
             self._ticking.cancel()
             with suppress(asyncio.CancelledError):
                 await self._ticking
+        for task in tuple(self._reading):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         self._write_changed()
         await self._store.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +72,8 @@ async def read_gauges(
         found.worlds += world is not worlds.keyless
     found.queues = {"clock": due, **_queues(dispatcher, renderer, uploads)}
     if renderer is not None:
-        sizes: Mapping[str, int] = renderer.image_store.sizes
-        found.images, found.image_bytes = len(sizes), sum(sizes.values())
+        shelf = renderer.image_store.shelf
+        found.images, found.image_bytes = len(shelf), shelf.total
     return found
 
 

@@ -27,6 +27,8 @@ from hobbyhorse.server.transport import OpenProtocol
 CONNECT_SECONDS = 1.0
 # No response of HTTP begins like this.
 DECLINED = b"\0hobbyhorse: not the owner\n"
+# What precedes the first request of a connection to an owner whose client has used HTTPS.
+SECURE = b"\0hobbyhorse: https\n"
 BEGUN, CLOSED, RESET, NOT_OWNED = "begun", "closed", "reset", "not owned"
 """How a forwarded request went: its response has begun, or the connection ended before that, or it was declined."""
 
@@ -52,6 +54,9 @@ class SharedProtocol(OpenProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and the owner of a request that is being forwarded."""
+        if data.startswith(SECURE):
+            # Sent in one piece with the request, by another process. It changes nothing but the scheme in links.
+            self.scheme, data = "https", data[len(SECURE) :]
         owner = self._owner
         if self._open and self.forwarding and owner is not None:
             owner.send(data)
@@ -102,10 +107,11 @@ class SharedProtocol(OpenProtocol):
             # Part of it is not known any more: it was sent before the response to a request that is served here.
             self.transport.abort()
             return True
-        owner = await self._connection(address)
+        cycle = receive.__self__
+        secure = cycle.scope["scheme"] == "https"
+        owner = await self._connection(address, secure)
         if owner is None:
             return self.transport.is_closing()
-        cycle = receive.__self__
         # The server must neither respond nor keep the body.
         cycle.response_complete = cycle.disconnected = True
         cycle.body = type(cycle.body)()  # bytes or a bytearray, by the version of uvicorn
@@ -118,7 +124,7 @@ class SharedProtocol(OpenProtocol):
             self._same = self._raw if again and self._raw.endswith(b"\r\n\r\n") else None
             self._raw = None
             return True
-        if outcome != NOT_OWNED and await self._connection(address) is not None:
+        if outcome != NOT_OWNED and await self._connection(address, secure) is not None:
             # The owner lives: it has ended the connection on purpose, as a fault demands.
             self._end_as(outcome)
             return True
@@ -142,16 +148,18 @@ class SharedProtocol(OpenProtocol):
         else:
             self.transport.close()
 
-    async def _connection(self, address: str) -> OwnerConnection | None:
-        """Return the connection to an owner, or None if it cannot be reached."""
+    async def _connection(self, address: str, secure: bool) -> OwnerConnection | None:
+        """Return the connection to an owner, for requests over HTTPS or not, or None if it cannot be reached."""
         known, self._owner = self._owner, None
-        if known is not None and known.address == address and not known.lost:
+        if known is not None and (known.address, known.secure) == (address, secure) and not known.lost:
             self._owner = known
             return known
         if known is not None:
             known.leave()
         host, _, port = address.rpartition(":")
-        connecting = self.loop.create_connection(lambda: OwnerConnection(self, address), host.strip("[]"), int(port))
+        connecting = self.loop.create_connection(
+            lambda: OwnerConnection(self, address, secure), host.strip("[]"), int(port)
+        )
         try:
             _, made = await asyncio.wait_for(connecting, CONNECT_SECONDS)
         except (OSError, asyncio.TimeoutError):
@@ -184,8 +192,9 @@ class SharedProtocol(OpenProtocol):
 class OwnerConnection(asyncio.Protocol):
     """The connection to the owner of a world, for one connection of a client."""
 
-    def __init__(self, client: SharedProtocol, address: str) -> None:
-        self._client, self.address = client, address
+    def __init__(self, client: SharedProtocol, address: str, secure: bool = False) -> None:
+        self._client, self.address, self.secure = client, address, secure
+        self._begun = False
         self._transport: asyncio.Transport | None = None
         self._response: asyncio.Future[str] | None = None
         self._repeated: bytes | None = None
@@ -196,7 +205,8 @@ class OwnerConnection(asyncio.Protocol):
     def request(self, data: bytes) -> asyncio.Future[str]:
         """Send a request; the result is how it went."""
         self._response, self.responded = asyncio.get_running_loop().create_future(), False
-        self.send(data)
+        self.send(SECURE + data if self.secure and not self._begun else data)
+        self._begun = True
         if self.lost:
             self._went(CLOSED)
         return self._response

@@ -30,7 +30,7 @@ from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.state.redis_log import RedisLog
 from hobbyhorse.state.redis_owners import Owner, RedisOwners
-from hobbyhorse.state.store import NotKept
+from hobbyhorse.state.store import Heads, NotKept
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.world import World, Worlds
 
@@ -88,10 +88,18 @@ class SharedKeeper(Keeper):
 
     def serves(self, handle: str) -> bool:
         """Whether this process may serve a world now."""
-        return self.owners is not None and self.owners.has(handle) and self._log.loaded(handle)
+        owned = self.owners is not None and self.owners.has(handle) and self._log.loaded(handle)
+        return owned and self._worlds is not None and self._worlds.is_ready(handle)
 
     async def find(self, handle: str) -> Owner:
-        """Return the owner of a world, after fetching it if that is this process. Raises RedisUnavailable."""
+        """Return the owner of a world, after reading it whole if that is this process. Raises RedisUnavailable."""
+        owner = await self._fetched(handle)
+        if owner.address is None:
+            await self.until_ready(handle)
+        return owner
+
+    async def _fetched(self, handle: str) -> Owner:
+        """Return the owner of a world, after fetching its records if that is this process."""
         task = self._opening.get(handle)
         if task is None:
             task = self._opening[handle] = asyncio.get_running_loop().create_task(self._find(handle))
@@ -101,12 +109,17 @@ class SharedKeeper(Keeper):
 
     async def _find(self, handle: str) -> Owner:
         assert self.owners is not None
+        if not self._log.loaded(handle):
+            # Before it is owned: to drop a world is to own it no more.
+            self._drop_here(handle)
         owner = await self.owners.find(handle)
         if owner.address is None and not self._log.loaded(handle):
-            self._drop_here(handle)
             await self._set_time()
             head = await self._log.load(handle)
-            if head is not None:
+            if not self.owners.has(handle):
+                # It was lost meanwhile: another process may have changed it since it was fetched.
+                self._drop_here(handle)
+            elif head is not None:
                 self._known.add(handle)
                 resume_numbers(head.used)
         return owner
@@ -126,6 +139,13 @@ class SharedKeeper(Keeper):
         except (RedisUnavailable, RedisError) as error:
             raise NotKept from error
         return await ask_all(addresses)
+
+    async def listed(self, before: int | None, count: int) -> Heads:
+        """Return the heads of worlds of all processes. Raises NotKept if Redis cannot be reached."""
+        try:
+            return await super().listed(before, count)
+        except (RedisUnavailable, RedisError) as error:
+            raise NotKept from error
 
     def accept(self, factory: Factory) -> None:
         """Take connections over from other processes of this machine; `factory` makes their protocols."""
@@ -205,7 +225,7 @@ class SharedKeeper(Keeper):
         assert self.owners is not None
         assert self._worlds is not None
         for handle in await self.owners.orphans():
-            owner = await self.find(handle)
+            owner = await self._fetched(handle)
             if owner.address is None and self._worlds.opened(handle) is None and self.knows(handle):
                 self._worlds.restore(handle)
 

@@ -6,7 +6,6 @@ A request that names no world is served here. So is one whose key is refused, be
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import find_situation
+from hobbyhorse.server.kept.gate import LINK, named_world
 from hobbyhorse.server.metrics.peers import FIGURES_PATH, Figures, send_figures
 from hobbyhorse.server.pipeline import headers_of
-from hobbyhorse.server.request import Provider, Services, api_key, caller_of, first_headers, refusal_of
+from hobbyhorse.server.request import Provider, Services, refusal_of
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.socket_faults import connection
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
+from hobbyhorse.state.redis_owners import Owner
 from hobbyhorse.worlds.world import Worlds
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ WAIT_SECONDS = 5.0
 RETRY_SECONDS = 0.1
 # The methods that may be repeated although the last owner may have carried them out (RFC 9110, section 9.2.2).
 SAFE = ("GET", "HEAD")
-BEARER = ("header", "authorization", "bearer ")
-# A path that names a world by its handle.
-LINK = re.compile("/(?:media|_mock/worlds)/([0-9a-f]{16})(?:/|$)")
 OVERLOADED = b'{"error":{"code":"overloaded","message":"the state cannot be reached","hint":"try again later"}}'
 
 
@@ -53,7 +51,7 @@ class WorldRouter:
     async def serves(self, scope: Scope, receive: Receive, send: Send, provider: Provider | None) -> bool:
         """Whether a request is to be served here; if not, it has been forwarded or refused."""
         protocol = _protocol(scope)
-        handle = self._handle(scope, provider)
+        handle = named_world(scope, provider, self.worlds, self.services)
         if handle is None or self.keeper.serves(handle):
             if protocol is not None:
                 protocol.serve_here()
@@ -64,20 +62,6 @@ class WorldRouter:
             return True
         return await self._find(handle, scope, receive, send, provider)
 
-    def _handle(self, scope: Scope, provider: Provider | None) -> str | None:
-        """Return the handle of the world that a request names, or None."""
-        path: str = scope["path"]
-        if provider is not None:
-            key = caller_of(self.services, provider, scope).key
-        elif (found := LINK.match(path)) is not None:
-            return found[1]
-        elif path.startswith("/_mock"):
-            ways = dict.fromkeys((BEARER, *(way for one in self.services.contracts for way in one.security)))
-            key = api_key(ways, first_headers(scope), scope["query_string"])
-        else:
-            return None
-        return self.worlds.handle(key) if key and self.worlds.accepts(key) else None
-
     async def _find(self, handle: str, scope: Scope, receive: Receive, send: Send, provider: Provider | None) -> bool:
         """Find the owner of a world, and forward the request to it if that is another process."""
         protocol, until = _protocol(scope), asyncio.get_running_loop().time() + WAIT_SECONDS
@@ -86,17 +70,14 @@ class WorldRouter:
                 return self._here(protocol)
             while True:
                 owner = await self.keeper.find(handle)
-                if owner.address is None:
+                # While the world was read, this process may have lost it.
+                if owner.address is None and self.keeper.serves(handle):
                     return self._here(protocol)
-                if protocol is None:
-                    break
-                if scope["server"] and scope["server"][1] == self.peer_port:
-                    protocol.decline(receive)
-                    return False
-                if self.keeper.hand_over(owner, protocol, receive):
-                    return False
-                if await protocol.forward(owner.address, receive, scope["method"] in SAFE):
-                    return False
+                if owner.address is not None:
+                    if protocol is None:
+                        break
+                    if await self._pass_on(owner, owner.address, protocol, scope, receive):
+                        return False
                 if asyncio.get_running_loop().time() > until:
                     break
                 await asyncio.sleep(RETRY_SECONDS)
@@ -104,6 +85,17 @@ class WorldRouter:
             pass
         await _refuse(scope, send, provider)
         return False
+
+    async def _pass_on(
+        self, owner: Owner, address: str, protocol: SharedProtocol, scope: Scope, receive: Receive
+    ) -> bool:
+        """Hand the connection of a request over to the owner of its world, or forward it; return whether it is done."""
+        if scope["server"] and scope["server"][1] == self.peer_port:
+            protocol.decline(receive)
+            return True
+        if self.keeper.hand_over(owner, protocol, receive):
+            return True
+        return await protocol.forward(address, receive, scope["method"] in SAFE)
 
     def _here(self, protocol: SharedProtocol | None) -> bool:
         if protocol is not None:

@@ -312,6 +312,27 @@ def test_giving_up_after_one_transient_failure_is_found(contract: Contract, blip
         assert messages(rules.one_blip_survives, finish(told).media().end("success").story()) == []
 
 
+def left(contract: Contract, situation: str | None = None) -> Teller:
+    """Return a trace in which the connection is closed after the response to a poll."""
+    return started(contract).wait(3).status(situation or running(contract), move="idle_close")
+
+
+def test_giving_up_because_of_a_closed_connection_is_found(contract: Contract) -> None:
+    for kind in ("error", "failed"):
+        (found,) = messages(rules.one_blip_survives, left(contract).wait(8).end(kind).story()) or []
+        assert found.startswith("the connection was closed after the response to request")
+        assert found.endswith("gave up the job")
+    again = left(contract).wait(8).submit().end("error")
+    assert messages(rules.one_blip_survives, again.story()) != []
+    went_on = finish(left(contract).wait(8)).media().end("success")
+    assert messages(rules.one_blip_survives, went_on.story()) == []
+    late = left(contract).wait(100).end("error")
+    assert messages(rules.one_blip_survives, late.story()) == []
+    # The response may be the reason.
+    (success, *_) = successes(contract)
+    assert messages(rules.one_blip_survives, left(contract, success).wait(8).end("error").story()) is None
+
+
 def apart(contract: Contract, failures: int, good: int = 2) -> Teller:
     """Return a trace in which reads fail, each after some good ones; the last one fails."""
     told = started(contract)

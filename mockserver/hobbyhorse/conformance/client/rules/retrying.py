@@ -26,7 +26,7 @@ from hobbyhorse.conformance.client.grouping import (
 )
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.fault import PASSES
+from hobbyhorse.scenarios.fault import LEAVES, PASSES
 from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
@@ -56,7 +56,7 @@ NEW = 60.0
 # Retries are endless after this factor of the longest wait and these seconds more. The margin is a minute wider than
 # that of polling, because a last retry may follow a pause that has grown.
 ENDLESS_RETRIES = (1.25, 120.0)
-UNTROUBLED = name_used_for(PASSES)
+UNTROUBLED, LEFT = name_used_for(PASSES), name_used_for(LEAVES)
 # The share of a client's patience in which one failure, or the last of several, cannot have come at its deadline.
 EARLY_SHARE, MOST_SHARE = 0.5, 0.85
 # Failures in a row from which retries are judged: fewer may be the end of any run.
@@ -379,8 +379,8 @@ def _how(step: Step) -> str:
     severity="S1",
     harm=VIDEO,
     channel=OUTCOME,
-    says="One transient failure of a read or download (no response, 408, 425, 429, 5xx) must not lose the job or "
-    "cause another submission.",
+    says="One transient failure of a read or download (no response, 408, 425, 429, 5xx), or a connection that was "
+    "closed between two of them, must not lose the job or cause another submission.",
     because="The job continues and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
     "shrimbly/node-banana#116.",
     fix="Catch connection errors, 408, 425, 429 and 5xx around each poll and each download, and try again within the "
@@ -391,7 +391,7 @@ def one_blip_survives(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
         return
     # With a second failure or fault, that one may be why the client gave up.
-    blips = [step for step in trace.of(*READS, "media") if _passes(step)]
+    blips = [step for step in trace.of(*READS, "media") if _passes(step) or _was_left(step)]
     if len(blips) != 1 or not all(undisturbed(trace, step) for step in trace.steps if step is not blips[0]):
         return
     yield OBSERVED
@@ -399,11 +399,11 @@ def one_blip_survives(trace: AnnotatedTrace) -> Evidence:
     failed = any(step.failure for step in trace.steps)
     again = next((step for step in trace.after(blip, trace.submits)), None)
     if again is not None and not failed:
-        yield Breach(f"request {blip.number} failed once ({_how(blip)}), but request {again.number} submits again")
+        yield Breach(f"{_what(blip)}, but request {again.number} submits again")
     # A later request shows that the client went on.
     last = trace.of(*READS, "media")[-1]
     if last is blip and not failed and _gave_up_early(trace) and _promptly(trace, blip):
-        yield Breach(f"request {blip.number} failed once ({_how(blip)}), but the client gave up the job")
+        yield Breach(f"{_what(blip)}, but the client gave up the job")
 
 
 def _gave_up_early(trace: AnnotatedTrace) -> bool:
@@ -415,6 +415,18 @@ def _gave_up_early(trace: AnnotatedTrace) -> bool:
         return False
     # The deadline that the client has shown with a stuck job: an error that is called a timeout may come much earlier.
     return trace.waited <= EARLY_SHARE * own
+
+
+def _was_left(step: Step) -> bool:
+    """Whether the connection was closed after a good response to a read, which the next request meets."""
+    return step.exchange.move == LEFT and step.under_way
+
+
+def _what(blip: Step) -> str:
+    """Describe the one failure of a trace."""
+    if _was_left(blip):
+        return f"the connection was closed after the response to request {blip.number}"
+    return f"request {blip.number} failed once ({_how(blip)})"
 
 
 def _passes(step: Step) -> bool:
