@@ -80,6 +80,23 @@ def oldest_first(request: Request, body: Any) -> Any:
     return replaced(body, ("data", "tasks"), list(reversed(body["data"]["tasks"])))
 
 
+def cut_before_sorting(contract: Contract) -> Bend:
+    """Take the first page of one task from a list that begins with the oldest one."""
+    oldest: list[Any] = []
+
+    def response(request: Request, response: Response) -> Response:
+        if request.role != "list" or not response.ok:
+            return response
+        tasks = response.json["data"]["tasks"]
+        if "size=1" not in request.query:
+            oldest[:] = tasks[-1:]
+        elif "page=" not in request.query:
+            return response.with_json(replaced(response.json, ("data", "tasks"), oldest or tasks))
+        return response
+
+    return Bend(response=response)
+
+
 def queue_position_always(request: Request, body: Any) -> Any:
     return body | {"queue_position": 0}
 
@@ -296,6 +313,14 @@ RESPONSES: tuple[DataMutant, ...] = (
         "a list begins with the oldest task",
         edited("list", oldest_first),
         ("job", "job:after", "machine"),
+        False,
+    ),
+    (
+        "IDN-07",
+        "hiapi",
+        "a page is cut before the tasks are sorted",
+        cut_before_sorting,
+        ("job", "job:after", "machine", "job:failing", "identity:pages"),
         False,
     ),
     (

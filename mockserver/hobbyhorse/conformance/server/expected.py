@@ -35,6 +35,15 @@ def patience(contract: Contract, longest: float | None) -> float:
     return documented if longest is None else min(documented, max(LEAST_PATIENCE, TIMES_AS_LONG * longest))
 
 
+def was_cancelled(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether an earlier response has shown that a step's job is cancelled.
+
+    No document says which outcome a further cancellation of it has: the job is cancelled, and can be so no more.
+    """
+    earlier = (one for one in trace.steps if one.job == step.job and one.done <= step.arrived)
+    return any(one.ok and one.kinds == {"cancelled"} for one in earlier)
+
+
 def transient_failure(step: Step) -> bool:
     """Whether a response is a temporary failure that any server may return: 408, 425, 429 or 5xx."""
     return step.status in TRANSIENT or step.status >= 500

@@ -200,6 +200,9 @@ def test_a_false_outcome_is_reported(contract: Contract) -> None:
     # A second cancellation may have been the one that worked.
     again = cancel(cancel(told(contract), refused_stage(contract)), gone)
     assert verdict(OUTCOME, poll(again, gone)) == PASSED
+    # A further cancellation of a cancelled job changes nothing, whatever word it has for that.
+    twice = cancel(cancel(told(contract), gone), refused_stage(contract))
+    assert verdict(OUTCOME, poll(twice, gone)) == PASSED
     annotated = result(cancel(told(contract), gone), success)
     annotated.contract = assuming(contract, "lifecycle.json#/operations/cancel/bindings/outcome")
     assert verdict(OUTCOME, annotated) == LESSON

@@ -109,6 +109,18 @@ def test_a_list_begins_with_the_newest_job(contract: Contract) -> None:
     assert verdict(NEWEST, page(two_jobs(contract), [NEW, "another", OLD])) == PASSED
 
 
+@ordering
+def test_the_first_of_several_pages_has_the_newest_job(contract: Contract) -> None:
+    assert verdict(NEWEST, page(two_jobs(contract).wait(20), [NEW], size=1)) == PASSED
+    found = judged(NEWEST, page(two_jobs(contract).wait(20), [OLD], size=1))
+    assert found.verdict == BROKEN
+    assert "not on the first page" in found.breaches[0].message
+    # Another page has older ones, and a list may lag, or have the jobs of others.
+    assert verdict(NEWEST, page(two_jobs(contract).wait(20), [OLD], size=1, page=2)) == NOT_OBSERVED
+    assert verdict(NEWEST, page(two_jobs(contract), [OLD], size=1)) == NOT_OBSERVED
+    assert verdict(NEWEST, page(two_jobs(contract).wait(20), ["another"], size=1)) == NOT_OBSERVED
+
+
 @unordered
 def test_a_list_without_a_documented_order_may_have_any(contract: Contract) -> None:
     assert verdict(NEWEST, told(contract)) == NOT_APPLICABLE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
-from hobbyhorse.conformance.server.expected import binding_places
+from hobbyhorse.conformance.server.expected import binding_places, was_cancelled
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.values import Contract, Situation
@@ -200,11 +200,12 @@ def true_outcome(trace: AnnotatedTrace) -> Evidence:
         told = f"cancel request {step.number} has the outcome {step.reading.values['outcome']!r}"
         # A later cancellation may have succeeded.
         alone = not any(other.arrived > step.arrived for other in _cancels(trace, step.job))
+        anew = not was_cancelled(trace, step)
         if meant == CANCELLED and not ended.kinds & CANCELLED:
             when = "had already ended" if ended is before else "ends"
             message = f"{told}, but job {step.job} {when} as {_word(ended)} (request {ended.number})"
             yield Breach(message, _outcome_places(trace.contract, step), ended.stage)
-        elif "cancelled" not in meant and ended.kinds == CANCELLED and ended is not before and alone:
+        elif "cancelled" not in meant and ended.kinds == CANCELLED and ended is not before and alone and anew:
             message = f"{told}, but request {ended.number} shows job {step.job} as {_word(ended)}"
             yield Breach(message, _outcome_places(trace.contract, step), ended.stage)
 

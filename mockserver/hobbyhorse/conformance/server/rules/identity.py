@@ -53,6 +53,8 @@ FEW_REQUESTS = 3
 NEWEST_FIRST = re.compile(r"\b(newest|latest|most recent)( \w+)? first\b", re.IGNORECASE)
 # Seconds between two submissions after which their order is visible in whole seconds.
 APART = 2.0
+# Seconds after which a new job is in every list.
+SETTLED = 5.0
 # A shorter prompt may occur in another text by accident.
 LEAST_TELLING = 8
 
@@ -438,6 +440,22 @@ def newest_first(trace: AnnotatedTrace) -> KindEvidence:
                 age = then.arrived - first.arrived
                 message = f"{label(step)}: job {following}, submitted {age:.0f} s after job {job}, is listed after it"
                 yield "order", Breach(message, _order_places(trace.contract), jobs)
+        yield from _newer_elsewhere(trace, step, jobs)
+
+
+def _newer_elsewhere(trace: AnnotatedTrace, step: Step, jobs: list[str]) -> KindEvidence:
+    """Find an own job that is newer than a first page: the page was cut before it was sorted."""
+    operation, first = operation_of(trace, step), making(trace, jobs[0]) if jobs else None
+    page = [requested(operation, step, name) for name in ("page", "offset", "cursor")]
+    if step.exchange.probe != "identity:pages" or first is None or page not in ([None] * 3, ["1", None, None]):
+        return
+    settled = [one for one in trace.submits if one.accepted and one.done < step.arrived - SETTLED]
+    newer = [one for one in settled if one.job_told not in jobs and one.arrived - first.arrived >= APART]
+    if any(one.job_told == jobs[0] for one in settled):
+        yield OBSERVED
+    if newer:
+        message = f"{label(step)}: job {newer[-1].job_told} is newer than {jobs[0]}, but not on the first page"
+        yield "page", Breach(message, _order_places(trace.contract), jobs)
 
 
 def _is_elsewhere(step: Step) -> bool:
