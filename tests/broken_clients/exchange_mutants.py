@@ -284,6 +284,17 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         (("                heard.add(job)\n", "                pass\n"),),
     ),
     (
+        "CBK-13",
+        "hiapi_callbacks",
+        "a callback that comes before the response to the submission is forgotten",
+        (
+            (
+                '            note = {**note, "job": submit(api, note, deadline)}\n',
+                '            note = {**note, "job": submit(api, note, deadline)}\n            heard.clear()\n',
+            ),
+        ),
+    ),
+    (
         "RES-06",
         "hiapi",
         "a file of zero bytes is taken for an MP4 with one box",

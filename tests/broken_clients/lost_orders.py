@@ -42,6 +42,17 @@ LOST_ORDERS: tuple[Change, ...] = (
         ),
     ),
     (
+        "SUB-07",
+        "hiapi",
+        "a submission is given up because its own first attempt is in progress",
+        (
+            (
+                '        under_way = answer.status == 409 and b"IDEMPOTENCY_KEY_PROCESSING" in answer.body\n',
+                "        under_way = False\n",
+            ),
+        ),
+    ),
+    (
         "CAN-01",
         "runcomfy",
         "the deadline is two minutes, and the job is left running",

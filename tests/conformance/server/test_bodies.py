@@ -37,7 +37,15 @@ from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.negate import Mutation, Pair, breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.example_orders import order_for
-from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, replaced, resolve
+from hobbyhorse.contract.forms.expressions import (
+    MISSING,
+    Place,
+    Pointer,
+    format_pointer,
+    parse_pointer,
+    replaced,
+    resolve,
+)
 from hobbyhorse.contract.generate import TEXT, values
 from hobbyhorse.contract.request import ValidRequest, cut_prompt, prompt_weight
 from hobbyhorse.contract.schemas import Schemas
@@ -609,3 +617,25 @@ def test_the_members_beside_the_parameters_are_tried_as_well(contract: Contract)
 def test_a_body_that_is_nothing_but_parameters_has_no_members_beside_them(contract: Contract, model: Model) -> None:
     submit = contract.operations["submit"]
     assert bool(beside_parameters(contract, submit)[0]) == bool(submit.model_parameters.pointer)
+
+
+def test_no_optional_member_is_tried_as_null(contract: Contract) -> None:
+    """A server may read null as an absent member, and near misses try the required ones."""
+    model, operation = contract.models[0], contract.operations["submit"]
+    order = order_for(contract, model)
+    tried = list(negatives(contract, model, operation, order))
+    assert len(tried) > 20
+    nulls = {place for body in tried if resolve(body.value, parse_pointer(place := body.label.split(":")[2])) is None}
+    schemas = (model.schema, operation.body_schema)
+    required = {name for at in schemas if at for name in names_required(contract.schemas.at(at))}
+    assert nulls
+    assert {parse_pointer(place)[-1] for place in nulls} <= required
+
+
+def names_required(schema: Any) -> set[str]:
+    """Return the names of the required members in a schema, at any depth and without references."""
+    if isinstance(schema, list):
+        return {name for one in schema for name in names_required(one)}
+    if not isinstance(schema, dict):
+        return set()
+    return {*schema.get("required", ())} | {name for one in schema.values() for name in names_required(one)}

@@ -57,6 +57,8 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 # rate limit (RFC 6585, section 4), and of an internal error, a bad gateway and a server that is not available (RFC
 # 9110, sections 15.6.1, 15.6.3 and 15.6.4).
 REFUSED, NOT_FOUND, TOO_MANY_REQUESTS, INTERNAL, BAD_GATEWAY, UNAVAILABLE = 400, 404, 429, 500, 502, 503
+# The refusal of a repeated submission whose first attempt is in progress.
+IN_FLIGHT = "key_in_flight"
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
 # A provider that requests no pause, however often it is asked.
@@ -73,6 +75,8 @@ LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
 UNTROUBLED: Mapping[str, Any] = {"move": name_used_for(PASSES), "seconds": 0}
 STUCK: Mapping[str, Any] = {"move": name_used_for(STICKS)}
 HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
+# Seconds that every client waits for the response to a submission.
+SLOW_RESPONSE = 5
 # Failures of polls in one run, and the good polls before each: more than a client survives in a row, if it may retry at
 # all, and too far apart to be one outage. The job takes most of the time for which the client waits.
 LEAST_APART, MOST_APART, GOOD_BETWEEN, LONG_SHARE = 3, 12, 3, 0.8
@@ -126,7 +130,7 @@ def singles(
         if role not in when_stuck:
             # What happens most often in practice comes first.
             cases[:] = [*_lasting(contract, role), *cases, *_patient(contract, role)]
-    submits = [*_lost_later(contract, used), *_in_order(contract, by_role.pop("submit", []))]
+    submits = [*_lost_later(contract, used), *_told_early(used), *_in_order(contract, by_role.pop("submit", []))]
     others = [
         list(_in_order(contract, cases, role in repeated)) for role, cases in by_role.items() if role not in when_stuck
     ]
@@ -195,14 +199,25 @@ def _lasting(contract: Contract, role: str) -> Iterator[Case]:
 
 
 def _lost_later(contract: Contract, used: Collection[str]) -> Iterator[Case]:
-    """Yield an order that is refused for now, and then accepted on the same connection, with a lost response.
+    """Yield orders whose response is lost after another refusal, or whose repetition is refused.
 
-    An HTTP library takes that for a connection that had been closed before, on which nothing was received.
+    After a refusal for now, an HTTP library takes a lost response for a connection that had been closed before, on
+    which nothing was received.
     """
     for role in sorted(SUBMISSIONS & contract.operations.keys() & set(used)):
         situations = contract.operations[role].situations.items()
         for name in [name for name, one in situations if one.status in (TOO_MANY_REQUESTS, UNAVAILABLE)][:1]:
             yield Case({"moves": {role: [{"move": name}, {"move": name_used_for(LOSES)}]}})
+        if contract.idempotency.mode == "replay" and IN_FLIGHT in contract.operations[role].situations:
+            # The lost request goes on, and the repeated one comes before its end.
+            yield Case({"moves": {role: [{"move": name_used_for(LOSES)}, {"move": IN_FLIGHT}]}})
+
+
+def _told_early(used: Collection[str]) -> Iterator[Case]:
+    """Yield a job that ends at once, so that its callback comes before the response to its submission."""
+    if CALLBACK in used and "submit" in used:
+        ended = {"move": name_used_for(ENDS), "seconds": 0}
+        yield Case({"timeline": ended, "moves": {"submit": [{"move": UNTROUBLED["move"], "seconds": SLOW_RESPONSE}]}})
 
 
 def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> Iterator[Case]:

@@ -17,7 +17,7 @@ from hypothesis.errors import HypothesisException, NoSuchExample
 
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.near_misses import near_misses, near_misses_in, sample_of
-from hobbyhorse.conformance.server.negate import breakable, mutations
+from hobbyhorse.conformance.server.negate import Mutation, breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.example_orders import plain_prompt
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
@@ -197,11 +197,16 @@ def _broken(schemas: Schemas, address: str) -> tuple[tuple[Pointer, str, Any], .
             return ()
         for pair in pairs:
             try:
-                one = find(mutations(schemas, address, [pair]), lambda value: True, settings=_FIRST)
+                one = find(mutations(schemas, address, [pair]), _is_no_null, settings=_FIRST)
             except (NoSuchExample, HypothesisException, UnusableSchema):
                 continue
             found.append((parse_pointer(one.pointer), one.keyword, one.value))
     return tuple(found)
+
+
+def _is_no_null(one: Mutation) -> bool:
+    """Whether a mutation writes no null: a server may read it as absent, and near misses try the required members."""
+    return resolve(one.value, parse_pointer(one.pointer)) is not None
 
 
 _FIRST = settings(

@@ -60,7 +60,9 @@ def _fetch(session: Session, done: PaidJob) -> None:
 def look_in_each_stage(session: Session, job: str) -> None:
     """Read the result of a job in each stage before its end, and cancel it where that has no effect. Raises Skipped."""
     graph, operations, seen = session.contract.graph, session.contract.operations, set[frozenset[str]]()
-    while not (step := closely(session, job, PROBE)).terminal and step.reading.stages:
+    # A job that hangs has shown all its stages by then.
+    until = session.clock() + session.patience
+    while session.clock() < until and not (step := closely(session, job, PROBE)).terminal and step.reading.stages:
         stages = [graph[name] for name in step.reading.stages if not graph[name].terminal]
         if step.reading.stages in seen or not stages:
             # The next stage is still to come.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -31,8 +32,12 @@ def patience(contract: Contract, longest: float | None) -> float:
     `longest` is the longest time of the jobs that have ended with a video: a job that takes many times as long hangs,
     even if the longest documented wait is not over.
     """
-    documented = contract.polling.longest_wait
-    return documented if longest is None else min(documented, max(LEAST_PATIENCE, TIMES_AS_LONG * longest))
+    return min(contract.polling.longest_wait, many_times(longest))
+
+
+def many_times(longest: float | None) -> float:
+    """Return the seconds that no job takes if others have taken at most `longest`."""
+    return math.inf if longest is None else max(LEAST_PATIENCE, TIMES_AS_LONG * longest)
 
 
 def was_cancelled(trace: AnnotatedTrace, step: Step) -> bool:

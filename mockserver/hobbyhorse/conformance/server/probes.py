@@ -60,6 +60,7 @@ from hobbyhorse.conformance.server.rules.values import FOLLOWED, ROLE_OF_LINK, l
 from hobbyhorse.conformance.server.session import (
     WRONG_KEY,
     EndpointUnreachable,
+    NotEnded,
     PaidJob,
     Session,
     Skipped,
@@ -503,8 +504,14 @@ def _in_form(body: Body) -> Callable[[Session], object]:
 
 
 def _job(session: Session) -> None:
-    _order_first(session)
-    if session.finished().failed and session.endpoint.budget.left >= session.price and replace_documented(session):
+    try:
+        _order_first(session)
+        made = not session.finished().failed
+    except NotEnded:
+        if not session.replaceable:
+            raise
+        made = False
+    if not made and session.endpoint.budget.left >= session.price and replace_documented(session):
         _order_first(session)
 
 

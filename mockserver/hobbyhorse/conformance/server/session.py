@@ -47,6 +47,8 @@ FETCHES = 2
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # The domain `invalid` never exists (RFC 2606), so no endpoint can have this picture.
+# Seconds after which an endpoint on this machine seems to wait for the documented picture.
+REPLACED_AFTER = 60.0
 NO_PICTURE = "https://hobbyhorse.invalid/no-such-picture.png"
 WRONG_KEY = "hobbyhorse-wrong-key"
 # A header of more characters may be refused by whatever is in front of the endpoint.
@@ -58,6 +60,10 @@ KEY_REFUSALS = frozenset({"unauthenticated", "key_refused", "forbidden"})
 
 class Skipped(Exception):
     """Raised with the reason when a probe cannot be run."""
+
+
+class NotEnded(Skipped):
+    """A job that can be read has not ended within the wait."""
 
 
 class EndpointUnreachable(Exception):
@@ -160,8 +166,9 @@ class Session:
     # The job whose first callback is refused several times.
     refused_again: str | None = None
     _last: dict[str, float] = field(default_factory=dict)
-    # When each job was ordered, and the longest time until one had ended with a video.
+    # When each job was ordered, the seconds until it had ended, and the most of them until one had a video.
     _ordered: dict[str, float] = field(default_factory=dict)
+    _took: dict[str, float] = field(default_factory=dict)
     _longest: float | None = None
     _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
@@ -177,6 +184,17 @@ class Session:
     def _first_order(self) -> dict[str, Any]:
         mark = f"{self.random.getrandbits(32):08x}"
         return self._with_picture(order_for(self.contract, self.model, mark=mark))
+
+    @property
+    def patience(self) -> float:
+        """The seconds after which a job that has not ended hangs."""
+        return patience(self.contract, self._longest)
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether the documented picture can be replaced by one that this machine serves."""
+        reachable = self.receiver is not None and not self.receiver.is_public
+        return reachable and self.picture is None and self.model.images is not None
 
     def start_again(self, picture: bytes | str) -> bool:
         """Send a picture with every submission from now on, and forget the paid job.
@@ -343,7 +361,7 @@ class Session:
                 self.ledger.append(BudgetEntry(probe, price, not refused, step.status, step.job_told))
             if step.accepted and step.job_told is not None:
                 self.accepted.append(step.job_told)
-                self._ordered[step.job_told] = step.arrived
+                self._ordered[step.job_told] = self.clock()
         exchanges = self.endpoint.exchanges
         if len(exchanges) >= MOST_UNANSWERED and not any(exchange.status for exchange in exchanges):
             raise EndpointUnreachable
@@ -386,25 +404,25 @@ class Session:
 
     def follow(self, job: str, probe: str) -> Step:
         """Poll a job until it ends. Raises Skipped if it does not reach one."""
-        started, failures, limit = self.clock(), 0, patience(self.contract, self._longest)
+        failures, limit = 0, self.patience
+        since = self._ordered.setdefault(job, self.clock())
+        if self._longest is None and self.replaceable:
+            limit = min(limit, REPLACED_AFTER)
         while True:
             step = self.poll(job, probe)
             if step.terminal:
-                self._remember_time_of(job, step)
+                took = self._took[job] = self.clock() - since
+                if step.success:
+                    self._longest = max(self._longest or 0.0, took)
                 return step
             failures = 0 if step.clean else failures + 1
             if failures >= MOST_FAILED_POLLS:
                 raise Skipped(f"the job cannot be polled: the last status was {step.status}")
             # After a poll: the last one comes when the wait is over, as the evidence that the job has not ended.
-            if self.clock() - started >= limit:
-                raise Skipped(f"the job did not end within {limit:g} s")
+            if self.clock() - since >= limit:
+                raise NotEnded(f"the job did not end within {limit:g} s")
             retry_after = step.exchange.answer_header("retry-after") or ""
             self.pause(min(float(retry_after), LONGEST_PAUSE) if retry_after.isdecimal() and failures else 0.0)
-
-    def _remember_time_of(self, job: str, end: Step) -> None:
-        ordered = self._ordered.get(job)
-        if end.success and ordered is not None:
-            self._longest = max(self._longest or 0.0, end.done - ordered)
 
     def paid(self) -> PaidJob:
         """Return the paid job, submitting it on first use. Raises Skipped."""
@@ -431,6 +449,9 @@ class Session:
                 self._paid = str(error)
                 raise
             self._paid = paid = PaidJob(paid.id, paid.accepted, end, result)
+            # Where only the result tells a success from a failure.
+            if result is not None and result.success:
+                self._longest = max(self._longest or 0.0, self._took[paid.id])
         return paid
 
     @property

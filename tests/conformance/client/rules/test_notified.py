@@ -523,6 +523,20 @@ def test_a_client_that_fetches_the_video_has_been_woken(contract: Contract) -> N
 
 
 @calling
+def test_a_client_that_forgets_an_early_callback_is_found(contract: Contract) -> None:
+    def told(after: float, **how: Any) -> Teller:
+        place = contract.operations["submit"].bindings["callback_url"].request[0]
+        told = Teller(contract, replaced(asked(contract), place.pointer, "http://127.0.0.1:9000/hook"))
+        deliver(told.submit(answered=told.now + 5).made().wait(1), **how)
+        return told.wait(4 + after).call(*success(contract)).media().end("success")
+
+    (found,) = messages(rules.callback_wakes, told(40).story()) or []
+    assert "before the response to its submission" in found
+    assert messages(rules.callback_wakes, told(10).story()) == []
+    assert messages(rules.callback_wakes, told(40, status=404).story()) is None
+
+
+@calling
 def test_only_a_client_that_waits_can_be_woken(contract: Contract) -> None:
     assert messages(rules.callback_wakes, woken(contract, 45, status=500).story()) is None
     busy = fetched_late(ordered(contract).call("status", running(contract), status=503))

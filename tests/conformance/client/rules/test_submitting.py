@@ -110,6 +110,22 @@ def test_a_lost_response_loses_an_order_only_if_keys_are_replayed(contract: Cont
     assert found or found is None
 
 
+@contracts_that(lambda contract: "key_in_flight" in contract.operations["submit"].situations)
+def test_a_client_that_gives_up_because_its_own_attempt_is_in_progress_is_found(contract: Contract) -> None:
+    def told() -> Teller:
+        return Teller(contract).nothing("submit", job=None).wait(2).submit("key_in_flight", job=None)
+
+    (found,) = messages(rules.one_refusal_survives, told().end("error").story()) or []
+    assert "the first attempt with its key is in progress (409), but the client gave up the job" in found
+    assert messages(rules.one_refusal_survives, told().wait(2).submit().end("success").story()) == []
+    alone = Teller(contract).submit("key_in_flight", job=None).end("error")
+    assert messages(rules.one_refusal_survives, alone.story()) is None
+    # Two such refusals, or a client that ended at its own deadline.
+    again = told().wait(2).submit("key_in_flight", job=None)
+    assert messages(rules.one_refusal_survives, again.end("error").story()) == []
+    assert messages(rules.one_refusal_survives, told().wait(90).end("timeout").story()) == []
+
+
 @keyed
 @pytest.mark.parametrize("key", ["k", None])
 def test_a_client_without_a_key_is_not_asked_to_retry_a_lost_submission(contract: Contract, key: str | None) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.judge import PASSED, judge
+from hobbyhorse.conformance.judge import BROKEN, PASSED, judge
+from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.pictures.orders import (
     NO_HOST,
     OWN,
@@ -29,10 +30,11 @@ from hobbyhorse.conformance.server.rules.media import ALIKE
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.video_check import START
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.worlds.world import Ending
 from tests.broken_servers.bending import KEY, Bend, Request, Response, plain
 from tests.conftest import CONTRACTS, contracts_that
-from tests.judging import family
+from tests.judging import family, named
 from tests.server_mutation.mutant import Source
 from tests.server_mutation.serving import Served, on_server
 
@@ -229,8 +231,11 @@ def test_no_picture_is_served_any_more_after_the_probe(contract: Contract, numbe
 
 
 @contextmanager
-def offline(contract: Contract, number: int = 0, *, hosting: bool = True) -> Iterator[Session]:
-    """Yield a session that sends the documented picture, on a fake that cannot have it: the first job fails."""
+def offline(contract: Contract, number: int = 0, *, hosting: bool = True, waits: bool = False) -> Iterator[Session]:
+    """Yield a session that sends the documented picture, on a fake that cannot have it.
+
+    The first job fails, or waits for the picture without end.
+    """
     adapted = Source.of(contract.key).contract
     failure = adapted.graph.ending("failure")
     assert failure is not None
@@ -242,7 +247,10 @@ def offline(contract: Contract, number: int = 0, *, hosting: bool = True) -> Ite
         session.order = session.marked("first")
         world = fake.worlds.of(KEY)
         assert world is not None
-        world.endings.append(Ending(failure.name))
+        if waits:
+            world.scenarios.arm(read_scenario({"timeline": {"move": "stuck"}}), [adapted])
+        else:
+            world.endings.append(Ending(failure.name))
         yield session
 
 
@@ -286,3 +294,18 @@ def test_a_second_first_job_is_not_ordered_beyond_the_budget(contract: Contract,
         _job(session)
         assert session.finished().failed
     assert session.notes == []
+
+
+@each_model
+def test_an_endpoint_that_waits_for_the_documented_picture_gets_one_too_and_its_job_is_reported(
+    contract: Contract, number: int
+) -> None:
+    """A job that never ends is not silence: the suite learns how long a job takes, and reports the one that hangs."""
+    with offline(contract, number, waits=True) as session:
+        _job(session)
+        assert session.finished().video
+        session.sleep(session.patience)
+        read_to_the_ends(session)
+        (found,) = judge(contract, [session.trace()], [named(family("LIF"), "LIF-09")])
+    assert found.verdict == BROKEN
+    assert "every job that made a video ended within" in found.breaches[0].message

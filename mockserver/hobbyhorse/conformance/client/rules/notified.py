@@ -467,7 +467,7 @@ def false_callbacks_change_nothing(trace: AnnotatedTrace) -> Evidence:
     applies=_calls_back,
     timing=True,
     says="A genuine callback about the end of a job wakes the client: within 20 s it reads the job, fetches the video, "
-    "or ends.",
+    "or ends, even if the callback came before the response to the submission.",
     because="A client that registers a callback and waits for its next poll learns of the end late, or after its "
     "deadline: gitmoot/gitmoot#1133 and #1228.",
     fix="Wait on an event that the receiver sets, and sleep for the whole interval only if it is not set.",
@@ -487,6 +487,26 @@ def callback_wakes(trace: AnnotatedTrace) -> Evidence:
                     f"a genuine callback reported the end of job {one.job}, but the client did nothing for "
                     f"{woken:.0f} s; allowed: {WAKING_SECONDS:.0f} s"
                 )
+    yield from _woken_late(trace)
+
+
+def _woken_late(trace: AnnotatedTrace) -> Evidence:
+    """Find a client that has acknowledged the end of its job before it knew the job, and has forgotten it."""
+    order = trace.accepted
+    if order is None or not order.clean or len(trace.submits) > 1 or trace.outcome is None:
+        return
+    sent = (one for one in trace.deliveries if one.kind == "genuine" and _sent(one) and one.job == order.job_told)
+    early = [one for one in sent if one.acknowledged and _kinds(trace, one) & ENDS and one.sent < order.done]
+    if not early or _knows(trace, early[0]) or not _validly_signed(trace, early[0]):
+        return
+    acts = [step.arrived for step in (*trace.reads, *trace.fetches) if step.arrived >= order.done]
+    woken = min([*acts, _ended(trace)]) - order.done
+    yield OBSERVED
+    if woken > WAKING_SECONDS:
+        yield Breach(
+            f"a genuine callback reported the end of job {early[0].job} before the response to its submission, but "
+            f"after that response the client did nothing for {woken:.0f} s; allowed: {WAKING_SECONDS:.0f} s"
+        )
 
 
 def _was_idle(trace: AnnotatedTrace, delivery: Delivery) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from hobbyhorse.conformance.client.grouping import had_response, misleading_date, went_on
@@ -25,7 +25,8 @@ from hobbyhorse.traces.annotated import ENDS, GAVE_UP, SUBMISSIONS, AnnotatedTra
 from hobbyhorse.traces.orders import reads_of
 
 # The contracts' situations that refuse a key because an earlier submission used it.
-REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
+IN_FLIGHT = "key_in_flight"
+REUSED = frozenset({"key_mismatch", "key_used", IN_FLIGHT})
 # The statuses of a refusal that a later attempt may not meet.
 TOO_MANY, UNAVAILABLE = 429, 503
 REFUSED_FOR_NOW = frozenset({TOO_MANY, UNAVAILABLE})
@@ -254,8 +255,9 @@ def _callback_reported(trace: AnnotatedTrace, before: float, kind: str) -> bool:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="Retry a submission at least once if the response invites it (429 or 503 with Retry-After), or if the "
-    "response was lost and the provider replays idempotency keys.",
+    says="Retry a submission at least once if the response invites it (429 or 503 with Retry-After, or the word that "
+    "the first attempt with its key is in progress), or if the response was lost and the provider replays idempotency "
+    "keys.",
     because="A client that reports the first 429 or 408 loses orders that the next attempt would have placed: "
     "shrimbly/node-banana#116.",
     fix="Retry a submission that was refused with 429 or 503 after its Retry-After, at least once.",
@@ -266,6 +268,7 @@ def one_refusal_survives(trace: AnnotatedTrace) -> Evidence:
     if trace.trace.drill == "crowd":
         return
     for order in trace.orders:
+        yield from _told_to_wait(trace, order)
         first, later = order[0], order[1:]
         if not _invites(trace, first):
             continue
@@ -274,6 +277,19 @@ def one_refusal_survives(trace: AnnotatedTrace) -> Evidence:
         elif _gave_up_order(trace, first):
             yield OBSERVED
             yield Breach(f"request {first.number} {_unused_chance(trace, first)}")
+
+
+def _told_to_wait(trace: AnnotatedTrace, order: Sequence[Step]) -> Evidence:
+    """Find a client that gives up because its own first attempt is still in progress."""
+    # Not of the first attempt: a client without an earlier one would be told something untrue.
+    waits = [step for step in order[1:] if step.delivered and IN_FLIGHT in step.reading.situations]
+    for step in waits[:1]:
+        if step is not order[-1]:
+            yield OBSERVED
+        elif _gave_up_order(trace, step):
+            yield OBSERVED
+            told = f"request {step.number} was told that the first attempt with its key is in progress ({step.status})"
+            yield Breach(f"{told}, but the client gave up the job")
 
 
 def _unused_chance(trace: AnnotatedTrace, step: Step) -> str:

@@ -103,7 +103,8 @@ def order_at_limits(session: Session) -> None:
 def replace_documented(session: Session) -> bool:
     """Send a picture of the suite's own with every submission from now on; return whether the endpoint can have it.
 
-    An endpoint that cannot fetch the documented picture, as one without internet access, makes no video of it.
+    An endpoint that cannot fetch the documented picture, as one without internet access, makes no video of it, or waits
+    for it without end.
     """
     if session.model.images is None or session.picture is not None:
         return False
@@ -117,7 +118,7 @@ def replace_documented(session: Session) -> bool:
     if address is None:
         session.note(OWN, host.why_not or NO_HOST)
         return False
-    session.note(OWN, "the job with the documented image failed; from then on, the suite sent an image of its own")
+    session.note(OWN, "the documented image made no video; from then on, the suite sent an image of its own")
     return session.start_again(address)
 
 
