@@ -300,7 +300,7 @@ def test_a_second_first_job_is_not_ordered_beyond_the_budget(contract: Contract,
 def test_an_endpoint_that_waits_for_the_documented_picture_gets_one_too_and_its_job_is_reported(
     contract: Contract, number: int
 ) -> None:
-    """A job that never ends is not silence: the suite learns how long a job takes, and reports the one that hangs."""
+    """A job that never ends is not silence: the suite learns how long a job takes, and reports a job without an end."""
     with offline(contract, number, waits=True) as session:
         _job(session)
         assert session.finished().video
