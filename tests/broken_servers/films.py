@@ -63,11 +63,21 @@ def remade(
 @cache
 def muted(data: bytes) -> bytes:
     """Return a video whose sound is silence."""
+    return _filtered(data, "-af", "volume=0", "-c:v", "copy")
+
+
+@cache
+def faded(data: bytes) -> bytes:
+    """Return a video that begins in black."""
+    return _filtered(data, "-vf", f"fade=in:0:{FPS // 2}")
+
+
+def _filtered(data: bytes, *how: str) -> bytes:
     with _aside() as out:
         source = out.with_name("source.mp4")
         source.write_bytes(data)
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(source)]
-        subprocess.run([*command, "-af", "volume=0", "-c:v", "copy", "-movflags", "faststart", str(out)], check=True)
+        subprocess.run([*command, *how, "-movflags", "faststart", str(out)], check=True)
         return out.read_bytes()
 
 

@@ -11,8 +11,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hobbyhorse.conformance.server.rules.media import MARKED, SILENT
-from hobbyhorse.conformance.server.video_check import aspect, first_frame_difference, frames_differ, loudness, viewed
+from hobbyhorse.conformance.server.rules.media import ALIKE, MARKED, SAME, SILENT
+from hobbyhorse.conformance.server.video_check import (
+    LATER,
+    START,
+    aspect,
+    first_frame_difference,
+    frames_differ,
+    loudness,
+    viewed,
+)
 from hobbyhorse.media.video import film
 from tests.broken_servers import films
 from tests.media_samples import SHOT
@@ -97,6 +105,14 @@ def test_a_small_mark_shows_in_the_difference_of_two_first_frames(tmp_path: Path
     assert frames_differ(usual, usual) == 0
     assert (frames_differ(usual, films.remade(usual, rate=25)) or 0) < 1, "the same picture"
     assert (frames_differ(usual, films.plain(1280, 720)) or 0) > 20
+
+
+def test_a_picture_that_comes_a_little_later_than_the_first_frame_is_found() -> None:
+    usual, own, other = films.plain(640, 360), picture((640, 360)), picture((640, 360), (20, 200, 20))
+    assert LATER not in viewed(None, "http://x", usual, start=own).facts
+    late = viewed(None, "http://x", films.faded(usual), start=own).facts
+    assert late[LATER] <= SAME < ALIKE < late[START]
+    assert viewed(None, "http://x", films.faded(usual), start=other).facts[LATER] > ALIKE
 
 
 def test_first_frames_that_cannot_be_decoded_are_not_compared() -> None:

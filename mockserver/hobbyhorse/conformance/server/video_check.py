@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import io
 from array import array
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from hobbyhorse.media.probe import Mp4Error, facts_json, probe
@@ -20,8 +22,11 @@ SHARP, SQUARE = 160, 16
 DEFAULT = "default"
 
 
-# The fact that compares the first frame with a picture of the suite's own.
-START = "start_difference"
+# The facts that compare the first frame with a picture of the suite's own, and if they differ, the frame of the first
+# seconds that is most like the picture.
+START, LATER = "start_difference", "later_difference"
+# First frames that differ by more are followed by a look at later ones: each twelfth of the first 48, half a second.
+LOOK_ON, STEP, LOOKED_AT = 8.0, 12, 48
 
 
 def viewed(
@@ -46,6 +51,8 @@ def viewed(
         facts["loudness"] = loudest
     if start is not None and (apart := first_frame_difference(data, start)) is not None:
         facts[START] = apart
+        if apart > LOOK_ON:
+            facts[LATER] = _least_difference(data, start)
     if shape is not None:
         facts["asked_aspect"] = shape
     elif picture is not None:
@@ -68,17 +75,25 @@ def aspect(picture: bytes) -> float | None:
 
 def first_frame_difference(data: bytes, picture: bytes) -> float | None:
     """Return the mean difference of a colour sample, 0 to 255; None if it cannot be measured (PyAV is optional)."""
+    return next(_differences(data, picture, 1), None)
+
+
+def _least_difference(data: bytes, picture: bytes) -> float:
+    """Return the difference of the frame among the first ones that is most like a picture."""
+    return min(_differences(data, picture, LOOKED_AT), default=255.0)
+
+
+def _differences(data: bytes, picture: bytes, most: int) -> Iterator[float]:
+    """Yield the mean differences from a picture of each twelfth frame, among the first ones; none without PyAV."""
     try:
         images: Any = importlib.import_module("PIL.Image")
-        first = _first_frame(data)
-        if first is None:
-            return None
-        # The video's aspect ratio differs slightly, because its dimensions are even: scaling removes the difference.
-        sent = images.open(io.BytesIO(picture)).convert("RGB").resize(first.size).resize(SMALL)
+        for frame in _frames(data, most):
+            # The video's aspect ratio differs slightly, because its sides are even: scaling removes the difference.
+            sent = images.open(io.BytesIO(picture)).convert("RGB").resize(frame.size).resize(SMALL)
+            pairs = list(zip(frame.convert("RGB").resize(SMALL).tobytes(), sent.tobytes(), strict=True))
+            yield float(round(sum(abs(one - other) for one, other in pairs) / len(pairs), 2))
     except (ImportError, OSError, ValueError):
-        return None
-    pairs = list(zip(first.convert("RGB").resize(SMALL).tobytes(), sent.tobytes(), strict=True))
-    return float(round(sum(abs(one - other) for one, other in pairs) / len(pairs), 2))
+        return
 
 
 def frames_differ(data: bytes, other: bytes) -> float | None:
@@ -119,12 +134,18 @@ def loudness(data: bytes) -> float | None:
 
 def _first_frame(data: bytes) -> Any:
     """Return the first frame of a video as a picture; None if it cannot be decoded (PyAV is optional)."""
+    return next(_frames(data, 1), None)
+
+
+def _frames(data: bytes, most: int) -> Iterator[Any]:
+    """Yield each twelfth frame of a video as a picture, among the first ones; none if it cannot be decoded."""
     try:
         av: Any = importlib.import_module("av")
     except ImportError:
-        return None
+        return
     try:
         with av.open(io.BytesIO(data)) as container:
-            return next(container.decode(video=0)).to_image()
-    except (OSError, ValueError, StopIteration, av.error.FFmpegError):
-        return None
+            for frame in islice(container.decode(video=0), 0, most, STEP):
+                yield frame.to_image()
+    except (OSError, ValueError, av.error.FFmpegError):
+        return

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.server.rules.media import _parameter
-from hobbyhorse.conformance.server.video_check import START
+from hobbyhorse.conformance.server.video_check import LATER, START
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract
@@ -131,8 +131,8 @@ def test_a_deviating_property_of_a_video_is_reported(contract: Contract, number:
 def test_the_suites_own_pictures_are_compared_if_the_endpoint_draws_one(contract: Contract) -> None:
     told = teller(contract)
 
-    def judged(*differences: float) -> str:
-        videos = [video(told, **{START: apart}) for apart in differences]
+    def judged(*differences: float, **more: float) -> str:
+        videos = [video(told, **{START: apart}, **more) for apart in differences]
         bare = [
             replace(one, facts={k: v for k, v in one.facts.items() if k != "first_frame_difference"}) for one in videos
         ]
@@ -141,6 +141,9 @@ def test_the_suites_own_pictures_are_compared_if_the_endpoint_draws_one(contract
     assert judged(3.0, 4.0) == PASSED
     assert judged(3.0, 60.0) == BROKEN
     assert judged(60.0, 61.0) == NOT_OBSERVED, "an endpoint for tests may draw no picture"
+    assert judged(60.0, **{LATER: 50.0}) == NOT_OBSERVED
+    assert judged(60.0, **{LATER: 4.0}) == BROKEN, "the picture comes later"
+    assert judged(12.0, **{LATER: 4.0}) == PASSED
 
 
 def test_a_promised_sound_can_be_heard(contract: Contract) -> None:
