@@ -24,14 +24,6 @@ OPTIONS = ("--processes", "2", "--pace", "instant", "--tls", "--tls-port", "0", 
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    found = RedisServer(tmp_path_factory.mktemp("redis"), "--appendonly", "yes", "--appendfsync", "always")
-    found.start()
-    yield found
-    found.kill()
-
-
-@pytest.fixture(scope="module")
 def server(redis: RedisServer) -> Iterator[crash.Served]:
     with crash.serving("--state", redis.url, *OPTIONS) as found:
         yield found
