@@ -455,7 +455,8 @@ def test_the_folder_of_a_run_is_private_and_removed_with_it() -> None:
 
 def test_a_given_folder_stays_for_the_next_run(tmp_path: Path) -> None:
     with begin('echo job > "$(dirname "$HOBBYHORSE_OUTPUT")/state"; sleep 600', folder=tmp_path) as first:
-        assert eventually((tmp_path / "state").exists)
+        # The shell makes the file before it writes to it.
+        assert eventually(lambda: (tmp_path / "state").exists() and bool((tmp_path / "state").read_text()))
         first.kill()
     with begin('cat "$(dirname "$HOBBYHORSE_OUTPUT")/state"', folder=tmp_path) as second:
         assert second.wait().stdout == "job\n"
