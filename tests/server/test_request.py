@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from starlette.types import Message as Event
@@ -21,6 +25,7 @@ from hobbyhorse.server.request import (
     caller_of,
     first_headers,
     header,
+    load,
     read_all,
     refuse,
 )
@@ -227,3 +232,22 @@ async def test_the_links_of_a_request_are_under_its_own_origin_or_the_media_orig
     assert call.media.origin == "http://mock.test"
     call.services = replace(call.services, media_url="http://files.test")
     assert (call.media.origin, call.media.world) == ("http://files.test", call.world.handle)
+
+
+async def test_a_module_that_is_being_imported_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module is listed before it has been executed, so a second request must not take it for a whole one."""
+    begun, goes_on = threading.Event(), threading.Event()
+    (tmp_path / "late_module.py").write_text(
+        "from builtins import late\nlate[0].set()\nlate[1].wait(10)\nwhole = True\n"
+    )
+    monkeypatch.setattr("builtins.late", (begun, goes_on), raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    first = asyncio.ensure_future(load("late_module"))
+    await asyncio.to_thread(begun.wait, 10)
+    second = asyncio.ensure_future(load("late_module"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not second.done()
+    goes_on.set()
+    await asyncio.gather(first, second)
+    assert sys.modules.pop("late_module").whole

@@ -308,7 +308,9 @@ class OperationRequest:
 
 async def load(module: str) -> None:
     """Import a module that only some requests need, in a thread, so that no other request waits for the import."""
-    if module not in sys.modules:
+    found = sys.modules.get(module)
+    # A module is listed before it has been executed: another request may have begun to import it.
+    if found is None or getattr(found.__spec__, "_initializing", False):
         await asyncio.to_thread(import_module, module)
 
 

@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
 def bind(host: str, port: int, shared: bool = False) -> socket.socket:
     """Bind a socket; port 0 picks a free port. Raises OSError if the address is in use.
 
-    `shared` sockets of one user may have the same port: Linux distributes the connections over those that listen.
+    `shared` sockets of one user may have the same port: Linux distributes the connections over the listening ones.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)

@@ -291,7 +291,7 @@ def handles(db: sqlite3.Connection) -> list[str]:
 
 
 def heads(db: sqlite3.Connection, before: int | None, count: int) -> Heads:
-    """Return the number of worlds, and the heads of some of them, those that were written last first.
+    """Return the number of worlds, and the heads of some of them, the last written first.
 
     `before` is in microseconds, as `Head.written`.
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 Heads = tuple[int, Sequence[tuple[str, Head]]]
-"""The number of worlds, and the handles and heads of some of them, those that were written last first."""
+"""The number of worlds, and the handles and heads of some of them, the last written first."""
 REDIS_SCHEMES = ("redis://", "rediss://")
 """How the URL of a state begins that servers share; any other place of a state is a folder."""
 

@@ -76,7 +76,7 @@ def listed_world(handle: str, head: Head) -> dict[str, Any]:
         "key": found.get("key", ""),
         "label": settings["label"],
         "team": None,
-        # Those since the oldest one that is kept.
+        # Since the oldest job that is kept.
         "jobs": found["jobs"][1],
         "running": found.get("running", 0),
         "exchanges": found["journal"],

@@ -476,7 +476,7 @@ class Worlds:
         self._by_handle: dict[str, World] = {}
         # The worlds of an earlier process in which something runs, by handle, until somebody needs all of one.
         self._asleep: dict[str, World] = {}
-        # What is left to do for those that are being woken.
+        # What is left to do for worlds that are being woken.
         self._waking: dict[str, Iterator[None]] = {}
         self._index = JobIndex()
         self.archive: Archive | None = None

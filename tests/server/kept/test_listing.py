@@ -1,4 +1,4 @@
-"""The list of the worlds of a kept state, also of those that nobody has used since the start."""
+"""The list of the worlds of a kept state, also of worlds that nobody has used since the start."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ FETCHES = 2
 # Object stores redirect once, to a signed URL; a longer chain is a loop.
 MOST_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# The domain `invalid` never exists (RFC 2606), so no endpoint can have this picture.
 # Seconds after which an endpoint on this machine seems to wait for the documented picture.
 REPLACED_AFTER = 60.0
+# The domain `invalid` never exists (RFC 2606), so no endpoint can have this picture.
 NO_PICTURE = "https://hobbyhorse.invalid/no-such-picture.png"
 WRONG_KEY = "hobbyhorse-wrong-key"
 # A header of more characters may be refused by whatever is in front of the endpoint.
@@ -166,9 +166,8 @@ class Session:
     # The job whose first callback is refused several times.
     refused_again: str | None = None
     _last: dict[str, float] = field(default_factory=dict)
-    # When each job was ordered, the seconds until it had ended, and the most of them until one had a video.
+    # When each job was ordered, and the most seconds that one with a video has taken.
     _ordered: dict[str, float] = field(default_factory=dict)
-    _took: dict[str, float] = field(default_factory=dict)
     _longest: float | None = None
     _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
@@ -411,9 +410,8 @@ class Session:
         while True:
             step = self.poll(job, probe)
             if step.terminal:
-                took = self._took[job] = self.clock() - since
                 if step.success:
-                    self._longest = max(self._longest or 0.0, took)
+                    self._longest = max(self._longest or 0.0, self.clock() - since)
                 return step
             failures = 0 if step.clean else failures + 1
             if failures >= MOST_FAILED_POLLS:
@@ -451,7 +449,7 @@ class Session:
             self._paid = paid = PaidJob(paid.id, paid.accepted, end, result)
             # Where only the result tells a success from a failure.
             if result is not None and result.success:
-                self._longest = max(self._longest or 0.0, self._took[paid.id])
+                self._longest = max(self._longest or 0.0, self.paid_seconds or 0.0)
         return paid
 
     @property

@@ -30,7 +30,7 @@ async def list_worlds(request: ControlRequest) -> Any:
 
 
 async def _list_kept(request: ControlRequest, before: int | None, limit: int) -> Any:
-    """List the worlds of a kept state, of all its processes: those of this one from memory, the others as kept."""
+    """List the worlds of a kept state, of all its processes: its own from memory, the others as kept."""
     worlds, listed = request.context.worlds, request.context.listed
     assert listed is not None
     total, heads = await listed(before, limit + 1)

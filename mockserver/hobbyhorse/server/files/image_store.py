@@ -136,7 +136,7 @@ class ImageStore:
         return data
 
     def _shelve(self, name: str, owner: str) -> None:
-        """Put a stored image on the shelf, and remove those for which there is no more room."""
+        """Put a stored image on the shelf, and remove images for which there is no more room."""
         with self._shelving:
             gone: list[str] = []
             if not self._is_listed:

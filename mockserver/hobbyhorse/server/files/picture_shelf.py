@@ -26,7 +26,7 @@ class PictureShelf:
         return len(self._owners)
 
     def add(self, name: str, size: int, owner: str) -> list[str]:
-        """Add a picture that is being used, or give it another owner; return the names of those that have to go."""
+        """Add a picture that is being used, or give it another owner; return the names that have to go."""
         self._remove(name)
         self._owners[name] = owner
         self._sizes[owner][name] = size

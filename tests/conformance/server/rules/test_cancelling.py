@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import orjson
+
 from hobbyhorse.conformance.server.rules.cancelling import SITUATIONS
+from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.lifecycle import Stage
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
@@ -15,6 +18,7 @@ from tests.judging import (
     assuming,
     family,
     knowing,
+    named,
     teller,
     verdict,
 )
@@ -206,6 +210,21 @@ def test_a_false_outcome_is_reported(contract: Contract) -> None:
     annotated = result(cancel(told(contract), gone), success)
     annotated.contract = assuming(contract, "lifecycle.json#/operations/cancel/bindings/outcome")
     assert verdict(OUTCOME, annotated) == LESSON
+
+
+@with_outcome
+def test_only_the_outcome_of_a_further_cancellation_is_free(contract: Contract) -> None:
+    """No document says what happens to a job that is cancelled already, so its body breaks no shape either."""
+    operation, gone = contract.operations["cancel"], a_stage(contract, "cancelled")
+    first = operation.situations[answer(contract, "cancel", gone)]
+    other = operation.situations[answer(contract, "cancel", refused_stage(contract))]
+    at = operation.bindings["outcome"].response[0].pointer
+    word = resolve(contract.schemas.at(other.example_at), at)
+    body = orjson.dumps(replaced(contract.schemas.at(first.example_at), at, word))
+    shape = named(family("SHA"), "SHA-01")
+    once = told(contract).wait(1).call("cancel", first.name, answer=body)
+    assert verdict(shape, once) == BROKEN
+    assert verdict(shape, cancel(told(contract), gone).wait(1).call("cancel", first.name, answer=body)) == PASSED
 
 
 # CNL-06

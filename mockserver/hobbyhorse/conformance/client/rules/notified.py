@@ -479,15 +479,19 @@ def callback_wakes(trace: AnnotatedTrace) -> Evidence:
     for one in _genuine(trace) if outcome is not None else ():
         if one.acknowledged and _kinds(trace, one) & ENDS and _was_idle(trace, one):
             yield OBSERVED
-            acts = (*trace.reads, *trace.fetches)
-            later = [step.arrived for step in acts if step.arrived >= one.sent - SIMULTANEOUS_SECONDS]
-            woken = min([*later, _ended(trace)]) - one.sent
+            woken = _next_act(trace, one.sent - SIMULTANEOUS_SECONDS) - one.sent
             if woken > WAKING_SECONDS:
                 yield Breach(
                     f"a genuine callback reported the end of job {one.job}, but the client did nothing for "
                     f"{woken:.0f} s; allowed: {WAKING_SECONDS:.0f} s"
                 )
     yield from _woken_late(trace)
+
+
+def _next_act(trace: AnnotatedTrace, since: float) -> float:
+    """Return when the client first read a job, fetched a file or ended, from a moment on."""
+    acts = (step.arrived for step in (*trace.reads, *trace.fetches) if step.arrived >= since)
+    return min([*acts, _ended(trace)])
 
 
 def _woken_late(trace: AnnotatedTrace) -> Evidence:
@@ -499,8 +503,7 @@ def _woken_late(trace: AnnotatedTrace) -> Evidence:
     early = [one for one in sent if one.acknowledged and _kinds(trace, one) & ENDS and one.sent < order.done]
     if not early or _knows(trace, early[0]) or not _validly_signed(trace, early[0]):
         return
-    acts = [step.arrived for step in (*trace.reads, *trace.fetches) if step.arrived >= order.done]
-    woken = min([*acts, _ended(trace)]) - order.done
+    woken = _next_act(trace, order.done) - order.done
     yield OBSERVED
     if woken > WAKING_SECONDS:
         yield Breach(

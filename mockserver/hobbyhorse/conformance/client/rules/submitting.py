@@ -24,8 +24,9 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, SUBMISSIONS, AnnotatedTrace, Step, canonical, credentials
 from hobbyhorse.traces.orders import reads_of
 
-# The contracts' situations that refuse a key because an earlier submission used it.
+# The situation of a submission whose first attempt is in progress.
 IN_FLIGHT = "key_in_flight"
+# The contracts' situations that refuse a key because an earlier submission used it.
 REUSED = frozenset({"key_mismatch", "key_used", IN_FLIGHT})
 # The statuses of a refusal that a later attempt may not meet.
 TOO_MANY, UNAVAILABLE = 429, 503
