@@ -27,7 +27,7 @@ from hobbyhorse.conformance.server.pictures.samples import ALONE, AT, BEYOND, BY
 from hobbyhorse.conformance.server.probes import _job
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.rules.media import ALIKE
-from hobbyhorse.conformance.server.session import Session
+from hobbyhorse.conformance.server.session import REPLACED_AFTER, Session
 from hobbyhorse.conformance.server.video_check import START
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import read_scenario
@@ -303,6 +303,8 @@ def test_an_endpoint_that_waits_for_the_documented_picture_gets_one_too_and_its_
     """A job that never ends is not silence: the suite learns how long a job takes, and reports a job without an end."""
     with offline(contract, number, waits=True) as session:
         _job(session)
+        first, second = [one.arrived for one in session.endpoint.exchanges if one.role == "submit"]
+        assert REPLACED_AFTER <= second - first < REPLACED_AFTER + 10, "not only after the longest documented wait"
         assert session.finished().video
         session.sleep(session.patience)
         read_to_the_ends(session)
