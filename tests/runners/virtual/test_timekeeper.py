@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from hobbyhorse.runners.virtual.self_check import NoServer
+from hobbyhorse.runners.virtual.timekeeper import Timekeeper
+from hobbyhorse.runners.virtual.traced_process import TracedProcess
 from tests.conftest import NIGHT, many
-from tests.runners.virtual.conftest import RunProgram
+from tests.runners.virtual.conftest import LIMIT, LONGEST, RunProgram
 
 # Every way to wait that virtual time covers.
 WAYS = [
@@ -89,6 +95,30 @@ def test_a_call_that_virtual_time_does_not_cover_is_named(run: RunProgram, waits
     assert run([waits, "ptrace"]).keeper.unsupported == ["ptrace"]
     done = run([waits, "io_uring"])
     assert (done.status, done.keeper.denied) == (0, ["io_uring_setup"])
+
+
+def test_a_call_is_named_although_the_program_ends_while_time_is_closed(
+    tracer: Path, waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Timekeeper(NoServer(), tracer, LIMIT)
+    read = TracedProcess.read
+
+    def until_closed(process: TracedProcess) -> bool:
+        while not keeper._closed:  # so one turn reads the name of the call and the end
+            read(process)
+            time.sleep(0.001)
+        return True
+
+    monkeypatch.setattr(TracedProcess, "read", until_closed)
+    process = keeper.launch([waits, "ptrace"], dict(os.environ))
+    assert process.end is not None
+    select.select([process.end], [], [], LONGEST)
+    keeper.close()
+    process.kill_leftovers()
+    for stream in (process.stdout, process.stderr):
+        stream.close()
+    process.close()
+    assert keeper.unsupported == ["ptrace"]
 
 
 def test_waiting_costs_no_real_time(run: RunProgram, waits: str) -> None:

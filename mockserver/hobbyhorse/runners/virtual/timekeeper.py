@@ -181,6 +181,7 @@ class Timekeeper:
         self._wake()
         self._thread.join()
         for one in list(self._processes):
+            self._note(one)  # the thread may have read of calls and of the program's end, and not have come to a turn
             one.kill()
             one.socket.close()
         self._selector.close()
