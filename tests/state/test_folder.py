@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.folder import StateFolder, write_whole
-from hobbyhorse.state.store import StateError
 
 
 def test_a_second_server_is_told_who_has_the_folder(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.records import KEPT_LINES, DueRecord, ExchangeRecord, Head, JobRecord, KeyRecord
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisRefused
-from hobbyhorse.state.store import Changes, StateError
+from hobbyhorse.state.store import Changes
 from tests.state.redis_server import RedisServer, needs_redis, shared_redis
 
 pytestmark = [pytest.mark.anyio, needs_redis]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.errors import NotKept
 from hobbyhorse.state.records import AttemptRecord, DueRecord, ExchangeRecord, Head, JobRecord, KeyRecord
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_log import RedisLog
-from hobbyhorse.state.store import Changes, NotKept
+from hobbyhorse.state.store import Changes
 from tests.state.redis_server import RedisServer, needs_redis, shared_redis
 
 pytestmark = [pytest.mark.anyio, needs_redis]

@@ -13,9 +13,10 @@ import pytest
 
 from hobbyhorse.state import sqlite as module
 from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.records import ExchangeRecord, Head, JobRecord
 from hobbyhorse.state.sqlite import NOTE_SECONDS, SqliteReader, SqliteStore
-from hobbyhorse.state.store import Changes, Meta, StateError
+from hobbyhorse.state.store import Changes, Meta
 
 pytestmark = pytest.mark.anyio
 

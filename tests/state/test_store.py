@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.records import (
     KEPT_LINES,
     KINDS,
@@ -19,7 +20,7 @@ from hobbyhorse.state.records import (
     JobRecord,
     KeyRecord,
 )
-from hobbyhorse.state.store import Changes, Meta, StateError, Store, TakenDue, agreed
+from hobbyhorse.state.store import Changes, Meta, Store, TakenDue, agreed
 from tests.state.conftest import Wall
 
 pytestmark = pytest.mark.anyio

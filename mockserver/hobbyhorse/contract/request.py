@@ -35,8 +35,8 @@ MOST_BODY_BYTES = 64 * 1024 * 1024
 DEEPEST_BODY = 200
 
 # CJK ideographs: extension A, the basic block, compatibility forms, and the supplementary planes. Punctuation and kana
-# are not included: each counts as one character.
-_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+# are not included: each counts as one character. A text, which is compiled on first use: it takes 4 ms.
+_CHINESE = "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
 # Bound request values that responses do not echo: they select something, or the job has its own value for them.
 _NOT_ECHOED = frozenset({"job", "model", "page", "size", "offset", "search", "task", "kind"})
 
@@ -232,7 +232,7 @@ def read_echoed(operation: Operation, message: Message) -> dict[str, Any]:
 
 def prompt_weight(text: str, limit: PromptLimit) -> int:
     """Return a prompt's length, counting each Chinese character as `chinese_weight` characters."""
-    return len(text) + (limit.chinese_weight - 1) * len(_CHINESE.findall(text))
+    return len(text) + (limit.chinese_weight - 1) * len(re.findall(_CHINESE, text))
 
 
 def cut_prompt(text: str, limit: PromptLimit) -> str:
@@ -242,7 +242,7 @@ def cut_prompt(text: str, limit: PromptLimit) -> str:
         return text
     weight = 0
     for index, character in enumerate(text):
-        weight += limit.chinese_weight if _CHINESE.match(character) else 1
+        weight += limit.chinese_weight if re.match(_CHINESE, character) else 1
         if weight > limit.characters:
             return text[:index]
     return text

@@ -33,7 +33,6 @@ from hobbyhorse.server.front.forwarded import PUBLIC, Network, TrustedProxies
 from hobbyhorse.server.metrics.scrape import Metrics
 from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
-from hobbyhorse.server.reloading.watch import ReloadError, Watch
 from hobbyhorse.server.request import (
     CALLBACKS_MODULE,
     OperationRequest,
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from hobbyhorse.server.files.renderer import Renderer
     from hobbyhorse.server.kept.gate import WorldGate
     from hobbyhorse.server.kept.keeper import Keeper
+    from hobbyhorse.server.reloading.watch import Watch
     from hobbyhorse.server.shared.routing import WorldRouter
     from hobbyhorse.server.ui.app import Page
     from hobbyhorse.traces.trace import Trace
@@ -249,6 +249,8 @@ class Fake:
             gone = old.get(contract.key, contract).graph.stages.keys() - contract.graph.stages.keys()
             if gone and any(world.jobs.numbers(contract.key) for world in self.worlds):
                 message = f"{contract.key}: there are jobs, but no stage {min(gone)!r} any more; restart the server"
+                from hobbyhorse.server.reloading.watch import ReloadError  # noqa: PLC0415 - 2 ms at each start
+
                 raise ReloadError(message)
         # A provider whose folder is gone for a while still has its jobs.
         self._served = {**old, **{contract.key: contract for contract in kept}}

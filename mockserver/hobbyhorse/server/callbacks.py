@@ -60,8 +60,8 @@ from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.server.callback_sending import CallbackSender
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.request import nothing_to_keep
+from hobbyhorse.state.errors import NotKept
 from hobbyhorse.state.records import DueRecord
-from hobbyhorse.state.store import NotKept
 from hobbyhorse.worlds.job_table import JobTable
 from hobbyhorse.worlds.jobs import CallbackPlan, Job, JobView, MediaLinks
 from hobbyhorse.worlds.signed_links import LinkSigner

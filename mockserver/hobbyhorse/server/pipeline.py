@@ -46,7 +46,7 @@ from hobbyhorse.server.request import (
 from hobbyhorse.server.socket_faults import ClientConnection, connection, hand_over, is_open, send_with_fault
 from hobbyhorse.server.trouble import HEADER, FaultedResponse, find_scenario, refuse_scenario
 from hobbyhorse.server.trouble import respond as respond_under_scenario
-from hobbyhorse.state.store import NotKept
+from hobbyhorse.state.errors import NotKept
 from hobbyhorse.worlds.journal import JournalNote
 
 SCENARIO_HEADER = HEADER.encode()

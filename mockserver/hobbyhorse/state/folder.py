@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hobbyhorse.state.store import StateError
+from hobbyhorse.state.errors import StateError
 
 DATABASE, LOCK, PICTURES = "state.db", "lock", "pictures"
 

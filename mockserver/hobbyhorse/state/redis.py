@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.records import (
     FORMAT,
     KEPT_LINES,
@@ -41,7 +42,7 @@ from hobbyhorse.state.redis_connection import (
 )
 from hobbyhorse.state.redis_owners import RedisOwners
 from hobbyhorse.state.redis_scripts import BEGIN, KEEP, LOOK, TAKE
-from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, StateError, TakenDue, check_kind
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, TakenDue, check_kind
 
 # Heads and jobs that are kept by version: some 2 KB each.
 MOST_CACHED = 20_000

@@ -21,10 +21,11 @@ from functools import partial
 from typing import TypeVar
 
 from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.errors import NotKept
 from hobbyhorse.state.records import KEPT_LINES, Head
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisRefused, RedisUnavailable
-from hobbyhorse.state.store import Changes, Heads, Meta, NotKept
+from hobbyhorse.state.store import Changes, Heads, Meta
 
 # Jobs that are fetched, stored or erased at once: some 150 KB, which Redis, the parser and the copies handle in a few
 # milliseconds. While the copies are written, nothing can be read from them.

@@ -30,9 +30,10 @@ from typing import Any, TypeVar
 import orjson
 
 from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.folder import DATABASE, StateFolder, write_whole
 from hobbyhorse.state.records import FORMAT, ExchangeRecord
-from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, StateError, TakenDue
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, TakenDue
 
 # A kill loses at most that much of the journal's lines of reads.
 NOTE_SECONDS = 0.25

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.records import (
     FORMAT,
     KINDS,
@@ -30,16 +31,6 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 Heads = tuple[int, Sequence[tuple[str, Head]]]
 """The number of worlds, and the handles and heads of some of them, the last written first."""
-REDIS_SCHEMES = ("redis://", "rediss://")
-"""How the URL of a state begins that servers share; any other place of a state is a folder."""
-
-
-class StateError(Exception):
-    """The state cannot be used, for a reason that the user can correct; the message is one line."""
-
-
-class NotKept(Exception):
-    """A change was not kept, and will not be: the world in memory is no more true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

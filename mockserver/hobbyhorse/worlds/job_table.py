@@ -20,12 +20,14 @@ from copy import copy
 from decimal import Decimal
 from heapq import heappop, heappush, nlargest
 from itertools import islice
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.ledger import LedgerEntry, Totals
 from hobbyhorse.worlds.packing import Packer
-from hobbyhorse.worlds.unkept import Unkept
+
+if TYPE_CHECKING:  # for servers with a kept state alone
+    from hobbyhorse.worlds.unkept import Unkept
 
 # Jobs that ended last stay unpacked: their clients are about to read them.
 MOST_UNPACKED = 100

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hobbyhorse.clock.clock import Action, Clock
 from hobbyhorse.contract.forms.ids import ID_FORMS
@@ -23,7 +23,9 @@ from hobbyhorse.worlds.journal import Entry, Journal, next_number
 from hobbyhorse.worlds.ledger import Ledger, Totals
 from hobbyhorse.worlds.limits import Limits, Meter, Queue
 from hobbyhorse.worlds.signed_links import signer
-from hobbyhorse.worlds.unkept import Unkept
+
+if TYPE_CHECKING:  # for servers with a kept state alone
+    from hobbyhorse.worlds.unkept import Unkept
 
 RESETS = ("jobs", "journal", "scenarios", "clock")
 # The kinds of records that each part of a reset erases. Callbacks go with their jobs.

@@ -10,7 +10,7 @@ import pytest
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.kept.opening import open_state
 from hobbyhorse.server.kept.reading import digest
-from hobbyhorse.state.store import StateError
+from hobbyhorse.state.errors import StateError
 from tests.conftest import CONTRACTS
 from tests.server.kept.restarting import kept
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hobbyhorse.server.shared.run import check
-from hobbyhorse.state.store import StateError
+from hobbyhorse.state.errors import StateError
 from tests.conftest import CONTRACTS
 from tests.state.redis_server import needs_redis, shared_redis
 

@@ -35,14 +35,10 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, misfits
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.control.access import Team, origin_of
-from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
-from hobbyhorse.server.reloading.certificate import certificate_source
-from hobbyhorse.server.reloading.sources import watch_of
-from hobbyhorse.server.reloading.watch import ReloadError, Watch
 from hobbyhorse.server.run import announce, serve
-from hobbyhorse.state.store import StateError
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
@@ -50,6 +46,7 @@ if TYPE_CHECKING:  # the server does not need traces to start, see _judge, nor T
     from hobbyhorse.server.front.gate import Front
     from hobbyhorse.server.kept.keeper import Keeper
     from hobbyhorse.server.observing.observed import Observed
+    from hobbyhorse.server.reloading.watch import Watch
     from hobbyhorse.traces.trace import Trace
 
 # The prefix of the variables that set options, see `command_group`.
@@ -455,6 +452,10 @@ def _watch_of(
 
     It also watches the files of a given certificate.
     """
+    from hobbyhorse.server.reloading.certificate import certificate_source  # noqa: PLC0415 - 5 ms, for --watch alone
+    from hobbyhorse.server.reloading.sources import watch_of  # noqa: PLC0415
+    from hobbyhorse.server.reloading.watch import ReloadError  # noqa: PLC0415
+
     # By its name, so that the project's contracts are checked too: whoever watches them changes them.
     chosen = directory or data_directory("contracts")
 
@@ -516,7 +517,11 @@ def _control_key(given: str | None, file: Path | None) -> str | None:
 
 def _check_sendable(option: str, key: str | None) -> None:
     """Check that a header can carry a key. Raises UsageError."""
-    if key is not None and SENDABLE.fullmatch(key) is None:
+    if key is None:
+        return
+    from hobbyhorse.server.control.teams import SENDABLE  # noqa: PLC0415 - 1 ms at each start, for keys alone
+
+    if SENDABLE.fullmatch(key) is None:
         # Without the value: the key is a secret, and messages end up in logs.
         raise UsageError(
             f"{option} cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
@@ -527,6 +532,8 @@ def _teams(file: Path | None, control_key: str | None) -> Mapping[str, Team]:
     """Return the teams of a file by control key. Raises UsageError."""
     if file is None:
         return {}
+    from hobbyhorse.server.control.teams import TeamsError, read_teams  # noqa: PLC0415 - 1 ms at each start, for keys alone
+
     try:
         teams = read_teams(file)
     except TeamsError as error:

@@ -12,9 +12,9 @@ from typing import Annotated, Protocol, TypeVar
 import typer
 
 from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.state.errors import REDIS_SCHEMES, StateError
 from hobbyhorse.state.inspection import Reader
 from hobbyhorse.state.sqlite import SqliteReader
-from hobbyhorse.state.store import REDIS_SCHEMES, StateError
 
 Found = TypeVar("Found")
 Place = Annotated[str, typer.Argument(metavar="DIR|URL", help="The folder of the state, or its URL in Redis.")]

@@ -27,7 +27,7 @@ from hobbyhorse.server.control import admin, authority, handlers
 from hobbyhorse.server.control.access import AccessCheck, Forbidden, Team
 from hobbyhorse.server.control.handlers import ControlContext, ControlError, ControlRequest, Handler
 from hobbyhorse.server.request import api_key, first_headers, header
-from hobbyhorse.state.store import NotKept
+from hobbyhorse.state.errors import NotKept
 from hobbyhorse.worlds.journal import next_number
 from hobbyhorse.worlds.world import World
 

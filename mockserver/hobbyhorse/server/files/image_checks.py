@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from hobbyhorse.contract.request import Order, Refusal, ValidRequest
 from hobbyhorse.server.files.image_sources import Source, classify
 from hobbyhorse.server.request import RENDERER_MODULE, OperationRequest, Services, load
-from hobbyhorse.state.records import DueRecord
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
     from hobbyhorse.media.picture import PictureError
+    from hobbyhorse.state.records import DueRecord
 
 IMMEDIATE_SOURCES = frozenset({Source.INLINE, Source.FIXTURE})
 DEFERRED_SOURCES = frozenset({Source.FETCH})

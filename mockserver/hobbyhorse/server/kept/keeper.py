@@ -27,9 +27,10 @@ from hobbyhorse.server.kept.reading import WorldReader, digest
 from hobbyhorse.server.metrics.peers import Figures
 from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.errors import NotKept
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
 from hobbyhorse.state.sqlite import NOTE_SECONDS
-from hobbyhorse.state.store import Changes, Heads, Meta, NotKept, WorldLog
+from hobbyhorse.state.store import Changes, Heads, Meta, WorldLog
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.kept_jobs import job_record, key_record
 from hobbyhorse.worlds.kept_worlds import head_of, line_of

@@ -10,8 +10,9 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.kept.keeper import Keeper
 from hobbyhorse.server.kept.reading import digest
 from hobbyhorse.state import sqlite_tables as tables
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.sqlite import SqliteStore
-from hobbyhorse.state.store import StateError, agreed
+from hobbyhorse.state.store import agreed
 
 SYNCS = ("normal", "full")
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hobbyhorse.server.metrics.counters import Counters, read_counters
-from hobbyhorse.server.metrics.gauges import Gauges, gauges_of, read_gauges
 from hobbyhorse.server.metrics.loop_lag import LoopLag
 from hobbyhorse.server.request import load
 from hobbyhorse.worlds.world import Worlds
@@ -16,9 +15,11 @@ from hobbyhorse.worlds.world import Worlds
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.metrics.gauges import Gauges
     from hobbyhorse.server.worker.turns import Turns
 
 EXPOSITION_MODULE = "hobbyhorse.server.metrics.exposition"
+GAUGES_MODULE = "hobbyhorse.server.metrics.gauges"
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class Metrics:
         counters.add(self.counters)
         for figures in await self.others():
             counters.add(read_counters(figures["counters"]))
-            gauges.add(gauges_of(figures["gauges"]))
+            gauges.add(sys.modules[GAUGES_MODULE].gauges_of(figures["gauges"]))
         found: tuple[bytes, str] = sys.modules[EXPOSITION_MODULE].exposition(counters, gauges, accept)
         return found
 
@@ -55,7 +56,11 @@ class Metrics:
 
     async def _gauges(self) -> Gauges:
         self._lag.start()
-        return await read_gauges(self.worlds, self.dispatcher(), self.renderer(), self.uploads)
+        await load(GAUGES_MODULE)
+        found: Gauges = await sys.modules[GAUGES_MODULE].read_gauges(
+            self.worlds, self.dispatcher(), self.renderer(), self.uploads
+        )
+        return found
 
     def close(self) -> None:
         """Stop the measurement."""

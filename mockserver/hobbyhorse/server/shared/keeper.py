@@ -26,11 +26,12 @@ from hobbyhorse.server.request import Services
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.handing import Factory, Handing
 from hobbyhorse.server.shared.routing import WorldRouter
+from hobbyhorse.state.errors import NotKept
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.state.redis_log import RedisLog
 from hobbyhorse.state.redis_owners import Owner, RedisOwners
-from hobbyhorse.state.store import Heads, NotKept
+from hobbyhorse.state.store import Heads
 from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.world import World, Worlds
 

@@ -18,9 +18,10 @@ from hobbyhorse.server.run import Shared, bind, serve
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.front import KINDS
 from hobbyhorse.server.shared.keeper import SharedKeeper
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.state.redis import RedisStore
 from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
-from hobbyhorse.state.store import StateError, agreed
+from hobbyhorse.state.store import agreed
 
 if TYPE_CHECKING:  # made only for a server with TLS
     from hobbyhorse.server.front.gate import Front
