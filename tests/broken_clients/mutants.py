@@ -670,6 +670,19 @@ CALLBACKS = (
         ),
     ),
     Mutant(
+        "CBK-06",
+        RUNFLOW_CALLBACKS,
+        "the run is given up at the deadline if no callback has come, and never polled",
+        (
+            (
+                "            interval = CALLED_BACK_INTERVAL\n",
+                "            interval = CALLED_BACK_INTERVAL\n"
+                "        elif interval == INTERVAL:\n"
+                "            continue\n",
+            ),
+        ),
+    ),
+    Mutant(
         "CBK-08",
         HIAPI_CALLBACKS,
         "a callback for an unknown job starts polling",

@@ -6,13 +6,16 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.forms.signatures import sign
 from hobbyhorse.contract.values import Contract
 
-from .bending import Bend, Message, Post, Request, Response, plain
+from .bending import KEY, Bend, Message, Post, Request, Response, plain
 
 # The limit of a server that has taken another provider's for the documented one.
 SHORT = 128
+# The documented longest prompt.
+PROMPT_CHARACTERS = 5_000
 # The status that refuses a key which is known, and may not do this (RFC 9110, section 15.5.4).
 FORBIDDEN = 403
 
@@ -40,6 +43,23 @@ def cuts_long_names(request: Request) -> Request:
     """Cut a caller's own name to the documented length instead of refusing it."""
     name = _name(request)
     return request.with_json({**request.json, "client_ref": name[:255]}) if len(name) > SHORT else request
+
+
+def counts_bytes(request: Request) -> Request | Response:
+    """Refuse a prompt with more bytes than the documented number of characters."""
+    body = request.json
+    prompt = resolve(body, ("input", "prompt")) if isinstance(body, dict) else None
+    if not isinstance(prompt, str) or prompt.isascii() or len(prompt.encode()) <= PROMPT_CHARACTERS:
+        return request
+    return plain(400, {"message": "invalid request"})
+
+
+def takes_any_case(request: Request) -> Request:
+    """Take a key for the account's whatever the case of its letters."""
+    given = request.headers.get("authorization") or ""
+    return (
+        request.with_header("authorization", f"Bearer {KEY}") if given.lower() == f"bearer {KEY}".lower() else request
+    )
 
 
 def _name(request: Request) -> str:

@@ -838,6 +838,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "AUT-02",
+        VTRIX,
+        "a key in the other case is taken for the account's",
+        requests(missed.takes_any_case, "status"),
+        ("job", "auth:job"),
+    ),
+    Mutant(
+        "AUT-02",
         RUNCOMFY,
         "401 for an unknown key",
         responses("status", lambda request, response: response.status == 400, status=401),
@@ -1221,6 +1228,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "the blocking call has the URL itself as its video",
         good("run", put("/video", lambda video: video["url"])),
         ("run:order",),
+    ),
+    Mutant(
+        "NEG-03",
+        VTRIX,
+        "a Chinese prompt is refused if its bytes are more than the documented characters",
+        requests(missed.counts_bytes, "submit"),
+        ("job", "bounds:*", "bound:*"),
     ),
     Mutant(
         "NEG-03",

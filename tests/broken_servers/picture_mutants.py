@@ -20,6 +20,7 @@ PICTURES = ("job", "pictures:*")
 # The places of the first frame, by provider.
 PLACES = {"vtrix": "/input/media/0/url", "runflow": "/input/image_url"}
 ELSEWHERE = "https://example.com/first-frame.jpg"
+WIDEST = 16 / 9
 Judge = Callable[[Any], bool]
 
 
@@ -66,6 +67,21 @@ def taking_the_first(contract: Contract) -> Bend:
             return request
         kept.append(resolve(request.json, place))
         return request.with_json(replaced(request.json, place, kept[0 if len(kept) % 2 == 0 else -1]))
+
+    return Bend(request=request)
+
+
+def cropping(contract: Contract) -> Bend:
+    """Crop a picture that is wider than a usual video."""
+
+    def request(request: Request) -> Request:
+        picture = inline(contract, request)
+        if picture is None or picture.width <= picture.height * WIDEST:
+            return request
+        file = io.BytesIO()
+        picture.crop((0, 0, round(picture.height * WIDEST), picture.height)).save(file, "PNG")
+        cropped = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return request.with_json(replaced(request.json, parse_pointer(PLACES[contract.key]), cropped))
 
     return Bend(request=request)
 
@@ -123,4 +139,5 @@ MUTANTS: tuple[DataMutant, ...] = (
     ("MED-06", "runflow", "each second video begins with the first picture", taking_the_first, PICTURES, False),
     ("NEG-02", "runflow", "402 for a picture beyond a limit", coded_otherwise, PICTURES, False),
     ("MED-05", "vtrix", "the video of a portrait is wide", lying, PICTURES, False),
+    ("MED-05", "vtrix", "the video of a very wide picture is cropped to 16:9", cropping, PICTURES, False),
 )

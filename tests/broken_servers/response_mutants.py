@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hobbyhorse.contract.forms.expressions import replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.values import Contract
 
 from .bending import KEY, Bend, Request, Response, plain
@@ -122,7 +122,7 @@ def refuses_both(contract: Contract) -> Bend:
     def request(request: Request) -> Request | Response:
         body = request.json if request.role == "submit" else {}
         seconds, tier = resolve(body, ("input", "duration")), resolve(body, ("input", "resolution"))
-        if seconds == 15 and tier == "1080p":
+        if seconds == 15 and tier in ("1080p", MISSING):  # 1080p is the default
             refusal = {"code": 400, "message": "invalid request", "data": None, "error_code": "INVALID_REQUEST"}
             return plain(400, refusal)
         return request

@@ -17,6 +17,7 @@ from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 
 PROMPT_WORDS = "A horse gallops along the beach at low tide"
+CHINESE_WORDS = "駿馬在雪地上奔跑"
 # Length of a long prompt if the contract documents no limit: long enough to be truncated by a client that shortens
 # prompts, short enough for every provider with a documented limit (5,000 characters).
 LONG_PROMPT_CHARACTERS = 2_000
@@ -41,6 +42,11 @@ def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]
 def plain_prompt(characters: int) -> str:
     """Return an ASCII prompt with a number of characters."""
     return ((PROMPT_WORDS + ", ") * (characters // len(PROMPT_WORDS) + 1))[:characters]
+
+
+def chinese_prompt(characters: int) -> str:
+    """Return a prompt of Chinese characters alone, with a number of them."""
+    return (CHINESE_WORDS * (characters // len(CHINESE_WORDS) + 1))[:characters]
 
 
 def order_for(

@@ -20,7 +20,13 @@ from hypothesis.errors import Unsatisfiable
 from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.scenario_space import REFUSES_SAFELY, fits
 from hobbyhorse.conformance.drawn_orders import TELLING_PROMPTS, is_valid, orders
-from hobbyhorse.contract.example_orders import LONG_PROMPT_CHARACTERS, PROMPT_WORDS, order_for, plain_prompt
+from hobbyhorse.contract.example_orders import (
+    LONG_PROMPT_CHARACTERS,
+    PROMPT_WORDS,
+    chinese_prompt,
+    order_for,
+    plain_prompt,
+)
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, replaced, resolve
 from hobbyhorse.contract.generate import UnusableSchema
 from hobbyhorse.contract.values import Contract, Model, Operation
@@ -30,7 +36,6 @@ from hobbyhorse.scenarios.registry import name_used_for
 QUOTED = "\n".join((*TELLING_PROMPTS[1:3], "C:\\new\\horses"))
 FOREIGN = " ".join(TELLING_PROMPTS[3:7])
 TEMPLATES = " ".join(TELLING_PROMPTS[7:9])
-CHINESE = "駿馬在雪地上奔跑"
 # Members that a converter, a serialiser or a merge of defaults would change. The integer is the largest that every JSON
 # reader has exactly (RFC 8259, section 6).
 NOTES: Mapping[str, Any] = {
@@ -187,7 +192,7 @@ def _longest_prompts(model: Model) -> Iterator[str]:
     characters = limit.characters if limit else LONG_PROMPT_CHARACTERS
     chinese = characters // limit.chinese_weight if limit else characters
     yield plain_prompt(characters).strip()
-    yield (CHINESE * (chinese // len(CHINESE) + 1))[:chinese]
+    yield chinese_prompt(chinese)
 
 
 def _members(contract: Contract, model: Model) -> Iterator[tuple[Pointer, tuple[Any, Any]]]:

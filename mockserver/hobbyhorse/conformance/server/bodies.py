@@ -19,7 +19,7 @@ from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.near_misses import near_misses, near_misses_in, sample_of
 from hobbyhorse.conformance.server.negate import Mutation, breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
-from hobbyhorse.contract.example_orders import plain_prompt
+from hobbyhorse.contract.example_orders import chinese_prompt, plain_prompt
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
 from hobbyhorse.contract.generate import UnusableSchema
 from hobbyhorse.contract.request import Refusal, ValidRequest
@@ -356,12 +356,13 @@ def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) ->
 
 
 def _prompt_edges(model: Model) -> Iterator[tuple[Pointer, str, Any]]:
-    """Yield the longest prompt, and if the provider cuts a longer one, one that is a character longer."""
+    """Yield the longest prompts, in ASCII and in Chinese, and if the provider cuts a longer one, one that is longer."""
     limit = model.prompt_limit
     if limit is None:
         return
     for pointer in model.parameters.get("prompt", ())[:1]:
         yield pointer, LONGEST, _prompt(limit.characters)
+        yield pointer, f"{LONGEST} in Chinese", chinese_prompt(limit.characters // limit.chinese_weight)
         if limit.over != "refuse":
             yield pointer, CUT, _prompt(limit.characters + 1)
 

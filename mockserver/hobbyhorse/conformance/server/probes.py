@@ -42,7 +42,15 @@ from hobbyhorse.conformance.server.pictures.orders import (
 )
 from hobbyhorse.conformance.server.pictures.samples import beyond
 from hobbyhorse.conformance.server.queries import ask, form_queries
-from hobbyhorse.conformance.server.rules.authentication import AGAIN, OPERATORS, OPERATORS_ONLY, OTHER_SCHEME
+from hobbyhorse.conformance.server.rules.authentication import (
+    AGAIN,
+    NEAR,
+    NEAR_KEYS,
+    OPERATORS,
+    OPERATORS_ONLY,
+    OTHER_SCHEME,
+    WRONG,
+)
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
 from hobbyhorse.conformance.server.rules.idempotency import IN_FLIGHT_TRIES, REFUSED_KEY
 from hobbyhorse.conformance.server.rules.identity import FRESH
@@ -403,7 +411,7 @@ def _filters(session: Session) -> None:
 
 KEYS: Mapping[str, tuple[str | None, str]] = {
     "auth:none": (None, "unauthenticated"),
-    "auth:wrong": (WRONG_KEY, "key_refused"),
+    WRONG: (WRONG_KEY, "key_refused"),
 }
 
 
@@ -426,10 +434,14 @@ def _auth(role: str) -> Callable[[Session], None]:
 
 
 def _auth_job(session: Session) -> None:
-    """Send every request about the finished job without a key, and with a wrong key."""
-    job = session.finished().id
-    for role in _about_job(session.contract):
+    """Send every request about the finished job without a key, and with a wrong key; one with keys almost right."""
+    job, roles = session.finished().id, _about_job(session.contract)
+    for role in roles:
         _send_unauthorized(session, role, job)
+    own = session.endpoint.api_key
+    for how, near in NEAR_KEYS.items():
+        if roles and near(own) not in ("", own, session.other_key):
+            session.call(roles[0], probe=f"{NEAR}{how}", expected="key_refused", key=near(own), path={"job": job})
     for part, name, prefix in session.contract.security:
         if part == "header" and prefix and "status" in _about_job(session.contract):
             headers = {name: f"Basic {session.endpoint.api_key}"}

@@ -52,6 +52,8 @@ MISSIGNED, OUTDATED = names_used_for(MISSIGNS), names_used_for(OUTDATES)
 SAME_END_SECONDS = 3.0
 # Seconds after a callback about the end within which a client reads the job, or ends: twice a usual interval of polls.
 WAKING_SECONDS = 20.0
+# Seconds after the end of a job in which a client that polls rarely reads it.
+TIME_TO_LOOK = 60.0
 
 
 def _calls_back(contract: Contract) -> bool:
@@ -282,7 +284,7 @@ def trust_but_verify(trace: AnnotatedTrace) -> Evidence:
     harm=VIDEO,
     channel=OUTCOME,
     applies=_calls_back,
-    says="Do not wait forever for a callback: poll, or fail at the deadline.",
+    says="Do not wait forever for a callback, and do not give up a job without it: poll.",
     because="A provider accepted the callback URL and never sent a callback: google-gemini/cookbook#1297.",
     fix="Poll at a long interval while waiting for the callback, and stop at the overall deadline.",
     example="callbacks.wait",
@@ -298,9 +300,15 @@ def lost_callback(trace: AnnotatedTrace) -> Evidence:
     waited = outcome.ended - accepted.done
     # An unfinished run was cut off: what it did beyond the longest wait is unknown.
     most = (1.0 if outcome.kind == "unfinished" else 1.25) * trace.patience + 60.0
-    if waited > most and not trace.after(accepted, trace.of(*READS, "list")):
-        unpolled = f"but the client did not poll the job within {waited:.0f} s"
-        yield Breach(f"no callback arrived for job {accepted.job_told}, {unpolled}; allowed: {most:.0f} s")
+    if trace.after(accepted, trace.of(*READS, "list")):
+        return
+    silent = f"no callback arrived for job {accepted.job_told}"
+    if waited > most:
+        yield Breach(f"{silent}, but the client did not poll it within {waited:.0f} s; allowed: {most:.0f} s")
+    # The callback that was not sent tells when the job had ended.
+    due = [one.sent for one in trace.deliveries if one.kind == "genuine" and one.job == accepted.job_told]
+    if due and outcome.ended - due[0] > TIME_TO_LOOK:
+        yield Breach(f"{silent}, which had ended {outcome.ended - due[0]:.0f} s before the client gave it up, unread")
 
 
 @rule(

@@ -28,7 +28,9 @@ from hobbyhorse.conformance.server.pictures.samples import (
     BEYOND,
     BYTES,
     ENCODED,
+    HIGH,
     INLINE,
+    LOW,
     PORTRAIT,
     SIGNED,
     UPPER,
@@ -242,8 +244,8 @@ def _is_refused(session: Session, samples: tuple[Sample, ...], step: Step) -> bo
         failed = end.failure or (result is not None and result.failure)
         if not failed and _begins_with(session, samples[0]):
             done, picture = PaidJob(step.job_told, step, end, result), samples[0]
-            upright = picture.width / picture.height if PORTRAIT in picture.facets else None
-            session.fetch_video(done, shape=upright, start=_drawn(picture))
+            shape = picture.width / picture.height if _is_shaped(picture) else None
+            session.fetch_video(done, shape=shape, start=_drawn(picture))
     except Skipped as error:
         session.note(f"{PROBE}:{','.join(_facets(samples))}", str(error))
         return False
@@ -253,9 +255,12 @@ def _is_refused(session: Session, samples: tuple[Sample, ...], step: Step) -> bo
 def _begins_with(session: Session, sample: Sample) -> bool:
     """Whether a video begins with the whole of its picture: if the ratio is the usual one, or the video follows it."""
     wide = abs(sample.width / sample.height / float(WIDE) - 1) < SAME_RATIO
-    return "first_frame" in session.model.parameters and (
-        wide or (PORTRAIT in sample.facets and _follows_picture(session))
-    )
+    return "first_frame" in session.model.parameters and (wide or (_is_shaped(sample) and _follows_picture(session)))
+
+
+def _is_shaped(sample: Sample) -> bool:
+    """Whether a picture is upright, or at a documented ratio, unlike the picture of the other submissions."""
+    return not {PORTRAIT, LOW, HIGH}.isdisjoint(sample.facets)
 
 
 def _drawn(sample: Sample) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
@@ -28,8 +30,16 @@ UNAUTHORIZED = 401
 OTHER_SCHEME = "auth:scheme"
 # The probe that sends the key under test after an unknown one.
 AGAIN = "key:again"
+# The beginnings of the names of the probes with an unknown key, and with one that is almost the key under test.
+WRONG, NEAR = "auth:wrong", "auth:wrong:near:"
 # The role that only the provider's operators may call, and the probe that calls it with an ordinary key.
 OPERATORS, OPERATORS_ONLY = "operator_cancel", "auth:operator"
+# Ways in which an unknown key is almost the key under test: each is a comparison that somebody wrote.
+NEAR_KEYS: Mapping[str, Callable[[str], str]] = {
+    "the key in the other case": str.swapcase,
+    "the key and one more character": lambda key: f"{key}x",
+    "the key without its last character": lambda key: key[:-1],
+}
 REFUSALS_OF_KEYS = frozenset({"unauthenticated", "key_refused"})
 
 
@@ -72,7 +82,7 @@ def wrong_key_refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find requests with an unknown key that are served, or refused in an undocumented way."""
     # Not every provider distinguishes an unknown key from a missing one.
     also = ("unauthenticated", "forbidden")
-    yield from _refused(trace, "auth:wrong", "key_refused", "with an unknown key", also=also)
+    yield from _refused(trace, WRONG, "key_refused", "with an unknown key", also=also)
 
 
 def _refused(
@@ -96,7 +106,8 @@ def _served(trace: AnnotatedTrace, step: Step, situation: str, how: str) -> Brea
     operation = operation_of(trace, step)
     meant = find_situation(operation, situation)
     home = (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
-    message = f"{label(step)}: a request {how} gets {step.status}; documented: a refusal"
+    almost = (step.exchange.probe or "").partition(NEAR)[2]
+    message = f"{label(step)}: a request {how}{almost and f', {almost},'} gets {step.status}; documented: a refusal"
     return Breach(message, (*_security(trace, step), *home), step.status)
 
 
