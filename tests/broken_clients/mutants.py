@@ -855,6 +855,18 @@ POLLING = (
         (('        if stage == "fail":\n', '        if stage == "fail" or (stage == "queued" and interval > 4):\n'),),
     ),
     Mutant(
+        "POL-05",
+        RUNCOMFY,
+        "after the status has succeeded, any other stage in the result is a failure",
+        (
+            (
+                '        if stage in ("failed", "cancelled"):\n            raise Failed(note["job"], answer)\n',
+                '        if stage in ("failed", "cancelled") or (link == "result_url" and stage[:3] == "in_"):\n'
+                '            raise Failed(note["job"], answer)\n',
+            ),
+        ),
+    ),
+    Mutant(
         "POL-06",
         HIAPI,
         "the deadline is checked before the response",
@@ -1041,6 +1053,23 @@ RETRIES = (
             (
                 "        for number in range(TRIES):\n            if number and",
                 "        for number in range(1):\n            if number and",
+            ),
+        ),
+    ),
+    Mutant(
+        "RTY-04",
+        RUNCOMFY,
+        "a download that stalls for two minutes is not tried again",
+        (
+            (
+                "    with httpx.Client(timeout=10, verify=TLS, trust_env=False) as anybody:\n",
+                "    with httpx.Client(timeout=120, verify=TLS, trust_env=False) as anybody:\n",
+            ),
+            (
+                '            answer = ask(anybody, "GET", url, within=300)\n',
+                '            answer = ask(anybody, "GET", url, within=300)\n'
+                "            if answer.status == 0:\n"
+                "                break\n",
             ),
         ),
     ),

@@ -44,6 +44,7 @@ from hobbyhorse.scenarios.fault import (
     MUDDLES,
     PASSES,
     RANGED,
+    RETURNS,
     STICKS,
     TIMELINE,
     UNRANGED,
@@ -179,13 +180,17 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
 def _lasting(contract: Contract, role: str) -> Iterator[Case]:
     """Yield a short outage of the polls, as the provider's own error, a page and a gateway's page.
 
-    Also a job or a result that is not there yet, a file that takes its time, and a submission that does.
+    Also a job or a result that is not there yet, a result that is behind the status, a file that takes its time, and a
+    submission that does.
     """
     if role == "submit":
         yield Case({"moves": {role: [{**UNTROUBLED, "seconds": SLOW}]}})
     if role == MEDIA:
         yield Case({"moves": {MEDIA: [dict(SLOW_FILE)]}})
         yield Case({"moves": {MEDIA: [{**UNTROUBLED, "seconds": SLOW, "times": "always"}]}})
+    behind = {"moves": {role: [{"move": name_used_for(RETURNS)}]}}
+    if role == "result" and fits(behind, contract):
+        yield Case(behind)
     reads = contract.operations.get(role) if role in ("status", "result") else None
     missing = [name for name, one in reads.situations.items() if one.status == NOT_FOUND] if reads else []
     for name in missing[:1]:
@@ -229,7 +234,7 @@ def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> 
     for case in cases:
         ((role, (move,)),) = case.scenario["moves"].items()
         fault = faults_of(role).get(move["move"])
-        if fault is not None and isinstance(fault.needs, Field):
+        if fault is not None and isinstance(fault.needs, Field) and RETURNS not in fault.uses:
             (vital if move.get("value", "stage") in VITAL else other).append(case)
         else:
             (lures if _leads_astray(role, move) else plain).append(case)

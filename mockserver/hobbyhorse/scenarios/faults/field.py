@@ -9,7 +9,7 @@ from typing import Any
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.effects import Sent
-from hobbyhorse.scenarios.fault import OPERATION, DecidedOperation, Fault, Options
+from hobbyhorse.scenarios.fault import OPERATION, RETURNS, DecidedOperation, Fault, Options
 from hobbyhorse.scenarios.fields import Field, places, rewritten
 from hobbyhorse.scenarios.options import VALUE, WORD
 
@@ -66,6 +66,7 @@ REGRESS = Fault(
     needs=STAGE,
     applies=lambda fault, decided, options: decided.earlier() is not None,
     misfits=_shows_no_first_stage,
+    uses=frozenset({RETURNS}),
 )
 MISSING_FIELD = Fault(
     name="missing_field",

@@ -224,7 +224,7 @@ def _invented(trace: AnnotatedTrace, seen: str) -> Iterator[Breach]:
     harm=VIDEO,
     channel=OUTCOME,
     says="A queued or running job has neither succeeded nor failed, even if the stage is in the response to its "
-    "submission.",
+    "submission, or in a result that is behind the status.",
     because="An output that was still empty was mistaken for the result in replicate/replicate-python#385, and for a "
     "failure in KotlinFoundation/kmp-contest-starter-kit#39.",
     fix="Decide by the stage alone whether a job is done; an empty or early output means nothing.",
@@ -253,6 +253,16 @@ def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
             f"request {last.number} returned stage {last.stage or 'under way'!r}, but the run ended "
             f"immediately ({trace.outcome.kind})"
         )
+    elif gave_up(trace) and _is_behind(trace, last) and trace.outcome.ended <= last.done + soon:
+        yield Breach(f"the status had succeeded, and its result, request {last.number}, was not asked for once more")
+
+
+def _is_behind(trace: AnnotatedTrace, last: Step) -> bool:
+    """Whether the last read is the only result, and shows a job under way that an earlier status called a success."""
+    others = [step for step in trace.steps if step is not last]
+    told = any("success" in step.kinds for step in others if step.role == "status")
+    first = last.role == "result" and not any(step.role == "result" for step in others)
+    return told and first and last.ok and not last.ending and all(undisturbed(trace, step) for step in others)
 
 
 def _under_way(step: Step) -> bool:

@@ -56,6 +56,8 @@ NEW = 60.0
 # Retries are endless after this factor of the longest wait and these seconds more. The margin is a minute wider than
 # that of polling, because a last retry may follow a pause that has grown.
 ENDLESS_RETRIES = (1.25, 120.0)
+# Seconds for which a careful client waits for one response.
+LONGEST_TIMEOUT = 180.0
 UNTROUBLED, LEFT = name_used_for(PASSES), name_used_for(LEAVES)
 # The share of a client's patience in which one failure, or the last of several, cannot have come at its deadline.
 EARLY_SHARE, MOST_SHARE = 0.5, 0.85
@@ -443,7 +445,9 @@ def _promptly(trace: AnnotatedTrace, blip: Step, share: float = EARLY_SHARE) -> 
     wait = requested_wait(blip)
     short = wait is None or wait.seconds <= 60.0
     early = blip.arrived - trace.accepted.done <= trace.patience * share
-    return short and early and trace.outcome.ended - blip.arrived <= 60.0
+    # A client may wait some minutes for a response, as for a long file, before it gives up.
+    held = 0.0 if blip.delivered else LONGEST_TIMEOUT
+    return short and early and trace.outcome.ended - blip.arrived - held <= 60.0
 
 
 @rule(
