@@ -286,9 +286,7 @@ def test_an_endless_wait_for_a_callback_is_found(contract: Contract) -> None:
         for seconds in (30, 90)
     )
     assert messages(rules.lost_callback, soon.end("timeout").story()) == []
-    assert ["had ended 90 s before" in one for one in messages(rules.lost_callback, late.end("timeout").story())] == [
-        True
-    ]
+    assert "had ended 90 s before" in str(messages(rules.lost_callback, late.end("timeout").story()))
     assert messages(rules.lost_callback, ordered(contract).wait(3_600).end("unfinished").story()) != []
     assert messages(rules.lost_callback, ordered(contract).wait(3_600).end("timeout").story()) != []
     assert messages(rules.lost_callback, deliver(ordered(contract)).wait(3_600).end("unfinished").story()) is None
