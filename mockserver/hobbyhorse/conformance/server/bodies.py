@@ -303,15 +303,16 @@ def _shared(
         return _place(one) in contents
 
     def joined(shared: SharedOrder, one: Body) -> SharedOrder | None:
+        alone = (*shared.alone, one)
         pointer = parse_pointer(_place(one))
         value = replaced(shared.body.value, pointer, resolve(one.value, pointer))
-        # Two values of one place exclude each other, and so do some of different places.
-        taken = any(_place(one) == _place(other) for other in shared.alone)
+        # Two values of one place exclude each other, as do a member and its whole object.
+        at_each = ((parse_pointer(_place(each)), each.value) for each in alone)
+        taken = any(resolve(value, place) != resolve(each, place) for place, each in at_each)
         # An order with another length or size alone shows an endpoint that remembers videos by prompt and seed.
         mixed = len({is_content(one), *map(is_content, shared.alone)}) > 1
         if taken or mixed or not isinstance(try_order(contract, operation, model.id, value), ValidRequest):
             return None
-        alone = (*shared.alone, one)
         label = "bounds:" + ",".join(f"{_place(each)}={each.label.split(':', 2)[2]}" for each in alone)
         price = price_of(contract, model, operation, order, value)
         return SharedOrder(Body(label, value, "accepted", price), alone)

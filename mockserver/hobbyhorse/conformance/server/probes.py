@@ -53,7 +53,7 @@ from hobbyhorse.conformance.server.rules.authentication import (
 )
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
 from hobbyhorse.conformance.server.rules.idempotency import IN_FLIGHT_TRIES, REFUSED_KEY
-from hobbyhorse.conformance.server.rules.identity import FRESH
+from hobbyhorse.conformance.server.rules.identity import FRESH, SETTLED
 from hobbyhorse.conformance.server.rules.notifying import (
     ALLOWANCE,
     FEW_DELAYS,
@@ -611,6 +611,7 @@ def _pages(session: Session) -> None:
     """Request the first page, another one, and the first page again, with one job on each."""
     if not session.accepted:
         raise Skipped("no job was created")
+    session.settle(SETTLED)
     operation = session.contract.operations["list"]
     query = {_query_name(operation, "size"): "1"}
     first = session.call("list", probe="identity:pages", query=query)

@@ -392,6 +392,10 @@ class Session:
         self._last[job] = self.clock()
         return step
 
+    def settle(self, seconds: float) -> None:
+        """Wait until the newest job has existed for a time. Raises OutOfTime."""
+        self.pause(max(self._ordered.values(), default=0.0) + seconds - self.clock())
+
     def pause(self, seconds: float) -> None:
         """Wait. Raises OutOfTime if that would exceed the time of the whole suite."""
         # Raise before the wait, not after it: the time left still serves the report.
