@@ -869,6 +869,20 @@ POLLING = (
     Mutant(
         "POL-06",
         HIAPI,
+        "a failure ends the polls, and the caller waits for the deadline",
+        (
+            (
+                '        if stage == "fail":\n',
+                '        if stage == "fail":\n'
+                "            time.sleep(max(0, deadline - time.monotonic() * SPEED) / SPEED)\n"
+                "            break\n"
+                '        if stage == "fails":\n',
+            ),
+        ),
+    ),
+    Mutant(
+        "POL-06",
+        HIAPI,
         "the deadline is checked before the response",
         (
             (
@@ -1095,6 +1109,18 @@ RETRIES = (
                 "            if number and not pause(answer, 2.0**number, deadline):\n",
                 "        for number in range(10_000):\n"
                 "            if number and not pause(answer, 10.0, deadline * 1e9):\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "RTY-06",
+        VTRIX,
+        "each Retry-After is slept to its end",
+        (
+            ("    if left < LEAST_INTERVAL or (answer.again or 0) > left:\n", "    if left < LEAST_INTERVAL:\n"),
+            (
+                "    time.sleep((wait if wait < left - LEAST_INTERVAL else left) / SPEED)",
+                "    time.sleep((wait if answer.again or wait < left - LEAST_INTERVAL else left) / SPEED)",
             ),
         ),
     ),

@@ -109,6 +109,12 @@ VARIATIONS: tuple[tuple[str, str, str, Changes], ...] = (
         ((FOUND, '            return [url for at in places if (url := answer.text(*at, "url"))][-1]\n'),),
     ),
     (
+        "VAR-11",
+        "vtrix",
+        "the first output is taken for the video",
+        ((FOUND, '            return [url for at in places if (url := answer.text(*at, "url"))][0]\n'),),
+    ),
+    (
         "VAR-12",
         "vtrix",
         "the query of a link is decoded and encoded again",

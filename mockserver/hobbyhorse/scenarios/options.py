@@ -176,8 +176,7 @@ PLACE = Option(
     "place",
     "The place of the added item.",
     one_of("first", "last"),
-    # Not `first`: the contracts bind the video to the first place, so a client may rely on that.
-    tried=("last",),
+    tried=("last", "first"),
     default="last",
 )
 EMPTY = Option(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis.strategies import just, nothing
 
-from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, ONCE, TWICE, Case
+from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, EQUAL, ONCE, TWICE, Case
 from hobbyhorse.conformance.client.planning import simplified, singles, varied
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.search import (
@@ -428,6 +428,28 @@ def test_a_client_whose_request_is_refused_gets_a_finding_and_the_reason(contrac
     assert found.unfit is not None
     assert "HTTP 400" in found.unfit
     assert (found.status(), len(client.ran)) == (1, 1)
+
+
+def test_a_client_that_remembers_its_order_is_judged_by_two_equal_orders(contract: Contract) -> None:
+    class Remembering(MadeUp):
+        def play(self, case: Case) -> Trace:
+            self.ran.append(case)
+            told = Teller(self.contract, {"n": 1})
+            if case.kind == EQUAL:
+                role, situation = ending(self.contract)
+                told.submit().wait(5).call(role, situation).media().end("success", size=1000)
+                told.wait(1).again({"n": 1})
+            elif case.kind == TWICE:
+                told.submit(key="key-1").end("success", size=1000)
+                told.wait(1).again({"n": 2}).submit(key="key-2", job="job-2")
+            told.end("success", size=1000)
+            return replace(told.trace(), scenario=case.scenario, drill=case.kind)
+
+    client = Remembering(contract)
+    plan = Plan(60, rules=("ORD-06",), kinds=("once", TWICE, EQUAL))
+    result = Search(contract, client, plan, fresh=lambda cases: [client.play(case) for case in cases]).run("c", "m")
+    assert "ORD-06" in {one.rule.id for one in result.broken}
+    assert client.ran[-1].kind == EQUAL
 
 
 @pytest.mark.parametrize("broken", [True, False])

@@ -48,7 +48,18 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
-from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, TWICE, Case, case_of
+from hobbyhorse.conformance.client.cases import (
+    BEHIND,
+    EQUAL,
+    HAPPY,
+    KILLED,
+    MOVED,
+    ONCE,
+    RECOVERY,
+    TWICE,
+    Case,
+    case_of,
+)
 from hobbyhorse.conformance.client.diagnosis import Fit, own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
@@ -402,18 +413,23 @@ class Search:
         return trace
 
     def _runs_only_once(self) -> bool:
-        """Whether a client gets its video in a fresh process, and breaks a rule in its next run there."""
-        if self.fresh is None or TWICE not in self.plan.kinds:
+        """Whether a client gets its video in a fresh process, and breaks a rule in its next run there.
+
+        The next run has another order, or the same one, which a client may remember.
+        """
+        if self.fresh is None:
             return False
-        case = Case({}, TWICE)
-        (trace,) = self.fresh([case])
-        first = trace.runs[0].outcome if trace.runs else None
-        if first is None or first.kind != "success":
-            return False
-        before = set(self.broken)
-        self.ran.append(case)
-        self._judge(case, trace)
-        return set(self.broken) > before
+        for case in (Case({}, kind) for kind in (TWICE, EQUAL) if kind in self.plan.kinds):
+            (trace,) = self.fresh([case])
+            first = trace.runs[0].outcome if trace.runs else None
+            if first is None or first.kind != "success":
+                return False
+            before = set(self.broken)
+            self.ran.append(case)
+            self._judge(case, trace)
+            if set(self.broken) > before:
+                return True
+        return False
 
     def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
         """Return the cases that vary how the client is run."""

@@ -40,6 +40,10 @@ def done(contract: Contract) -> str:
     return "completed" if two_steps(contract) else stage(contract, "success")
 
 
+def failure(contract: Contract) -> str:
+    return stage(contract, "failure")
+
+
 def ends(contract: Contract) -> list[str]:
     """Return the status situations with an end other than the first success stage."""
     first = stage(contract, "success")
@@ -245,6 +249,17 @@ def test_a_timeout_despite_a_terminal_last_poll_is_found(contract: Contract) -> 
     assert messages(rules.last_poll_counts, told.end("success").story()) == []
     told = poll(Teller(contract).submit(), 2).wait(3).status(done(contract))
     assert messages(rules.last_poll_counts, told.end("timeout").story()) is None
+
+
+def test_a_timeout_long_after_a_failure_was_reported_is_found(contract: Contract) -> None:
+    role = "result" if two_steps(contract) else "status"
+    for seconds, expected in ((10, False), (90, True)):
+        told = poll(Teller(contract).submit()).wait(3)
+        told = (
+            told.status(done(contract)).wait(1).result("failed") if role == "result" else told.status(failure(contract))
+        )
+        found = messages(rules.last_poll_counts, told.wait(seconds).end("timeout", told=False).story())
+        assert bool(found) is expected, found
 
 
 def test_only_a_single_run_alone_shows_whether_the_last_poll_counts(contract: Contract) -> None:

@@ -43,6 +43,8 @@ JITTER = 0.9
 ASSUMED_SHARE = 0.5
 # Responses of one kind in a row that make a run that was cut off an endless one: a careful client may have met fewer.
 MANY = 20
+# Seconds after the last response in which every client has noted it.
+LONG_AFTER = 60.0
 # The operations whose URLs a response may contain.
 LINKED = ("status", "result", "cancel")
 
@@ -295,10 +297,12 @@ def last_poll_counts(trace: AnnotatedTrace) -> Evidence:
     ended = last.clean and last.terminal and (last.failure or has_result_operation(trace) or usable(trace, last))
     # A slower response may have arrived after the client's deadline.
     prompt = last.done - last.arrived <= 1.0
-    sure = trace.outcome.told or not last.failure  # an error that reports a failure may quote a timeout
+    # An error that reports a failure may quote a timeout, but does so at once.
+    sure = trace.outcome.told or not last.failure or trace.outcome.ended - last.done > LONG_AFTER
     if trace.outcome.kind == "timeout" and sure and ended and prompt and not later:
         stage = last.stage or "/".join(sorted(last.reading.stages))
-        yield Breach(f"request {last.number} returned stage {stage!r}, but the client reports a timeout")
+        after = f"{trace.outcome.ended - last.done:.0f} s later"
+        yield Breach(f"request {last.number} returned stage {stage!r}, but the client reports a timeout, {after}")
 
 
 @rule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timezone
@@ -667,9 +668,13 @@ def _endless(trace: AnnotatedTrace, failing: RequestGroup, since: float) -> Iter
 
 def _carried(trace: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float) -> Iterator[Breach]:
     """Yield a breach for each Retry-After that moved a request beyond the deadline."""
-    limit = _limit(trace, since)
+    limit, own = _limit(trace, since), trace.trace.patience
+    factor, more = ENDLESS_RETRIES
+    # Where no document limits the wait, one that alone takes longer than the client waits for a stuck job is too long.
+    longest = math.inf if own is None else factor * own + more
     for step, again in waits:
-        if step.arrived <= limit < again.arrived and not called_back(trace, step, again):
+        late = step.arrived <= limit < again.arrived or again.arrived - step.done > longest
+        if late and not called_back(trace, step, again):
             yield Breach(
                 f"Retry-After took the client past its deadline: request {again.number} was sent "
                 f"{again.arrived - since:.0f} s after the wait began"
