@@ -935,6 +935,12 @@ POLLING = (
         ),
     ),
     Mutant(
+        "POL-11",
+        VTRIX,
+        "the interval doubles without a bound",
+        (("        interval = min(interval * 1.25, LONGEST_INTERVAL)\n", "        interval *= 2\n"),),
+    ),
+    Mutant(
         "POL-10",
         RUNFLOW,
         "one unusable body loses the job",

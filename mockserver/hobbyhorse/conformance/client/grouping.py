@@ -9,6 +9,9 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import orjson
+
+from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.traces.annotated import GAVE_UP, READS, SUBMISSIONS, AnnotatedTrace, Step, origin, parts
 
 # Polls of a running job in a row, after which a client that fails has met its own deadline. One that fails because it
@@ -78,6 +81,17 @@ def between(trace: AnnotatedTrace, one: Step, other: Step) -> tuple[Step, ...]:
     numbers = operator.attrgetter("number")
     start, stop = (bisect.bisect_left(trace.steps, step.number, key=numbers) for step in (one, other))
     return trace.steps[start:stop]
+
+
+def has_callback_url(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a submission has a URL for callbacks."""
+    binding = trace.contract.operations[step.role or ""].bindings.get("callback_url")
+    try:
+        message = Message({}, {}, step.exchange.header, orjson.loads(step.exchange.body))
+    except orjson.JSONDecodeError:
+        return False
+    places = binding.request if binding is not None else ()
+    return any(place.get(message) not in (MISSING, None, "") for place in places)
 
 
 def called_back(trace: AnnotatedTrace, one: Step, other: Step) -> bool:

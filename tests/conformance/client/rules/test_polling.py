@@ -512,3 +512,13 @@ def test_giving_up_at_a_body_that_breaks_off_is_found(contract: Contract) -> Non
     told = Teller(contract).submit().wait(3).status(running(contract), whole=False)
     assert messages(rules.body_robust, told.end("error").story()) != []
     assert messages(rules.body_robust, told.end("timeout").story()) == []
+
+
+def test_a_pause_of_minutes_between_two_polls_is_found(contract: Contract) -> None:
+    for seconds, count in ((110, 0), (150, 1)):
+        told = poll(Teller(contract).submit()).wait(seconds).status(running(contract))
+        assert len(messages(rules.not_too_rare, finish(told).end("success").story()) or ()) == count
+    asked = poll(Teller(contract).submit()).status(running(contract), answer_headers=(("retry-after", "150"),))
+    assert not messages(rules.not_too_rare, finish(asked.wait(150).status(running(contract))).end("success").story())
+    failing = poll(Teller(contract).submit()).status(None, status=503).wait(150).status(running(contract))
+    assert not messages(rules.not_too_rare, finish(failing).end("success").story())

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.client.grouping import undisturbed
+from hobbyhorse.conformance.client.grouping import has_callback_url, undisturbed
 from hobbyhorse.conformance.rule import (
     MONEY,
     MUST,
@@ -30,7 +30,6 @@ from hobbyhorse.conformance.rule import (
     each_order,
     rule,
 )
-from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.forms.signatures import verify
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
@@ -292,7 +291,7 @@ def trust_but_verify(trace: AnnotatedTrace) -> Evidence:
 @each_unbroken_order
 def lost_callback(trace: AnnotatedTrace) -> Evidence:
     accepted, outcome = trace.accepted, trace.outcome
-    if accepted is None or outcome is None or trace.trace.jobs is None or not _has_callback_url(trace, accepted):
+    if accepted is None or outcome is None or trace.trace.jobs is None or not has_callback_url(trace, accepted):
         return
     if any(one.kind == "genuine" and _sent(one) for one in trace.deliveries):
         return
@@ -754,14 +753,3 @@ def _named_job(trace: AnnotatedTrace, delivery: Delivery) -> str | None:
         return None
     named = read_callback(trace.contract.schemas, callbacks, message_of(delivery.headers, value)).values.get("job")
     return named if isinstance(named, str) and named else None
-
-
-def _has_callback_url(trace: AnnotatedTrace, step: Step) -> bool:
-    """Whether a submission has a URL for callbacks."""
-    binding = trace.contract.operations[step.role or ""].bindings.get("callback_url")
-    try:
-        message = Message({}, {}, step.exchange.header, orjson.loads(step.exchange.body))
-    except orjson.JSONDecodeError:
-        return False
-    places = binding.request if binding is not None else ()
-    return any(place.get(message) not in (MISSING, None, "") for place in places)

@@ -17,6 +17,7 @@ from hobbyhorse.conformance.client.grouping import (
     consecutive,
     gave_up,
     had_response,
+    has_callback_url,
     has_result_operation,
     request_groups,
     shown_success,
@@ -41,6 +42,8 @@ JITTER = 0.9
 # The share of the minimum interval that is required if no document has it. A client that polls twice as fast as the
 # provider's own clients cannot know that this is too fast; one that polls ten times a second is.
 ASSUMED_SHARE = 0.5
+# Seconds between two polls of a running job, as many as a client that is in no hurry takes twice.
+LONGEST_INTERVAL = 120.0
 # Responses of one kind in a row that make a run that was cut off an endless one: a careful client may have met fewer.
 MANY = 20
 # Seconds after the last response in which every client has noted it.
@@ -337,6 +340,37 @@ def cadence(trace: AnnotatedTrace) -> Evidence:
             f"{len(early)} polls were sent less than {least:g} s after the previous poll (the first: request "
             f"{early[0][1].number}); shortest interval: {gap:.3f} s"
         )
+
+
+@rule(
+    "POL-11",
+    "not-too-rare",
+    level=SHOULD,
+    severity="S4",
+    channel=WIRE,
+    timing=True,
+    says="A client that waits by polling alone reads a running job every two minutes or more often, unless Retry-After "
+    "requests a longer wait.",
+    because="An interval that doubles without a bound sees a finished job minutes late, and steps over the client's "
+    "own deadline: DataJunction/dj#1857.",
+    fix="Let the interval grow up to a bound, such as a quarter of a minute.",
+    example="wait",
+)
+def not_too_rare(trace: AnnotatedTrace) -> Evidence:
+    if trace.accepted is None or not trace.runs or has_callback_url(trace, trace.accepted):
+        return
+    for group in request_groups(trace, "status"):
+        for step, again in pairwise(group):
+            asked = step.exchange.answer_header("retry-after") is not None
+            if asked or not (_under_way(step) and had_response(step, again)):
+                continue
+            yield OBSERVED
+            gap = again.arrived - step.done
+            if gap > LONGEST_INTERVAL:
+                yield Breach(
+                    f"request {again.number} read a running job {gap:.0f} s after request {step.number}; allowed: "
+                    f"{LONGEST_INTERVAL:.0f} s"
+                )
 
 
 @rule(
