@@ -401,7 +401,7 @@ class CallbackDispatcher:
         await self._deliver(delivery, 1, **signing, note=name, kind=name, instead=instead)
 
     def _stranger(self, delivery: QueuedCallback, failure: bool) -> QueuedCallback:
-        """Return the callback of a job that nobody submitted, and that perhaps has failed.
+        """Return the callback of a job that was never submitted, and that perhaps has failed.
 
         A client that takes it for its own gets another video.
         """

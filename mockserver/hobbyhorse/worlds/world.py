@@ -102,7 +102,7 @@ class World:
     label: str | None = None
     """A name by which people recognize it."""
     strangers: dict[str, Job] = field(default_factory=dict)
-    """Jobs that nobody submitted, of which callbacks have told: only their files exist. Not kept."""
+    """Jobs that were never submitted, of which callbacks have told: only their files exist. Not kept."""
     key_hash: str = ""
     """The hash of its API key, also if the key itself is not known any more."""
 

@@ -5,7 +5,7 @@ current request. From then on nothing of the connection passes through this proc
 request, while forwarding costs a process some reads and writes.
 
 Each process has a datagram socket under its name, in Linux's abstract namespace: no file has to be removed, and a name
-that nobody listens to is an error at once. Then the process is on another machine, or dead, or this is not Linux.
+without a listener is an error at once. Then the process is on another machine, or dead, or this is not Linux.
 """
 
 from __future__ import annotations

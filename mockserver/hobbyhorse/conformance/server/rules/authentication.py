@@ -34,7 +34,7 @@ AGAIN = "key:again"
 WRONG, NEAR = "auth:wrong", "auth:wrong:near:"
 # The role that only the provider's operators may call, and the probe that calls it with an ordinary key.
 OPERATORS, OPERATORS_ONLY = "operator_cancel", "auth:operator"
-# Ways in which an unknown key is almost the key under test: each is a comparison that somebody wrote.
+# Ways in which an unknown key is almost the key under test.
 NEAR_KEYS: Mapping[str, Callable[[str], str]] = {
     "the key in the other case": str.swapcase,
     "the key and one more character": lambda key: f"{key}x",
