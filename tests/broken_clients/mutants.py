@@ -1170,6 +1170,19 @@ RESULTS = (
         ),
     ),
     Mutant(
+        "RES-14",
+        VTRIX,
+        "a file that is not found at once is lost",
+        (
+            (
+                "            if answer.status in (403, 410):\n",
+                "            if answer.status == 404:\n"
+                "                break\n"
+                "            if answer.status in (403, 410):\n",
+            ),
+        ),
+    ),
+    Mutant(
         "RES-12",
         VTRIX,
         "a success without a URL is polled until a URL appears",

@@ -273,6 +273,15 @@ def test_giving_up_at_a_refused_link_is_found(contract: Contract, status: int) -
     assert messages(rules.expired_url_refresh, told.media().end("success").story()) == []
 
 
+def test_giving_up_a_file_that_is_not_there_yet_is_found(contract: Contract) -> None:
+    assert messages(rules.late_file, ready(contract).media(404).wait(1).end("failed").story()) != []
+    assert messages(rules.late_file, ready(contract).media(404).wait(5).media().end("success").story()) == []
+    read = ready(contract).media(404).wait(5).call(carrier(contract), success(contract))
+    assert messages(rules.late_file, read.end("failed").story()) == []
+    assert messages(rules.late_file, ready(contract).media(404).wait(1).media(404).end("failed").story()) is None
+    assert messages(rules.late_file, ready(contract).media(500).wait(1).end("failed").story()) is None
+
+
 def test_a_submission_after_a_refused_link_is_found(contract: Contract) -> None:
     told = ready(contract).media(403).submit(job="job-2", key="key-2")
     assert messages(rules.expired_url_refresh, told.story()) != []

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.client.grouping import endless, submitted_again
+from hobbyhorse.conformance.client.grouping import endless, submitted_again, undisturbed
 from hobbyhorse.conformance.rule import (
     MONEY,
     MUST,
@@ -38,6 +38,8 @@ LINK_LATENESS_SECONDS = 5.0
 # The share of the longest wait after which a client may have stopped because of its own deadline.
 NEARLY = 0.9
 GONE_FOR_CLIENTS = frozenset({403, 410})
+# The status of a file that is not there (RFC 9110, section 15.5.5).
+NOT_FOUND = 404
 # 404 and 425 (RFC 8470) may mean that a result is not ready yet.
 TOO_EARLY = frozenset({404, 425})
 PAGES = frozenset({"text/html", "application/json", "application/xml"})
@@ -372,6 +374,33 @@ def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
         if len(tries) > 1 + REFUSED_LINKS:
             refusal = f"a link was refused ({tries[0].status}, request {tries[0].number})"
             yield Breach(f"{refusal}, but fetched {len(tries) - 1} more times; allowed: {REFUSED_LINKS}")
+
+
+@rule(
+    "RES-14",
+    "late-file",
+    level=SHOULD,
+    severity="S1",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="A file that is not found (404) directly after the success may only be late: fetch it again, or read the job "
+    "again.",
+    because="A network of caches shows a new file seconds to minutes late, and some jobs name it before it is there: "
+    "icebear0828/notebooklm-client#11, Vikit-ai/sdk#136.",
+    fix="Try a download that is not found a few times more, with growing pauses, before the job is given up.",
+    example="fetch",
+)
+@each_order
+def late_file(trace: AnnotatedTrace) -> Evidence:
+    missing = [step for step in trace.fetches if step.delivered and step.status == NOT_FOUND]
+    others = [step for step in trace.steps if step not in missing]
+    if len(missing) != 1 or not all(undisturbed(trace, step) for step in others) or trace.has_foreign_links:
+        return
+    yield OBSERVED
+    later = trace.after(missing[0], (*trace.reads, *trace.fetches))
+    outcome = trace.outcome
+    if outcome is not None and outcome.kind in FAILED_OUTCOMES and not later and not _hurried(trace):
+        yield Breach(f"request {missing[0].number} did not find the new file, and the client gave up the paid video")
 
 
 @rule(
