@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.client.grouping import endless, submitted_again, undisturbed
+from hobbyhorse.conformance.client.grouping import endless, submitted_again
 from hobbyhorse.conformance.rule import (
     MONEY,
     MUST,
@@ -393,8 +393,9 @@ def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
 @each_order
 def late_file(trace: AnnotatedTrace) -> Evidence:
     missing = [step for step in trace.fetches if step.delivered and step.status == NOT_FOUND]
-    others = [step for step in trace.steps if step not in missing]
-    if len(missing) != 1 or not all(undisturbed(trace, step) for step in others) or trace.has_foreign_links:
+    others = [step for step in trace.fetches if step not in missing]
+    # With another failed download, a client may have used up its tries.
+    if len(missing) != 1 or not all(step.ok for step in others) or trace.has_foreign_links:
         return
     yield OBSERVED
     later = trace.after(missing[0], (*trace.reads, *trace.fetches))
