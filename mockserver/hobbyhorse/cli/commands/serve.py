@@ -35,6 +35,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, misfits
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.control.access import Team, origin_of
+from hobbyhorse.server.control.teams import SENDABLE, TeamsError, read_teams
 from hobbyhorse.server.files.cache import unwritable, user_directory
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.run import announce, serve
@@ -452,9 +453,7 @@ def _watch_of(
 
     It also watches the files of a given certificate.
     """
-    from hobbyhorse.server.reloading.certificate import certificate_source  # noqa: PLC0415 - 5 ms, for --watch alone
-    from hobbyhorse.server.reloading.sources import watch_of  # noqa: PLC0415
-    from hobbyhorse.server.reloading.watch import ReloadError  # noqa: PLC0415
+    from hobbyhorse.server.reloading import certificate, sources, watch  # noqa: PLC0415 - 5 ms, for --watch alone
 
     # By its name, so that the project's contracts are checked too: whoever watches them changes them.
     chosen = directory or data_directory("contracts")
@@ -462,14 +461,14 @@ def _watch_of(
     def read() -> list[Contract]:
         # A kept job is read again by the contract of its submission, which the state knows only by its digest.
         if state is not None:
-            raise ReloadError("a server with --state reads its contracts at its start only; restart it")
+            raise watch.ReloadError("a server with --state reads its contracts at its start only; restart it")
         try:
             return load_contracts(chosen, variants)
         except (UsageError, ContractError) as error:
-            raise ReloadError(str(error)) from None
+            raise watch.ReloadError(str(error)) from None
 
-    more = () if front is None or front.served.files.authority else (certificate_source(front.served),)
-    return partial(watch_of, contracts=chosen, read_contracts=read, report=inform, complain=complain, more=more)
+    more = () if front is None or front.served.files.authority else (certificate.certificate_source(front.served),)
+    return partial(sources.watch_of, contracts=chosen, read_contracts=read, report=inform, complain=complain, more=more)
 
 
 def _check_time(pace: str, clock: str, speed: float) -> None:
@@ -517,11 +516,7 @@ def _control_key(given: str | None, file: Path | None) -> str | None:
 
 def _check_sendable(option: str, key: str | None) -> None:
     """Check that a header can carry a key. Raises UsageError."""
-    if key is None:
-        return
-    from hobbyhorse.server.control.teams import SENDABLE  # noqa: PLC0415 - 1 ms at each start, for keys alone
-
-    if SENDABLE.fullmatch(key) is None:
+    if key is not None and SENDABLE.fullmatch(key) is None:
         # Without the value: the key is a secret, and messages end up in logs.
         raise UsageError(
             f"{option} cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
@@ -532,8 +527,6 @@ def _teams(file: Path | None, control_key: str | None) -> Mapping[str, Team]:
     """Return the teams of a file by control key. Raises UsageError."""
     if file is None:
         return {}
-    from hobbyhorse.server.control.teams import TeamsError, read_teams  # noqa: PLC0415 - 1 ms at each start, for keys alone
-
     try:
         teams = read_teams(file)
     except TeamsError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import typer
 
 from hobbyhorse.cli.listening import bound_again, listen
+from hobbyhorse.cli.processes.supervisor import Supervisor
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Options
@@ -84,8 +85,6 @@ class Sharing:
             own = listen(host, port, shared=True)
             own_front = None if front is None else bound_again(front)
             shared.serve_shared(self.url, contracts, options, own, lambda url: serves(), front=own_front)
-
-        from hobbyhorse.cli.processes.supervisor import Supervisor  # noqa: PLC0415 - 2 ms, for --processes alone
 
         # Its own socket only holds the port: nothing listens on it.
         status = Supervisor(self.processes, work, lambda pids: ready(address(bound), pids)).run()
