@@ -450,7 +450,9 @@ def _newer_elsewhere(trace: AnnotatedTrace, step: Step, jobs: list[str]) -> Kind
     if step.exchange.probe != "identity:pages" or first is None or page not in ([None] * 3, ["1", None, None]):
         return
     settled = [one for one in trace.submits if one.accepted and one.done < step.arrived - SETTLED]
-    newer = [one for one in settled if one.job_told not in jobs and one.arrived - first.arrived >= APART]
+    # A repeated submission gets its job again, long after it was made.
+    made = [one for one in settled if making(trace, one.job_told) is one]
+    newer = [one for one in made if one.job_told not in jobs and one.arrived - first.arrived >= APART]
     if any(one.job_told == jobs[0] for one in settled):
         yield OBSERVED
     if newer:
