@@ -240,9 +240,9 @@ def cut_prompt(text: str, limit: PromptLimit) -> str:
     # The first test avoids the search for Chinese characters: the prompt fits even if all characters are Chinese.
     if len(text) * limit.chinese_weight <= limit.characters or prompt_weight(text, limit) <= limit.characters:
         return text
-    weight = 0
+    weight, is_chinese = 0, re.compile(_CHINESE).match
     for index, character in enumerate(text):
-        weight += limit.chinese_weight if re.match(_CHINESE, character) else 1
+        weight += limit.chinese_weight if is_chinese(character) else 1
         if weight > limit.characters:
             return text[:index]
     return text

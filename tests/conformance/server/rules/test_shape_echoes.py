@@ -87,6 +87,10 @@ def test_a_page_has_the_requested_number(contract: Contract) -> None:
         text = orjson.dumps(replaced(example, at, page))
         url = f"{told.base}{operation.path}?{name}=2"
         assert verdict(RULE, told.call("list", "listed", None, answer=text, answer_headers=JSON, url=url)) == word
+        # A page that should be refused, and is not, is another finding.
+        beyond = {"answer": text, "answer_headers": JSON, "url": url, "expected": "invalid_request"}
+        told = ordered(knowing(contract)).call("list", "listed", None, **beyond)
+        assert verdict(RULE, told) != BROKEN
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ JITTER = 0.9
 # The share of the minimum interval that is required if no document has it. A client that polls twice as fast as the
 # provider's own clients cannot know that this is too fast; one that polls ten times a second is.
 ASSUMED_SHARE = 0.5
-# Seconds between two polls of a running job, as many as a client that is in no hurry takes twice.
+# Seconds between two polls of a running job: more than any correct client of the tests waits.
 LONGEST_INTERVAL = 120.0
 # Responses of one kind in a row that make a run that was cut off an endless one: a careful client may have met fewer.
 MANY = 20
