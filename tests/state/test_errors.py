@@ -8,12 +8,13 @@ import sys
 CODE = (
     "import sys, hobbyhorse.cli.commands.serve; print(*sorted(n for n in sys.modules if n.startswith('hobbyhorse.')))"
 )
-# What only some servers need: a state, `--watch`, a scrape.
+# What only some servers need: a state, `--watch`, `--processes`, a scrape.
 LATE = {
     "hobbyhorse.state.store",
     "hobbyhorse.state.records",
     "hobbyhorse.worlds.unkept",
     "hobbyhorse.server.reloading.watch",
+    "hobbyhorse.cli.processes.supervisor",
     "hobbyhorse.server.metrics.gauges",
 }
 

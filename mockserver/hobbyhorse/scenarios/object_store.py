@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
 XML_TYPE = "application/xml"
+# What a text must escape (XML 1.0, section 2.4). The standard library's modules for it import a table of all entities of
+# HTML, or a client for HTTP, at each start.
+ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 # A Retry-After in seconds, as short as the header can say: the next request renders the file anew.
 SOON = "1"
 
@@ -20,8 +22,7 @@ class FileRefusal:
 
     def xml(self) -> bytes:
         """Return the error document."""
-        # Not `xml.sax.saxutils`: it imports a client for HTTP, and the escapes are the same.
-        code, message = escape(self.code, quote=False), escape(self.message, quote=False)
+        code, message = self.code.translate(ESCAPES), self.message.translate(ESCAPES)
         return (
             f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>\n'
         ).encode()

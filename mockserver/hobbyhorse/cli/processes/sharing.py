@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 import typer
 
 from hobbyhorse.cli.listening import bound_again, listen
-from hobbyhorse.cli.processes.supervisor import Supervisor
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.app import Options
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 SHARED_MODULE = "hobbyhorse.server.shared.run"
 """Imported for a shared state alone: it needs an extra, and 60 ms (httpx)."""
+SUPERVISOR_MODULE = "hobbyhorse.cli.processes.supervisor"
+"""Imported for several processes alone: 2 ms."""
 AUTHORITY_MODULE = "hobbyhorse.server.front.authority"
 """Imported for TLS alone: it needs an extra, and 25 ms (cryptography)."""
 
@@ -87,7 +88,8 @@ class Sharing:
             shared.serve_shared(self.url, contracts, options, own, lambda url: serves(), front=own_front)
 
         # Its own socket only holds the port: nothing listens on it.
-        status = Supervisor(self.processes, work, lambda pids: ready(address(bound), pids)).run()
+        supervisor = import_module(SUPERVISOR_MODULE)
+        status = supervisor.Supervisor(self.processes, work, lambda pids: ready(address(bound), pids)).run()
         raise typer.Exit(status)
 
 
