@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 XML_TYPE = "application/xml"
-# What a text must escape (XML 1.0, section 2.4). The standard library's modules for it import a table of the entities of
-# HTML, or a client for HTTP, at each start.
+# What a text must escape (XML 1.0, section 2.4). The modules of the standard library for it import a table of the
+# entities of HTML, or a client for HTTP, at each start.
 ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 # A Retry-After in seconds, as short as the header can say: the next request renders the file anew.
 SOON = "1"
