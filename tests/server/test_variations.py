@@ -138,7 +138,8 @@ def raw_status(url: str) -> int:
     host, _, port = place.partition(":")
     with socket.create_connection((host, int(port))) as stream:
         stream.sendall(f"GET /{target} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n".encode())
-        return int(stream.recv(12).split()[1])
+        with stream.makefile("rb") as response:  # to its end: the server may not stop while it opens the video
+            return int(response.read().split()[1])
 
 
 class Leaving:
