@@ -19,22 +19,30 @@ from tests.world import HTTP, MADE
 
 pytest_plugins = ["pytester"]
 
-settings.register_profile(
-    "project", deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("project")
-
 # The project's contracts, unless a test of made-up ones runs this suite with its own.
 DIRECTORY = Path(os.environ.get("HOBBYHORSE_TEST_CONTRACTS") or data_directory("contracts"))
 CONTRACTS = load_all(DIRECTORY)
 ROOT = Path(__file__).resolve().parent.parent
 # Set for a run that may take hours: all cases of all tests, and larger numbers of examples.
 NIGHT = bool(os.environ.get("HOBBYHORSE_NIGHT"))
+# Of each test, each n-th case is enough for a second environment, as that of the lowest versions is.
+EACH = int(os.environ.get("HOBBYHORSE_EACH", "1"))
 
 
 def many(by_night: int, by_day: int) -> int:
     """Return the number of examples for a test that finds more with more of them."""
     return by_night if NIGHT else by_day
+
+
+settings.register_profile(
+    "project",
+    max_examples=many(100, 30),
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("project")
 
 
 # Slow files. Unless HOBBYHORSE_NIGHT is set, a run of the whole suite has only each n-th case of their tests. The first
@@ -98,7 +106,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     deselected: list[pytest.Item] = []
     for item in items:
         test, cases, _ = item.nodeid.partition("[")
-        (deselected if cases and seen[test] % BY_DAY.get(_file(item), 1) else kept).append(item)
+        (deselected if cases and seen[test] % max(EACH, BY_DAY.get(_file(item), 1)) else kept).append(item)
         seen[test] += 1
     config.hook.pytest_deselected(items=deselected)
     items[:] = _spread(kept, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))

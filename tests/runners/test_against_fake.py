@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import time
@@ -122,6 +123,20 @@ def session() -> Iterator[FakeSession]:
         yield opened
 
 
+def test_no_run_repeats_an_id_and_the_same_runs_have_the_same_ids() -> None:
+    def jobs(place: str) -> list[str]:
+        """Return the ids of jobs, without the ten characters of an ULID for the time."""
+        with FakeSession(HIAPI, HIAPI.models[0], place=place) as session:
+            traces = [run_case(session, naive, case) for case in (HAPPY, HAPPY, Case(kind=TWICE))]
+        sent = [one for trace in traces for one in trace.exchanges if one.method == "POST"]
+        return [json.loads(one.answer)["data"]["taskId"][-16:] for one in sent]
+
+    first = jobs("first")
+    assert len(first) == len(set(first)) == 4
+    assert jobs("first") == first
+    assert not set(first) & set(jobs("second"))
+
+
 def run_case(session: FakeSession, client: Callable[..., Any], case: Case = HAPPY) -> Trace:
     return CallableRunner(session, client).run(case)
 
@@ -160,11 +175,13 @@ def test_one_submission_that_became_two_jobs_breaks_a_rule(session: FakeSession)
     assert trace.scenario == LOST.scenario
 
 
-def test_the_same_case_gives_the_same_trace(session: FakeSession) -> None:
-    def seen(trace: Trace) -> list[tuple[Any, ...]]:
+def test_the_same_case_gives_the_same_trace_in_each_session() -> None:
+    def seen() -> list[tuple[Any, ...]]:
+        with FakeSession(HIAPI, HIAPI.models[0]) as session:
+            trace = run_case(session, naive, LOST)
         return [(one.arrived, one.role, one.method, one.status, one.answered, one.job) for one in trace.exchanges]
 
-    assert seen(run_case(session, naive, LOST)) == seen(run_case(session, naive, LOST))
+    assert seen() == seen()
 
 
 def test_a_trace_does_not_contain_the_key(session: FakeSession) -> None:

@@ -28,7 +28,7 @@ MOST_ADVANCES = 100
 PATIENCE = 30.0
 """Seconds of real time after which a request counts as hung; none comes near."""
 
-SCENARIOS = many(2_000, 100)
+SCENARIOS = many(2_000, 40)
 """Scenarios generated for each provider; 2,000 at night."""
 
 

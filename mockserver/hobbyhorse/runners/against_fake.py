@@ -11,6 +11,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -127,12 +128,16 @@ class FakeSession:
     second: tuple[Contract, Model] | None = None
     tls: bool = False
     """Whether clients use the providers' own https:// hosts, and reach the server through its forward proxy."""
+    place: str = ""
+    """The name of this session among those of one suite: two sessions never give equal ids to jobs and callbacks."""
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
     # belongs to a run only if no other run could have sent it.
     _open: dict[str, bool] = field(default_factory=dict)
     _issued: set[str] = field(default_factory=set)
+    _begun: Counter[str] = field(default_factory=Counter)
+    """The runs of each case until now, by the case's key."""
     _fullest_and_least: tuple[dict[str, Any], ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -171,7 +176,12 @@ class FakeSession:
             key = keys[self.contract.key]
             self._issued.update(keys.values())
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
+            self._begun[case.key] += 1
+            run = self._begun[case.key]
         world = self.server.world(key, seed=self.seed)
+        # No provider gives one id twice, and a client may remember, for longer than a run, what it did for the id of a
+        # job or of a callback.
+        world.draw_ids_from(f"{self.seed}:{self.place}:{case.key}:{run}")
         if self.second is not None:
             world.share(keys)
         world.keep(MOST_RUN_EXCHANGES)

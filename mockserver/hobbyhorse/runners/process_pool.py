@@ -17,6 +17,7 @@ a client does: it may end itself, crash in C, close every file or never return. 
 from __future__ import annotations
 
 import builtins
+import itertools
 import multiprocessing
 import os
 import queue
@@ -76,7 +77,7 @@ def processes(runs: int, most: int | None = None) -> int:
 class WorkerSetup:
     """The client's name for `find_client`, and the parameters of the session that a worker opens.
 
-    `second` are the key of the second provider and its model, if the client has two.
+    `second` are the key of the second provider and its model, if the client has two. `place` is that of the session.
     """
 
     client: str
@@ -86,6 +87,7 @@ class WorkerSetup:
     contracts: Path | None = None
     fit: Fit = field(default_factory=Fit)
     second: tuple[str, str] | None = None
+    place: str = ""
 
 
 @dataclass(slots=True)
@@ -183,7 +185,7 @@ class ProcessPool:
     def _start(self) -> _Worker:
         if self._closing:
             raise ClientError("the pool is closed")
-        worker = _Worker(self.setup, self.method)
+        worker = _Worker(replace(self.setup, place=f"process {next(_numbers)}"), self.method)
         self._workers.add(worker)
         # Read before the first run, so that an import that fails or ends the process is not attributed to a case.
         if (problem := worker.await_start(self.patience)) is not None:
@@ -253,6 +255,7 @@ def fresh_runner(setup: WorkerSetup) -> Callable[[Sequence[Case]], list[Trace]]:
 
 
 _starting = threading.Lock()
+_numbers = itertools.count(1)
 
 
 class _Worker:
@@ -354,7 +357,8 @@ def _work(pipe: Connection, setup: WorkerSetup, mark: str) -> None:
     except ClientError as error:
         pipe.send(str(error))
         return
-    opened = FakeSession(contract, model, setup.seed, fit=setup.fit, second=second[0] if second else None)
+    also = second[0] if second else None
+    opened = FakeSession(contract, model, setup.seed, fit=setup.fit, second=also, place=setup.place)
     with opened as session, suppress(EOFError, OSError):
         pipe.send(None)
         runner, sound = CallableRunner(session, client), _shared_state()

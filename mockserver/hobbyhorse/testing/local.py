@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -277,6 +278,10 @@ class MockWorld:
         if found is None:
             raise ValueError(f"the key {api_key!r} is not accepted by this server")
         self._world = found
+
+    def draw_ids_from(self, seed: str) -> None:
+        """Draw the ids of jobs and callbacks from a seed of their own; all else still follows the seed of the world."""
+        self._world.ids = Random(seed)
 
     def url(self, provider: str) -> str:
         """Return the URL that replaces a provider's base URL."""

@@ -94,7 +94,8 @@ def virtual_runner(
     """Yield the runner in virtual time, or None if the client cannot be judged there. Raises Unavailable."""
     (contract, model), *second = providers
     size = command.parallel or len(os.sched_getaffinity(0))
-    opened = FakeSession(contract, model, command.seed, fit=command.fit or Fit(), second=second[0] if second else None)
+    other = second[0] if second else None
+    opened = FakeSession(contract, model, command.seed, fit=command.fit or Fit(), second=other, place="virtual")
     with opened as session:
         runner = VirtualCommandRunner(session, command.argv, command.resume, command.limit, size, tracer=tracer)
         try:
@@ -122,7 +123,8 @@ def _ends(trace: Trace) -> list[str]:
 def _succeeds_in_real_time(providers: Sequence[tuple[Contract, Model]], command: CommandOptions) -> bool:
     """Whether a client that gets no video in virtual time gets one in real time."""
     (contract, model), *second = providers
-    opened = FakeSession(contract, model, command.seed, "real", 1.0, "fast", second=second[0] if second else None)
+    other = second[0] if second else None
+    opened = FakeSession(contract, model, command.seed, "real", 1.0, "fast", second=other, place="trial")
     with opened as session:
         trace = CommandRunner(session, command.argv, command.resume, command.limit, 1).run(HAPPY)
         return without_video(session.read(trace)) is None
