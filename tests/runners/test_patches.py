@@ -22,6 +22,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import monotonic as imported_monotonic
 from time import sleep as imported_sleep
+from typing import Any
 
 import httpx
 import pytest
@@ -345,6 +346,87 @@ def test_names_that_a_module_has_imported_are_rebound_and_work_in_real_time(clie
     assert abs(client_module.datetime.now() - dt.datetime.now()) < timedelta(days=1)
     assert type(client_module.Lock()) is type(threading.Lock())
     client_module.sleep(0)
+
+
+HOLDERS = """
+import time
+from dataclasses import dataclass, field
+from functools import wraps
+
+def default(clock=time.monotonic): return clock
+def named(*, clock=time.monotonic): return clock
+def kept(clock):
+    def read(): return clock
+    return read
+closure = kept(time.monotonic)
+def decorated(function):
+    @wraps(function)
+    def call(): return function()
+    return call
+wrapped = decorated(lambda clock=time.monotonic: clock)
+
+class Plain:
+    clock = time.monotonic
+    fixed = staticmethod(time.monotonic)
+    def method(self, clock=time.monotonic): return clock
+    @classmethod
+    def of_class(cls, clock=time.monotonic): return clock
+
+@dataclass
+class Data:
+    clock: object = time.monotonic
+    since: float = field(default_factory=time.monotonic)
+
+class Holder:
+    def __init__(self, clock=time.monotonic): self.clock = clock
+holder = Holder()
+
+class Late:
+    def __getattribute__(self, name): raise ImportError(name)
+late = Late()
+"""
+
+
+@pytest.fixture
+def holders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module whose functions, classes and objects hold clocks."""
+    module = types.ModuleType("holders_of_the_tests")
+    module.__file__ = str(tmp_path / "holders_of_the_tests.py")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("hobbyhorse.runners.patches._rebound", set())
+    exec(HOLDERS, module.__dict__)
+    return module
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda one: one.default(),
+        lambda one: one.named(),
+        lambda one: one.closure(),
+        lambda one: one.wrapped(),
+        lambda one: one.Plain.clock,
+        lambda one: one.Plain().clock,
+        lambda one: one.Plain().fixed,
+        lambda one: one.Plain().method(),
+        lambda one: one.Plain.of_class(),
+        lambda one: one.Data().clock,
+        lambda one: one.holder.clock,
+        lambda one: one.Holder().clock,
+    ],
+)
+def test_a_clock_that_a_module_holds_is_rebound(held: Callable[[Any], Any], holders: Any) -> None:
+    with patched():
+        assert held(holders) is time.monotonic
+    assert held(holders)() <= time.monotonic()
+
+
+def test_a_factory_of_a_field_reads_the_virtual_clock(trial: Callable[..., Trial], holders: Any) -> None:
+    def client(base: str, key: str) -> float:
+        time.sleep(100)
+        return float(holders.Data().since)
+
+    assert trial().run(client).value == MONOTONIC_BASE + 100
 
 
 def test_in_a_thread_without_a_scheduler_patched_functions_call_the_real_ones() -> None:

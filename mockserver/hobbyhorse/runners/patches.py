@@ -29,8 +29,9 @@ Invariants:
 1. No scheduled thread blocks in a real call. Otherwise it would keep the turn, and time would stop for all threads.
 2. Each call that may give the server work checks in first, and each read reports its size. Otherwise, time could move
    while the server has a response to send.
-3. Functions that modules have imported by name are rebound permanently to the patched ones (`_rebind`), because several
-   runs may use a module concurrently. `patched` restores the attributes of the standard modules after the last run.
+3. Functions that modules have imported by name, or hold as a default or an attribute, are rebound permanently to the
+   patched ones (`_rebind`), because several runs may use a module concurrently. `patched` restores the attributes of
+   the standard modules after the last run.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -717,6 +718,55 @@ def _rebind() -> None:
             old, new = _REBOUND.get(id(value)) or _LOCKS.get(bound) or (None, None)
             if new is not None and value is old and (module is not threading or bound not in _LOCKS):
                 names[bound] = new
+            elif name.partition(".")[0] != "hobbyhorse":
+                _rebind_inside(value, name, is_client)
+
+
+def _rebind_inside(value: Any, module: str, is_client: bool) -> None:
+    """Rebind what a value of a module holds: `def wait(sleep=time.sleep)`, `clock: Clock = time.monotonic`."""
+    # The type is asked, not the value: one that is loaded late may fail, or load, when it is asked for anything.
+    kind = type(value)
+    if kind is types.FunctionType:
+        if value.__module__ == module:
+            _rebind_function(value)
+    elif issubclass(kind, type):
+        if vars(value).get("__module__") == module:
+            _rebind_class(value)
+    elif is_client and kind.__module__ == module:
+        with suppress(AttributeError):  # no attributes
+            held = object.__getattribute__(value, "__dict__")
+            held.update({name: _virtual(one) for name, one in held.items()})
+
+
+def _rebind_class(value: type) -> None:
+    for name, member in list(vars(value).items()):
+        inner = member.__func__ if type(member) in (staticmethod, classmethod) else member
+        if type(inner) is types.FunctionType:
+            _rebind_function(inner)
+        elif (new := _virtual(inner)) is not inner:
+            setattr(value, name, staticmethod(new))  # a function in C does not become a method, as this one would
+
+
+def _rebind_function(function: types.FunctionType) -> None:
+    if function.__globals__ is globals():  # a patched function: it holds the real one
+        return
+    if function.__defaults__:
+        function.__defaults__ = tuple(map(_virtual, function.__defaults__))
+    if function.__kwdefaults__:
+        function.__kwdefaults__ = {name: _virtual(one) for name, one in function.__kwdefaults__.items()}
+    for cell in function.__closure__ or ():  # the factories of a dataclass are there
+        with suppress(ValueError):  # an empty cell
+            if (new := _virtual(cell.cell_contents)) is not cell.cell_contents:
+                cell.cell_contents = new
+    wrapped = function.__dict__.get("__wrapped__")  # by a decorator
+    if type(wrapped) is types.FunctionType:
+        _rebind_function(wrapped)
+
+
+def _virtual(value: Any) -> Any:
+    """Return the patched function for a real one, and any other value as it is."""
+    old, new = _REBOUND.get(id(value), (None, None))
+    return new if new is not None and value is old else value
 
 
 def _is_client_module(name: str, file: str | None) -> bool:
