@@ -317,6 +317,17 @@ def test_in_a_recovery_all_runs_but_the_last_meet_the_faults_and_none_shares_its
     assert broken(trace) == broken(run_case(session, patient, Case(FAILING)))
 
 
+def test_each_run_of_a_recovery_may_send_as_many_requests_as_one_alone(
+    session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = len(run_case(session, patient, Case(FAILING)).exchanges)
+    monkeypatch.setattr("hobbyhorse.runners.against_fake.MOST_REQUESTS", sent + 10)
+    trace = run_case(session, patient, Case(FAILING, RECOVERY))
+    assert len(trace.exchanges) > sent + 10
+    assert trace.runs[-1].outcome is not None
+    assert trace.runs[-1].outcome.kind == "success"
+
+
 def test_a_client_that_gives_nothing_back_hangs_in_a_recovery(session: FakeSession) -> None:
     slots = threading.Semaphore(3)
 

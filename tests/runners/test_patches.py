@@ -28,6 +28,7 @@ import httpx
 import pytest
 
 from hobbyhorse.runners.patches import MONOTONIC_BASE, VirtualDatetime, VirtualLock, VirtualPoll, patched
+from hobbyhorse.runners.scheduler import RunOver
 from tests.runners.conftest import ORDER, Trial, http_client
 
 # ---- every way to wait
@@ -454,13 +455,14 @@ def test_overlapping_runs_share_the_patches_until_the_last_ends() -> None:
     assert "recv" not in vars(socket.socket)
 
 
-def test_other_errors_of_executors_are_still_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("logger", ["concurrent.futures", "asyncio"])
+@pytest.mark.parametrize(("error", "logged"), [(ValueError("no horse"), True), (RunOver("too many requests"), False)])
+def test_only_the_end_of_a_run_is_not_logged(
+    caplog: pytest.LogCaptureFixture, logger: str, error: BaseException, logged: bool
+) -> None:
     with patched():
-        try:
-            raise ValueError("no horse")
-        except ValueError:
-            logging.getLogger("concurrent.futures").exception("a callback failed")
-    assert [record.message for record in caplog.records] == ["a callback failed"]
+        logging.getLogger(logger).error("a callback failed", exc_info=error)
+    assert [record.message for record in caplog.records] == ["a callback failed"] * logged
 
 
 def test_other_threads_and_later_code_live_in_real_time(trial: Callable[..., Trial]) -> None:

@@ -78,7 +78,8 @@ RECOVERY_SECONDS = 900.0
 BETWEEN_SECONDS = 1.0
 # Number of exchanges kept for a run: enough to judge a client that floods by all of its requests.
 MOST_RUN_EXCHANGES = 20_000
-# Maximum number of requests of a callable in one run. Polling every second for the longest allowed time takes fewer.
+# Maximum number of requests of a callable, for each of the runs of a case. Polling every second for the longest allowed
+# time takes fewer.
 MOST_REQUESTS = 3_000
 # Virtual seconds of a run if the contract only assumes the longest wait: twelve hours. A client that counts its polls,
 # say 200 of them, with growing pauses and waits that Retry-After requests, ends by itself before; one that does not
@@ -317,16 +318,16 @@ class CallableRunner:
         world = self.session.world(case)
         # A client may wait for one provider, and then for the other.
         limit = sum(run_limit(contract) for contract, _ in self.session.providers)
-        virtual_time = VirtualTime(
-            self.session.server.timeline(world),
-            limit=limit,
-            most_requests=MOST_REQUESTS,
-            steps=steps_of(case, self.session.fit.share),
-        )
         watch = DateWatch() if has_dates(case.scenario) else None
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= {**dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2)), MEMBERS: (1, 2, 3)}
         targets = [self.session.targets(world, case, number) for number in numbers.get(case.kind, (1,))]
+        virtual_time = VirtualTime(
+            self.session.server.timeline(world),
+            limit=limit,
+            most_requests=min(MOST_REQUESTS * len(targets), MOST_RUN_EXCHANGES),
+            steps=steps_of(case, self.session.fit.share),
+        )
         call = partial(self._call, watch)
         done = [_CallableRun(call, one, lambda: virtual_time.cut) for one in targets]
         with deferred_certificates():

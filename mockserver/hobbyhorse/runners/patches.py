@@ -656,7 +656,7 @@ _EXEMPT = frozenset({__name__, "time", "_thread", "hobbyhorse.runners.scheduler"
 
 
 class _NoRunOver(logging.Filter):
-    """A log filter that drops the RunOver that executors log when a run ends."""
+    """A log filter that drops the RunOver that executors and event loops log when a run ends."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log a record."""
@@ -665,6 +665,7 @@ class _NoRunOver(logging.Filter):
 
 
 _quiet = _NoRunOver()
+_LOGGERS = ("concurrent.futures", "asyncio")
 
 
 @contextmanager
@@ -687,14 +688,16 @@ def patched() -> Iterator[None]:
 
 
 def _install() -> None:
-    logging.getLogger("concurrent.futures").addFilter(_quiet)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_quiet)
     for owner, name, new in _PATCHES:
         _saved.append((owner, name, vars(owner).get(name, _MISSING)))
         setattr(owner, name, new)
 
 
 def _restore() -> None:
-    logging.getLogger("concurrent.futures").removeFilter(_quiet)
+    for name in _LOGGERS:
+        logging.getLogger(name).removeFilter(_quiet)
     while _saved:
         owner, name, old = _saved.pop()
         if old is _MISSING:
