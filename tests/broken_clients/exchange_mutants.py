@@ -295,6 +295,21 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         ),
     ),
     (
+        "CBK-13",
+        "hiapi_callbacks",
+        "a callback that comes before the response to the submission is refused",
+        (
+            (
+                '            note = {**note, "job": submit(api, note, deadline)}\n',
+                '            note = {**note, "job": submit(api, note, deadline)}\n            heard.add("ready")\n',
+            ),
+            (
+                "            if believed and (job :=",
+                '            believed = believed and "ready" in heard\n            if believed and (job :=',
+            ),
+        ),
+    ),
+    (
         "RES-06",
         "hiapi",
         "a file of zero bytes is taken for an MP4 with one box",

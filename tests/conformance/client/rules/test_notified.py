@@ -539,7 +539,10 @@ def test_a_client_that_forgets_an_early_callback_is_found(contract: Contract) ->
     (found,) = messages(rules.callback_wakes, told(40).story()) or []
     assert "before the response to its submission" in found
     assert messages(rules.callback_wakes, told(10).story()) == []
-    assert messages(rules.callback_wakes, told(40, status=404).story()) is None
+    (found,) = messages(rules.callback_wakes, told(10, status=404).story()) or []
+    assert "and was refused with 404" in found
+    for later in (429, 503):
+        assert messages(rules.callback_wakes, told(40, status=later).story()) is None
 
 
 @calling

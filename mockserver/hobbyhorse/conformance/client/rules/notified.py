@@ -44,6 +44,8 @@ SIMULTANEOUS_SECONDS = 0.05
 CLOSING = 1.0
 # The statuses with which a receiver refuses a signature. Other errors may be the receiver's own.
 CALLBACK_REFUSALS = frozenset({400, 401, 403})
+# The statuses with which it refuses a callback for good. The others ask for another delivery.
+REJECTIONS = frozenset(range(400, 500)) - {408, 409, 423, 425, 429}
 NULL, LOST, STRANGER = name_used_for(EMPTIES), name_used_for(UNSENT), name_used_for(ESTRANGES)
 MISSIGNED, OUTDATED = names_used_for(MISSIGNS), names_used_for(OUTDATES)
 # Seconds after a callback within which the end of a run is attributed to it. More would blame the callback for an end
@@ -474,10 +476,11 @@ def false_callbacks_change_nothing(trace: AnnotatedTrace) -> Evidence:
     applies=_calls_back,
     timing=True,
     says="A genuine callback about the end of a job wakes the client: within 20 s it reads the job, fetches the video, "
-    "or ends, even if the callback came before the response to the submission.",
+    "or ends, even if the callback came before the response to the submission. It is not refused then, either.",
     because="A client that registers a callback and waits for its next poll learns of the end late, or after its "
-    "deadline: gitmoot/gitmoot#1133 and #1228.",
-    fix="Wait on an event that the receiver sets, and sleep for the whole interval only if it is not set.",
+    "deadline: gitmoot/gitmoot#1133 and #1228. One that came early was refused and lost: ctrlplanedev/ctrlplane#177.",
+    fix="Wait on an event that the receiver sets, and sleep for the whole interval only if it is not set; remember the "
+    "callback of a job that is not known yet, or respond 503 to get it once more.",
     example="callbacks.wait",
 )
 @each_unbroken_order
@@ -502,20 +505,26 @@ def _next_act(trace: AnnotatedTrace, since: float) -> float:
 
 
 def _woken_late(trace: AnnotatedTrace) -> Evidence:
-    """Find a client that has acknowledged the end of its job before it knew the job, and has forgotten it."""
+    """Find a client that was told the end of its job before it knew the job, and has refused or forgotten that."""
     order = trace.accepted
     if order is None or not order.clean or len(trace.submits) > 1 or trace.outcome is None:
         return
     sent = (one for one in trace.deliveries if one.kind == "genuine" and _sent(one) and one.job == order.job_told)
-    early = [one for one in sent if one.acknowledged and _kinds(trace, one) & ENDS and one.sent < order.done]
+    early = [one for one in sent if _kinds(trace, one) & ENDS and one.sent < order.done and one.status is not None]
     if not early or _knows(trace, early[0]) or not _validly_signed(trace, early[0]):
+        return
+    first = f"a genuine callback reported the end of job {early[0].job} before the response to its submission"
+    if not any(one.acknowledged for one in early):
+        if any(one.status in REJECTIONS for one in early):
+            yield OBSERVED
+            yield Breach(f"{first}, and was refused with {early[0].status}; expected: 2xx, or 503 to get it once more")
         return
     woken = _next_act(trace, order.done) - order.done
     yield OBSERVED
     if woken > WAKING_SECONDS:
         yield Breach(
-            f"a genuine callback reported the end of job {early[0].job} before the response to its submission, but "
-            f"after that response the client did nothing for {woken:.0f} s; allowed: {WAKING_SECONDS:.0f} s"
+            f"{first}, but after that response the client did nothing for {woken:.0f} s; "
+            f"allowed: {WAKING_SECONDS:.0f} s"
         )
 
 
