@@ -38,7 +38,7 @@ LEAST_MUTANTS = 150
 # By day, mutants of this many clients, and this many mutants of each, run again: half a minute on two cores.
 CLIENTS_BY_DAY, MUTANTS_BY_DAY = 3, 4
 # By day only mutants that were found within this many runs run again: the others take minutes.
-RUNS_BY_DAY = 60
+RUNS_BY_DAY = 30
 SEED = 7
 # Runs of the small client: without faults, and with a job that never ends. It has many bugs in further ones.
 FEW = 2

@@ -64,7 +64,7 @@ def test_the_javascript_client_of_the_page_is_tested_with_one_command(tmp_path: 
     assert code is not None
     (tmp_path / "client.mjs").write_text(code[1])
     command = [str(Path(sys.executable).with_name("hobbyhorse")), "conformance", "client", "--provider", "hiapi"]
-    more = ["--runs", "40", "--limit", "6", "--report", "report", "--", "node", "client.mjs"]
+    more = ["--runs", "20", "--limit", "6", "--report", "report", "--", "node", "client.mjs"]
     found = subprocess.run([*command, *more], capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
     assert found.returncode == 1, found.stdout + found.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text())

@@ -100,6 +100,15 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
         ),
     ),
     (
+        "CON-03",
+        "hiapi",
+        "all responses are collected in one buffer of the process",
+        (
+            (TLS, f"SHARED = bytearray()\n{TLS}"),
+            ("            body = bytearray()\n", "            body = SHARED\n            body.clear()\n"),
+        ),
+    ),
+    (
         "CON-02",
         "vtrix",
         "a response with an error stays open",

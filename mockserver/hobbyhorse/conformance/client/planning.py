@@ -25,7 +25,7 @@ from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, Case
+from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, TOGETHER, Case
 from hobbyhorse.conformance.client.order_cases import simpler_orders
 from hobbyhorse.conformance.client.scenario_space import deviations, final_refusal, fits, variation_moves
 from hobbyhorse.contract.values import Contract
@@ -449,6 +449,12 @@ def recoveries(ones: Iterable[Case]) -> list[Case]:
         if moves[0].get("times") == "always" and (_refuses(case) or moves[0]["move"] in GRAVE_FAULTS):
             found.setdefault((role, _refuses(case)), Case(case.scenario, RECOVERY))
     return list(found.values())
+
+
+def overlapping_downloads() -> Case:
+    """Return the case of several orders at the same time whose jobs end at the same time, and whose files are slow."""
+    ended = {"move": name_used_for(ENDS), "seconds": 1}
+    return Case({"timeline": ended, "moves": {MEDIA: [dict(SLOW_FILE)]}}, TOGETHER)
 
 
 def repeated_roles(trace: AnnotatedTrace) -> list[str]:

@@ -56,6 +56,7 @@ from hobbyhorse.conformance.client.cases import (
     MOVED,
     ONCE,
     RECOVERY,
+    TOGETHER,
     TWICE,
     Case,
     case_of,
@@ -69,6 +70,7 @@ from hobbyhorse.conformance.client.planning import (
     failures_apart,
     killings,
     last_polls,
+    overlapping_downloads,
     pairs,
     recoveries,
     repeated_roles,
@@ -437,6 +439,8 @@ class Search:
         if happy.deliveries:
             # A receiver whose clock is wrong must refuse genuine callbacks.
             found = [case for case in found if case.kind != BEHIND]
+        if TOGETHER in self.plan.kinds and happy.fetches:
+            found.append(overlapping_downloads())
         found += recoveries(ones) if RECOVERY in self.plan.kinds else ()
         points = killings(happy)
         if KILLED in self.plan.kinds:

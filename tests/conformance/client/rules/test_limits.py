@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import orjson
 import pytest
 
 from hobbyhorse.conformance.client.rules import limits as rules
 from hobbyhorse.contract.values import Contract
-from tests.conformance.client.rules.test_requests import asked
+from hobbyhorse.traces.trace import Outcome
+from tests.conformance.client.rules.test_requests import asked, success
 from tests.judging import messages
 from tests.tracing import Teller
 
@@ -150,3 +154,52 @@ def test_few_requests_several_runs_and_recordings_show_nothing_about_connections
     told.drill = "together"
     assert messages(rules.connections_given_back, told.story()) is None
     assert messages(rules.connections_given_back, connected(contract, 0, 0, 0, 0).story()) is None
+
+
+# CON-03
+
+
+def at_once(contract: Contract, *fetches: int, first: str = "success", **how: Any) -> Teller:
+    """Return a trace of orders at the same time, each with its number of downloads; `first` ends the first one."""
+    told = Teller(contract, asked(contract, "order 0"))
+    told.drill = "together"
+    for number in range(len(fetches)):
+        if number:
+            told.again(asked(contract, f"order {number}"))
+        told.submit(job=f"job-{number}", key=f"key-{number}")
+    role, situation = success(contract)
+    for number, count in enumerate(fetches):
+        told.wait(5).call(role, situation, job=f"job-{number}")
+        for _ in range(count):
+            told.media(job=f"job-{number}", **how)
+    for number, run in enumerate(told.runs):
+        outcome = Outcome("success" if number else first, told.now, told=True)
+        told.runs[number] = replace(run, outcome=outcome)
+    return told
+
+
+def test_orders_at_once_each_get_their_video(contract: Contract) -> None:
+    assert messages(rules.orders_at_once, at_once(contract, 1, 1, 1).story()) == []
+    assert messages(rules.orders_at_once, at_once(contract, 2, 2).story()) == []
+    assert messages(rules.orders_at_once, at_once(contract, 1, 1, move="slow_body").story()) == []
+
+
+@pytest.mark.parametrize("kind", ["failed", "error", "timeout"])
+def test_an_order_that_fails_beside_others_is_found(contract: Contract, kind: str) -> None:
+    (found,) = messages(rules.orders_at_once, at_once(contract, 1, 1, first=kind).story()) or []
+    assert found.startswith("job job-0 had succeeded")
+    assert f"its run ended as {kind!r}" in found
+
+
+def test_a_file_that_is_fetched_again_beside_others_is_found(contract: Contract) -> None:
+    (found,) = messages(rules.orders_at_once, at_once(contract, 1, 3).story()) or []
+    assert found.startswith("the whole file of job job-1 was fetched 3 times")
+    assert messages(rules.orders_at_once, at_once(contract, 1, 3, status=206).story()) == []
+
+
+def test_a_fault_or_a_single_order_shows_nothing_about_orders_at_once(contract: Contract) -> None:
+    assert messages(rules.orders_at_once, at_once(contract, 1, 3, move="html_page").story()) is None
+    alone = at_once(contract, 1, 3, first="failed")
+    alone.drill = "twice"
+    assert messages(rules.orders_at_once, alone.story()) is None
+    assert messages(rules.orders_at_once, at_once(contract, 1, 1, first="unfinished").story()) == []

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hobbyhorse.conformance.client.cases import ONCE
+from hobbyhorse.conformance.client.cases import ONCE, TOGETHER
 from hobbyhorse.conformance.client.grouping import misleading_date
 from hobbyhorse.conformance.client.rules.requests import requested_parameters, sent_by, value_of
 from hobbyhorse.conformance.client.rules.retrying import requested_wait
-from hobbyhorse.conformance.rule import OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
+from hobbyhorse.scenarios.fault import DRIPS
+from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, BODY
 
+SLOW = name_used_for(DRIPS)
+OK = 200  # the whole file; a part of it has 206
 TOO_MANY_REQUESTS = 429  # RFC 6585, section 4
 # Attempts to submit one order. More would excuse a client that polls the limit; fewer would accuse a client that waits
 # for a long job with growing pauses.
@@ -98,6 +102,45 @@ def connections_given_back(trace: AnnotatedTrace) -> Evidence:
         yield Breach(f"request {most.number} was sent while {held} connections of the client were open and unused")
     else:
         yield from _exhausted(trace, steps)
+
+
+@rule(
+    "CON-03",
+    "orders-at-once",
+    level=SHOULD,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    says="Orders at the same time do not disturb each other: if a job has succeeded and no response was wrong, its run "
+    "ends with its video after one download, also if the downloads overlap.",
+    because="All downloads were written to one temporary file, and each of two replaced the other's: "
+    "LaborBerlin/varvis-download#121.",
+    fix="Keep what belongs to one order in variables of its own, and download into a file of its own (mkstemp).",
+    example="ask",
+)
+def orders_at_once(trace: AnnotatedTrace) -> Evidence:
+    if trace.trace.drill != TOGETHER or any(step.exchange.move not in (None, SLOW) for step in trace.steps):
+        return
+    fetched = dict[str, int]()
+    for number, run in enumerate(trace.runs):
+        own = [step for step in trace.submits if step.accepted and trace.owner_of(step) == number]
+        job, outcome = own[0].job_told if len(own) == 1 else None, run.outcome
+        if job is None or outcome is None or not any(read.success for read in _reads(trace, own[0])):
+            continue
+        yield OBSERVED
+        fetched[job] = sum(step.job == job and step.status == OK and step.ok for step in trace.fetches)
+        if outcome.kind in GAVE_UP:
+            yield Breach(
+                f"job {job} had succeeded and no response was wrong, but its run ended as {outcome.kind!r} while other "
+                "orders were under way"
+            )
+    for job, count in fetched.items():
+        # A client may fetch each file twice.
+        if count > max(1, min(fetched.values())):
+            yield Breach(
+                f"the whole file of job {job} was fetched {count} times, as if it had not arrived, while other orders "
+                "were under way"
+            )
 
 
 def _exhausted(trace: AnnotatedTrace, steps: list[Step]) -> Iterator[Breach]:
