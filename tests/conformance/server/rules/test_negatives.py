@@ -234,6 +234,18 @@ def test_a_refusal_that_may_be_about_the_picture_is_not_blamed(contract: Contrac
     assert word("NEG-03", documented(contract, meant.status)) == NOT_OBSERVED
 
 
+def test_an_endpoint_that_refuses_every_documented_submission_is_reported(contract: Contract) -> None:
+    """Only one of them may be refused for its picture."""
+    meant = find_situation(contract.operations["submit"], "invalid_request")
+    assert meant is not None
+    (first, *_) = contract.models[0].parameters["first_frame"]
+    pointer = (*contract.operations["submit"].model_parameters.pointer, *first)
+    within = replaced(order_for(contract, contract.models[0]), pointer, "data:image/png;base64,iVBORw0KGgo=")
+    told = documented(contract, meant.status)
+    told.submit(None, None, status=meant.status, answer=b"{}", probe="job", body=orjson.dumps(within), key="k")
+    assert word("NEG-03", told) == BROKEN
+
+
 @contracts_that(lambda contract: "refusal_location" in contract.operations["submit"].bindings)
 def test_a_refusal_of_a_documented_body_for_another_place_is_reported(contract: Contract) -> None:
     submit = contract.operations["submit"]

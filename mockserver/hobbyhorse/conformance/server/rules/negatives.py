@@ -168,9 +168,14 @@ def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
     known = [step for step in trace.submits if step.exchange.probe in ORDERS and step.delivered]
     orders = [step for step in known if order_of(trace, step) is not None]
     failed = [step for step in orders if step.status == INTERNAL]
-    refused = [step for step in orders if refused_for_its_body(trace, step) and not _for_its_picture(trace, step)]
-    for steps, least, words in ((failed, FEW_INTERNAL_ERRORS, "fails"), (refused, 1, "is refused")):
-        if len(steps) >= least and len(steps) == len(orders):
+    refused = [step for step in orders if refused_for_its_body(trace, step)]
+    # Of an endpoint that refuses all, some orders may be refused for their pictures, but not each of them.
+    clear = [step for step in refused if not _for_its_picture(trace, step)]
+    for steps, found, least, words in (
+        (failed, failed, FEW_INTERNAL_ERRORS, "fails"),
+        (clear, refused, 1, "is refused"),
+    ):
+        if len(steps) >= least and len(found) == len(orders):
             message = f"{label(steps[0])}: every documented submission {words}, with {steps[0].status}"
             places = (responses_of(operation_of(trace, steps[0])),)
             yield "orders", Breach(message, places, steps[0].status)
