@@ -314,6 +314,26 @@ def test_the_size_of_a_tier_may_be_off_by_two_percent(contract: Contract, pixels
             assert word(4, teller(knowing(contract), number), width=width, height=720) == expected, share
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (720, 1800, PASSED),
+        (1800, 720, PASSED),
+        (288, 720, PASSED),
+        (512, 1280, PASSED),
+        (606, 1520, PASSED),
+        (480, 1200, BROKEN),
+        (1080, 2700, BROKEN),
+    ],
+)
+def test_a_tier_may_have_its_size_in_each_way_that_no_document_excludes(
+    contract: Contract, width: int, height: int, expected: str
+) -> None:
+    number = next((n for n in _models(contract) if (asked(teller(contract, n)).resolution or "")[:-1] == "720"), None)
+    if number is not None:
+        assert word(4, teller(knowing(contract), number), width=width, height=height) == expected
+
+
 def test_another_range_than_the_requested_one_is_reported(contract: Contract) -> None:
     assert verdict(rule(9), part(teller(contract), "bytes=0-99", "bytes 1-100/1000", 100)) == BROKEN
     assert verdict(rule(9), teller(contract).media(probe="job:media")) == NOT_OBSERVED

@@ -26,6 +26,8 @@ AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
 CODECS = frozenset({"h264", "hevc", "av1", "vp9"})
 # Two percent: dimensions are rounded to even numbers, or to the blocks of the codec.
 SIZE_TOLERANCE = 0.02
+# A tier is documented for 16:9; a ratio that is further away from that may have its size in another way.
+OTHER_PROPORTIONS = 0.1
 # Encoders end on a whole frame or audio block, so a video may be slightly off; a missing second is never rounding.
 HALF_A_SECOND = 0.5
 # The maximum mean difference, of 255, between two encodings of an image. Two images differ by more.
@@ -190,8 +192,9 @@ def frames_and_duration(one: OrderedVideo) -> Evidence:
     level=SHOULD,
     severity="S2",
     harm=MONEY,
-    says="The video has the area of the ordered tier (720P: 1280x720, 1080P: 1920x1080) within 2 %, and even "
-    f"dimensions. {UNDOCUMENTED}",
+    says="The video has the size of the ordered tier (720P: 1280x720, 1080P: 1920x1080) within 2 %, and even "
+    "dimensions. If it has other proportions, its area, its height, its longer or its shorter side may be that of the "
+    f"tier: no document says which. {UNDOCUMENTED}",
     because="A customer who pays for the expensive tier and gets the cheap one notices only by measuring.",
     fix="Render in the ordered tier, and check the dimensions of the file before the job succeeds.",
 )
@@ -201,16 +204,25 @@ def sides_for_tier(one: OrderedVideo) -> Evidence:
     width, height, order = one.fact("width"), one.fact("height"), one.order
     found = re.fullmatch(r"(\d+)[pP]", order.resolution or "") if order is not None else None
     # A tier without a documented size cannot be checked.
-    area = AREAS.get(int(found.group(1))) if found is not None else None
-    if order is None or area is None or not width or not height:
+    lines = int(found[1]) if found is not None else 0
+    if order is None or lines not in AREAS or not width or not height:
         return
     yield OBSERVED
     places, size = _parameter(order, "resolution"), f"{width}x{height}"
-    if abs(width * height - area) > SIZE_TOLERANCE * area:
-        message = f"the video is {size}, {width * height} pixels; expected for {order.resolution}: about {area}"
+    if not _is_of_tier(width, height, lines):
+        message = f"the video is {size}, {width * height} pixels; expected for {order.resolution}: about {AREAS[lines]}"
         yield Breach(message, places, size)
     if width % 2 or height % 2:
         yield Breach(f"the video is {size}; both dimensions must be even", places, size)
+
+
+def _is_of_tier(width: int, height: int, lines: int) -> bool:
+    """Whether a size is that of a tier, in one of the ways in which a video of other proportions may have it."""
+    area = AREAS[lines]
+    sizes: list[tuple[float, float]] = [(width * height, area)]
+    if not 1 - OTHER_PROPORTIONS < width / height / (area / lines**2) < 1 + OTHER_PROPORTIONS:
+        sizes += (height, lines), (min(width, height), lines), (max(width, height), area / lines)
+    return any(abs(size - expected) <= SIZE_TOLERANCE * expected for size, expected in sizes)
 
 
 @rule(
