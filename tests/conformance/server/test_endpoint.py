@@ -155,6 +155,20 @@ def test_a_response_of_100_mb_is_abandoned_and_hardly_kept(http: httpx.Client) -
     assert len(step.exchange.answer) == KEPT_FILE_BYTES
 
 
+def test_a_response_that_repeats_the_submissions_is_read_whole(http: httpx.Client) -> None:
+    def answer(said: Said) -> Told:
+        return Told(200, (PIECE for _ in range(300)))
+
+    with little(answer) as server:
+        endpoint = endpoint_at(server, http)
+        assert not endpoint.call("status", probe="job", path={"job": "j"}).exchange.whole
+        submitted = endpoint.call("submit", probe="job", body="x" * 4_000_000)
+        assert submitted.exchange.header("content-length") == "4000002"
+        step = endpoint.call("status", probe="job", path={"job": "j"})
+    assert step.exchange.whole
+    assert len(step.exchange.answer) == step.exchange.size > MOST_RESPONSE_BYTES
+
+
 def test_a_response_that_never_ends_is_abandoned_in_time(http: httpx.Client) -> None:
     def dripping() -> Iterator[bytes]:
         while True:

@@ -24,8 +24,8 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.trace import KEY, Trace
 
-# Rule SHA-04 reports longer responses; reading on would let an endless body exhaust the memory. Files may be ten times
-# as long.
+# Rule SHA-04 reports longer responses, besides what the suite has submitted itself. To read on would let an endless
+# body exhaust the memory. Files may be ten times as long.
 MOST_RESPONSE_BYTES = 16 * 1024 * 1024
 # Enough of an incomplete body to recognise it in a report, little enough to keep for every request of a trace.
 KEPT_FILE_BYTES = 64 * 1024
@@ -63,6 +63,8 @@ class Endpoint:
     login: tuple[str, str] | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _submitted: int = 0
+    """The bytes of all submissions until now. A response may repeat them: a list of jobs with their pictures, say."""
 
     def call(
         self,
@@ -96,9 +98,10 @@ class Endpoint:
         with self.budget.hold(price) as held:
             request = self._request(role, operation.method, url, sent, data)
             longest = max(seconds, self.request_seconds)
-            exchange, _ = self._send(
-                request, data, MOST_RESPONSE_BYTES, silence=longest, whole=longest, login=self.login
-            )
+            with self._lock:
+                self._submitted += len(data) if role in SUBMISSIONS else 0
+            most = MOST_RESPONSE_BYTES + self._submitted
+            exchange, _ = self._send(request, data, most, silence=longest, whole=longest, login=self.login)
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         labelled = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
@@ -116,6 +119,7 @@ class Endpoint:
     def _request(self, role: str, method: str, url: str, headers: Mapping[str, str], data: bytes = b"") -> Exchange:
         """Return the exchange of a request that is about to be sent."""
         sent = tuple((name.lower(), value) for name, value in headers.items())
+        sent += (("content-length", str(len(data))),) if data else ()
         kept = data[:KEPT_FILE_BYTES]
         return Exchange(arrived=self.now(), role=role, method=method, url=url, headers=sent, body=kept)
 
@@ -170,7 +174,7 @@ class Endpoint:
     def _received(self, exchange: Exchange, body: bytearray, *, whole: bool) -> Exchange:
         return replace(
             exchange,
-            answer=bytes(body[: MOST_RESPONSE_BYTES if whole else KEPT_FILE_BYTES]),
+            answer=bytes(body[: MOST_RESPONSE_BYTES + self._submitted if whole else KEPT_FILE_BYTES]),
             size=len(body),
             whole=whole,
         )

@@ -383,6 +383,14 @@ def test_a_response_of_a_hundred_megabytes_is_reported(contract: Contract) -> No
     assert word("SHA-04", told) == BROKEN
 
 
+@pytest.mark.parametrize(("submitted", "expected"), [(85_000_000, PASSED), (80_000_000, BROKEN)])
+def test_a_response_may_repeat_what_was_submitted(contract: Contract, submitted: int, expected: str) -> None:
+    told = Teller(contract).submit(headers=(("content-length", str(submitted)),))
+    assert word("SHA-04", told.status(running(contract), probe="job", size=100_000_000)) == expected
+    earlier = Teller(contract).status(running(contract), probe="job", size=100_000_000)
+    assert word("SHA-04", earlier.submit(headers=(("content-length", str(submitted)),))) == BROKEN
+
+
 def test_every_rule_has_a_statement_and_a_reason(contract: Contract) -> None:
     for rule in MINE:
         assert rule.level in ("MUST", "SHOULD")
