@@ -32,7 +32,7 @@ from tests.test_examples import COMMANDS, NEEDS
 
 __all__ = ["tracer"]
 
-RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "160"))
+RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "300"))
 SEED = int(os.environ.get("HOBBYHORSE_SEED", "0"))
 CLIENTS = sorted((ROOT / "examples" / "python").glob("*.py"))
 assert CLIENTS
