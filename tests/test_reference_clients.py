@@ -91,7 +91,7 @@ def test_an_example_command_breaks_no_rule(name: str, tmp_path: Path) -> None:
     if missing := [tool for tool in NEEDS[name] if shutil.which(tool) is None]:
         pytest.skip(f"needs {missing[0]}, which is not installed")
     suite = [str(Path(sys.executable).with_name("hobbyhorse")), "conformance", "client", "--provider", provider]
-    suite += ["--runs", str(many(150, 8)), "--speed", "60", "--limit", "20", "--report", str(tmp_path)]
+    suite += ["--runs", str(many(150, 8)), "--speed", "60", "--limit", "40", "--report", str(tmp_path)]
     done = subprocess.run([*suite, "--", *words], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = {rule["id"]: rule["verdict"] for rule in json.loads((tmp_path / "report.json").read_text())["rules"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,28 @@ async def test_a_change_during_the_reading_is_read_too(folder: Folder) -> None:
     folder.before_read = change
     await look(watch, 4)
     assert folder.adopted[-1] == "third"
+
+
+async def test_a_look_returns_after_the_reading_of_another_one(folder: Folder) -> None:
+    watch, reading, go_on = watched(folder), threading.Event(), threading.Event()
+    folder.write("second")
+    await watch.look()
+
+    def pause() -> None:
+        reading.set()
+        go_on.wait(30)
+
+    folder.before_read = pause
+    first = asyncio.create_task(watch.look())
+    assert await asyncio.to_thread(reading.wait, 30)
+    second = asyncio.create_task(watch.look())
+    for _ in range(50):  # in which it would end, if it did not wait
+        await asyncio.to_thread(lambda: None)
+    assert not second.done()
+    go_on.set()
+    await second
+    assert folder.adopted == ["second"]
+    await first
 
 
 async def test_broken_contents_keep_the_old_ones_and_are_one_line(folder: Folder) -> None:

@@ -67,6 +67,7 @@ class Watch:
     """Gets the line of a reading."""
     complain: Callable[[str], None]
     """Gets the line of a problem."""
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def problems(self) -> list[str]:
         """Return why sources have older contents than their files, in one line each."""
@@ -83,9 +84,10 @@ class Watch:
 
     async def look(self) -> None:
         """Look at each source once, and have it read if it has changed."""
-        for source in self.sources:
-            if await asyncio.to_thread(source.changed):
-                await self._reload(source)
+        async with self._looking:  # after it, what another look found is read, too
+            for source in self.sources:
+                if await asyncio.to_thread(source.changed):
+                    await self._reload(source)
 
     async def _reload(self, source: Source[Any]) -> None:
         try:
