@@ -73,7 +73,7 @@ def test_a_fake_that_shares_no_code_with_ours_has_no_findings(provider: str) -> 
     time, contract = Time(), contract_of(unbent(provider))
     kind: type[Fake] = FAKES[provider]
     fake = kind(frozenset({KEY, OTHER}), films.good(), DEFAULT_SECRET, time.now, time.sleep)
-    fake.films, fake.tall = films.good, films.plain(720, 1280) if provider == "vtrix" else None
+    fake.films, fake.shaped = films.good, films.plain if provider == "vtrix" else None
     with independent.serving(fake) as url:
         result = run_suite(contract, contract.models[0], url, time)
     assert findings(result) == []

@@ -64,8 +64,8 @@ class Fake:
     url: str = ""
     # Makes a video of some seconds and lines; without it, `film` is served for every order.
     films: Callable[[int, int], bytes] | None = None
-    # The video of a portrait; without it, a portrait has the video of every other picture.
-    tall: bytes | None = None
+    # Makes a video with a width, a height and seconds, for a picture that is not 16:9; without it, each has `film`.
+    shaped: Callable[[int, int, int], bytes] | None = None
     works: dict[str, Work] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     prefix: ClassVar[str]
@@ -93,7 +93,9 @@ class Fake:
         seconds, tier = how.get("duration", 5), int(how.get("resolution", "1080p")[:-1])
         film = self.film if self.films is None else self.films(seconds, tier)
         width, height = looked_at(self.picture(self.works[job].body)) or (16, 9)
-        film = self.tall if self.tall is not None and height > width else film
+        if self.shaped is not None and abs(width / height - 16 / 9) > 0.02:
+            longer = 2 * round(tier * max(width, height) / min(width, height) / 2)
+            film = self.shaped(tier, longer, seconds) if height > width else self.shaped(longer, tier, seconds)
         response = Response(film, mimetype="video/mp4")
         response.make_conditional(request, accept_ranges=True, complete_length=len(film))
         return response
