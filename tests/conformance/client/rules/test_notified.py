@@ -546,6 +546,17 @@ def test_a_client_that_forgets_an_early_callback_is_found(contract: Contract) ->
 
 
 @calling
+def test_an_early_callback_that_is_refused_after_another_delivery_is_found(contract: Contract) -> None:
+    place = contract.operations["submit"].bindings["callback_url"].request[0]
+    told = Teller(contract, replaced(asked(contract), place.pointer, "http://127.0.0.1:9000/hook"))
+    deliver(told.submit(answered=told.now + 5).made().wait(1), status=503)
+    deliver(told.wait(1), status=404)
+    told.wait(10).call(*success(contract)).media().end("success")
+    (found,) = messages(rules.callback_wakes, told.story()) or []
+    assert "and was refused with 404" in found
+
+
+@calling
 def test_only_a_client_that_waits_can_be_woken(contract: Contract) -> None:
     assert messages(rules.callback_wakes, woken(contract, 45, status=500).story()) is None
     busy = fetched_late(ordered(contract).call("status", running(contract), status=503))

@@ -515,9 +515,10 @@ def _woken_late(trace: AnnotatedTrace) -> Evidence:
         return
     first = f"a genuine callback reported the end of job {early[0].job} before the response to its submission"
     if not any(one.acknowledged for one in early):
-        if any(one.status in REJECTIONS for one in early):
+        refusals = [one.status for one in early if one.status in REJECTIONS]
+        if refusals:
             yield OBSERVED
-            yield Breach(f"{first}, and was refused with {early[0].status}; expected: 2xx, or 503 to get it once more")
+            yield Breach(f"{first}, and was refused with {refusals[0]}; expected: 2xx, or 503 to get it once more")
         return
     woken = _next_act(trace, order.done) - order.done
     yield OBSERVED
