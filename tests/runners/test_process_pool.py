@@ -136,6 +136,13 @@ def test_several_processes_give_the_traces_of_one_in_the_same_order() -> None:
     assert [one["scenario"] for one in together] == [case.scenario for case in cases]
 
 
+def test_two_processes_give_no_id_twice() -> None:
+    with ProcessPool(WorkerSetup(NAIVE, "hiapi", MODEL), 2) as pool:
+        traces = list(pool([HAPPY, HAPPY]))
+    ids = [job.id[-16:] for trace in traces for job in trace.jobs or ()]  # without the time in an ULID
+    assert len(ids) == len(set(ids)) == 2
+
+
 def test_a_client_that_ends_its_process_without_a_fault_is_an_error(written: Callable[[str], str]) -> None:
     with (
         ProcessPool(WorkerSetup(written(ENDS_ITSELF), "hiapi", MODEL), 2) as pool,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis.strategies import just, nothing
 
-from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, EQUAL, ONCE, TWICE, Case
-from hobbyhorse.conformance.client.planning import simplified, singles, varied
+from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, EQUAL, ONCE, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.planning import overlapping_downloads, simplified, singles, varied
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.search import (
     SHRINKING,
@@ -123,6 +123,13 @@ def test_the_runs_are_bounded_and_no_case_runs_twice(found: Search) -> None:
     keys = [case.key for case in found.run_cases.ran]
     assert len(keys) == found.runs <= found.plan.runs + 2 * SHRINKING
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("kinds", [(ONCE,), (ONCE, TOGETHER)])
+def test_orders_at_once_are_also_run_with_downloads_that_overlap(contract: Contract, kinds: tuple[str, ...]) -> None:
+    client = MadeUp(contract)
+    search(contract, client, 20, kinds=kinds)
+    assert (overlapping_downloads() in client.ran) == (TOGETHER in kinds)
 
 
 def test_the_same_seed_finds_the_same(contract: Contract) -> None:
