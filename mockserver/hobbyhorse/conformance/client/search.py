@@ -39,11 +39,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, starmap
 from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings, target
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
@@ -115,6 +115,8 @@ SHRINKING = 40
 PAIRS_PART = 0.3
 # The fewest examples to request from Hypothesis: the first ones of a series are mostly the simplest scenario again.
 FEW_SCENARIOS = 20
+# The most examples of a series: what the cases of one series show decides what the next one draws.
+MANY_SCENARIOS = 200
 # Findings reported of one rule: an SDK and its wrapper are two parts of a client; a third one is rare.
 MOST_FINDINGS = 3
 # Internal errors reported: a rule that fails once fails in most traces.
@@ -544,11 +546,6 @@ class Search:
                 self._judge(usual, one)
         return replace(trace, plain=self.endings[usual.key])
 
-    def _runs_of(self, case: Case) -> int:
-        """Return how many runs a case takes: one more if it must be compared with a case that has not run."""
-        usual = usual_case(case)
-        return 1 if usual is None or usual.key in self.endings else 2
-
     def _count_extra(self, case: Case) -> None:
         """Count a run that is not one of the planned cases."""
         self.runs += 1
@@ -598,22 +595,22 @@ class Search:
 
     def _run_random(self, orders: Sequence[dict[str, Any]]) -> None:
         """Run scenarios from Hypothesis until the runs are used up, or a whole series has nothing new."""
-        self.phase = "random scenarios"
         random, seed, runs = Random(self.plan.random_seed), self.plan.random_seed, -1
         while self.left and self.runs > runs:
             runs = self.runs
-            self._run_generated(seed, orders)
+            self._run_all("random scenarios", self._generated(seed, orders))
             seed = random.getrandbits(64)
 
-    def _run_generated(self, seed: int, orders: Sequence[dict[str, Any]]) -> None:
-        """Run one series of scenarios from Hypothesis, which prefers more jobs and more requests."""
+    def _generated(self, seed: int, orders: Sequence[dict[str, Any]]) -> list[Case]:
+        """Return a series of new cases from Hypothesis; before each, the one that it is compared with."""
+        drawn: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
 
         @seeded(seed)
         @settings(
-            max_examples=max(self.left, FEW_SCENARIOS),
+            max_examples=min(max(self.left, FEW_SCENARIOS), MANY_SCENARIOS),
             database=None,
             deadline=None,
-            phases=(Phase.generate, Phase.target),
+            phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
             verbosity=Verbosity.quiet,
         )
@@ -621,20 +618,25 @@ class Search:
             st.one_of(scenarios(self.contract), varied_scenarios(self.contract, self.broken_forms)),
             self._additions(orders),
         )
-        def generated(scenario: dict[str, Any], addition: dict[str, Any] | None) -> None:
-            case = Case(believable(scenario, self.contract))
-            if self.second is None:
-                case = replace(case, order=addition)
-            else:
-                case = replace(case, second=believable(addition or {}, self.second))
-            if case.key in self.seen or self.left < self._runs_of(case):
-                return  # not reject(): Hypothesis reports a repeated example that ends differently as flaky
-            for trace in self._run_batch([case]):
-                target(float(len(trace.jobs or ())), label="jobs")
-                target(float(len(trace.exchanges)), label="requests")
+        def draw(scenario: dict[str, Any], addition: dict[str, Any] | None) -> None:
+            drawn.append((scenario, addition))
 
         with suppress(Unsatisfiable):
-            generated()
+            draw()
+        found: dict[str, Case] = {}
+        for case in starmap(self._drawn_case, drawn):
+            usual = usual_case(case)
+            if usual is not None and usual.key not in self.endings:
+                found.setdefault(usual.key, usual)
+            found.setdefault(case.key, case)
+        return list(found.values())
+
+    def _drawn_case(self, scenario: dict[str, Any], addition: dict[str, Any] | None) -> Case:
+        """Return the case of a drawn scenario, and of what it comes with."""
+        case = Case(believable(scenario, self.contract))
+        if self.second is None:
+            return replace(case, order=addition)
+        return replace(case, second=believable(addition or {}, self.second))
 
     def _additions(self, orders: Sequence[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any] | None]:
         """Return what a drawn scenario comes with: an order, or faults of the second provider, or nothing."""
