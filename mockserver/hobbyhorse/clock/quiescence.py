@@ -89,11 +89,39 @@ MOST_BUSY_SECONDS = 120.0
 class Activity:
     """One unit of work; `holds` counts its waits for a clock or a peer, `group` counts it."""
 
-    __slots__ = ("group", "holds")
+    __slots__ = ("_counts", "group", "holds")
 
     def __init__(self, group: ActivityGroup | None = None) -> None:
         self.group = group
         self.holds = 0
+        self._counts = False
+
+    def begin(self) -> None:
+        """Begin to count in the group."""
+        self._counts = True
+        self._add(1)
+
+    def end(self) -> None:
+        """Count no more in the group, whatever a task that has outlived the activity does."""
+        if self.holds == 0:
+            self._add(-1)
+        self._counts = False
+
+    def hold(self) -> None:
+        """Begin a wait."""
+        self.holds += 1
+        if self.holds == 1:
+            self._add(-1)
+
+    def release(self) -> None:
+        """End a wait."""
+        self.holds -= 1
+        if self.holds == 0:
+            self._add(1)
+
+    def _add(self, number: int) -> None:
+        if self._counts and self.group is not None:
+            self.group.busy += number
 
 
 _CURRENT: ContextVar[Activity | None] = ContextVar("activity", default=None)
@@ -106,11 +134,11 @@ def held() -> Iterator[None]:
     if activity is None:
         yield
         return
-    activity.holds += 1
+    activity.hold()
     try:
         yield
     finally:
-        activity.holds -= 1
+        activity.release()
 
 
 @contextmanager
@@ -133,9 +161,9 @@ def awaiting_response() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
         # busy.
         _, _, step = event.partition(".")
         if step == "receive_response_headers.started":
-            activity.holds += 1
+            activity.hold()
         elif step in ("receive_response_headers.complete", "receive_response_headers.failed"):
-            activity.holds -= 1
+            activity.release()
 
     return trace
 
@@ -154,27 +182,22 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
 
 
 class ActivityGroup:
-    """The current activities of one kind."""
+    """The current activities of one kind; `busy` is the number of those that are not held."""
 
     def __init__(self) -> None:
-        self._active: set[Activity] = set()
-
-    @property
-    def busy(self) -> int:
-        """The number of activities that are not held."""
-        return sum(not activity.holds for activity in self._active)
+        self.busy = 0
 
     @contextmanager
     def activity(self) -> Iterator[None]:
         """Count this context, and the tasks that it creates, as one activity."""
         activity = Activity(self)
-        self._active.add(activity)
+        activity.begin()
         token = _CURRENT.set(activity)
         try:
             yield
         finally:
             _CURRENT.reset(token)
-            self._active.discard(activity)
+            activity.end()
 
 
 class SteppableClock(Protocol):
@@ -215,7 +238,12 @@ class RequestTracker:
     @property
     def busy(self) -> int:
         """The number of requests and clock actions that wait neither for a clock nor for a peer."""
-        return self._requests.busy + sum(clock.working for clock in self._followed())
+        # Asked in each turn of the loop, so without a list of the clocks.
+        found = self._requests.busy
+        for one in self._clocks:
+            if (clock := one()) is not None:
+                found += clock.working
+        return found
 
     def in_flight(self, *, unacknowledged_too: bool = True) -> bool:
         """Whether bytes of a response have not reached their client, apart from those that `ignore_unread` noted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -13,6 +14,10 @@ from hobbyhorse.contract.forms.expressions import MISSING, Message, Place
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Callbacks, Operation, Situation
+
+# The examples of which the identifying values are remembered: more than those of all contracts. Each message is
+# compared with several of them.
+EXAMPLES = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,10 @@ def _read(
 ) -> Reading:
     # Several situations can share a status. Constant values (the stage's word, an error code) distinguish them. If two
     # examples have the same constant values, the message may be either, and the stages of both are returned.
-    identifying = [place for name in sorted(CONSTANT) if name in bindings for place in side(bindings[name])]
+    identifying = tuple(place for name in sorted(CONSTANT) if name in bindings for place in side(bindings[name]))
     # If refusals and failed jobs share an error object, its code is not constant in the response of a failed job.
     live = side(bindings["error_code"]) if "error_code" in bindings else ()
-    stable = [place for place in identifying if place not in live]
+    stable = tuple(place for place in identifying if place not in live)
     candidates = [
         situation
         for situation in situations.values()
@@ -101,10 +106,17 @@ def _read(
     return Reading(_values(bindings.values(), side, message), stages, tuple(situation.name for situation in candidates))
 
 
-def _matches(schemas: Schemas, situation: Situation, identifying: Iterable[Place], message: Message) -> bool:
+def _matches(schemas: Schemas, situation: Situation, identifying: tuple[Place, ...], message: Message) -> bool:
     """Whether a message has the same values in the identifying places as the situation's example."""
-    example = Message({}, {}, _none, schemas.at(situation.example_at))
-    return all(_same(place.get(example), place.get(message)) for place in identifying)
+    documented = _documented(schemas, situation.example_at, identifying)
+    return all(_same(value, place.get(message)) for value, place in zip(documented, identifying, strict=True))
+
+
+@lru_cache(EXAMPLES)
+def _documented(schemas: Schemas, example_at: str, places: tuple[Place, ...]) -> tuple[Any, ...]:
+    """Return the values of an example in some places."""
+    example = Message({}, {}, _none, schemas.at(example_at))
+    return tuple(place.get(example) for place in places)
 
 
 def _same(documented: Any, found: Any) -> bool:

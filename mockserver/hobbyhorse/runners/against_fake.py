@@ -361,7 +361,9 @@ class CallableRunner:
 
     def _exposing(self, trace: AnnotatedTrace, done: list[_CallableRun]) -> Iterator[Run]:
         """Yield the runs of a trace, each with the ids and the reasons that its error exposes."""
-        jobs, reasons = [job.id for job in trace.trace.jobs or ()], reasons_in(trace)
+        jobs = [job.id for job in trace.trace.jobs or ()]
+        # Every response must be read for them.
+        reasons = reasons_in(trace) if any(one.exposed is not None for one in done) else ()
         for run, one in zip(trace.runs, done, strict=False):
             outcome = run.outcome
             if outcome is not None and one.exposed is not None:

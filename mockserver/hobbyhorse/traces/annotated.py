@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache, partial, update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import orjson
@@ -33,6 +34,9 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.exchange import ANSWER, ANSWER_HEADERS, API_KEY, BODY, DURATION, HEADERS
 from hobbyhorse.traces.submissions import carried
 from hobbyhorse.traces.trace import KEY, NUMBERED_KEY, REDACTED, Delivery, Exchange, Outcome, Run, Trace, shows_key
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SUBMISSIONS = frozenset({"submit", "run"})
 READS = frozenset({"status", "result"})
@@ -47,6 +51,8 @@ FAILED_OUTCOMES = frozenset({"failed", "error"})
 GAVE_UP = FAILED_OUTCOMES | {"timeout"}
 # The ports that a URL need not name (RFC 9110, section 4.2).
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# The URLs of which the parts are remembered: more than those of a usual trace. Each rule asks for them.
+URLS = 4_096
 # The reading of a response that no operation describes.
 NOTHING = Reading({}, frozenset(), ())
 
@@ -214,6 +220,15 @@ class AnnotatedTrace:
         self.partner: AnnotatedTrace | None = None
         """The trace of the same runs with the other provider, if the client has two."""
         self._known_steps = steps
+        self._found: dict[object, Any] = {}
+        """What functions that are `remembered` have found."""
+
+    def once(self, name: object, find: Callable[[], T]) -> T:
+        """Return what a search finds; search once for each name."""
+        if name not in self._found:
+            self._found[name] = find()
+        found: T = self._found[name]
+        return found
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -445,9 +460,16 @@ class AnnotatedTrace:
 
         If runs overlap in time, a submission belongs to the run whose request it carries.
         """
-        begun = self._begun(step)
-        owner = self.owner_of(step) if len(begun) > 1 and step.exchange.body else None
-        return begun[-1] if begun and owner is None else owner
+        if step.number not in self._run_numbers:
+            begun = self._begun(step)
+            owner = self.owner_of(step) if len(begun) > 1 and step.exchange.body else None
+            self._run_numbers[step.number] = begun[-1] if begun and owner is None else owner
+        return self._run_numbers[step.number]
+
+    @cached_property
+    def _run_numbers(self) -> dict[int, int | None]:
+        """The runs that were found so far, by the number of the step."""
+        return {}
 
     def owner_of(self, step: Step) -> int | None:
         """Return the number of the run that certainly sent a submission, from 0; None if that is unclear.
@@ -625,6 +647,16 @@ def credentials(contract: Contract, exchange: Exchange) -> tuple[str | None, ...
     return tuple(exchange.header(name) if part == "header" else query.get(name) for part, name, _ in contract.security)
 
 
+def remembered(find: Callable[Concatenate[AnnotatedTrace, P], T]) -> Callable[Concatenate[AnnotatedTrace, P], T]:
+    """Let a function of a trace and hashable arguments search once, and remember what it found with the trace."""
+
+    def known(trace: AnnotatedTrace, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return trace.once((find, arguments, *named.items()), partial(find, trace, *arguments, **named))
+
+    return update_wrapper(known, find)
+
+
+@lru_cache(URLS)
 def origin(url: str) -> str:
     """Return the scheme, host and port of a URL, without a default port."""
     found = parts(url)
@@ -632,6 +664,7 @@ def origin(url: str) -> str:
     return whole.removesuffix(DEFAULT_PORTS.get(found.scheme, ""))
 
 
+@lru_cache(URLS)
 def parts(url: str) -> SplitResult:
     """Split a URL. A text that is not a URL, as a distorted response may contain, has only empty parts."""
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Message
-from hobbyhorse.traces.annotated import GAVE_UP, READS, SUBMISSIONS, AnnotatedTrace, Step, origin, parts
+from hobbyhorse.traces.annotated import GAVE_UP, READS, SUBMISSIONS, AnnotatedTrace, Step, origin, parts, remembered
 
 # Polls of a running job in a row, after which a client that fails has met its own deadline. One that fails because it
 # cannot read such a response fails at the first.
@@ -28,6 +28,7 @@ RequestGroup = tuple[Step, ...]
 """The requests of some roles that one run of the client made for one job, oldest first."""
 
 
+@remembered
 def request_groups(trace: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ...]:
     """Group the requests of some roles by run and job, submissions by run, and downloads by file.
 

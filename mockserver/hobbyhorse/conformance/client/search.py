@@ -106,7 +106,7 @@ from hobbyhorse.traces.trace import Outcome, Trace
 TIMING_REPEATS = 3
 # Cases that are handed to the runner together: enough to keep its parallel processes busy. A search that ends early
 # wastes at most this many runs.
-BATCH = 32
+BATCH = 64
 # Runs beyond the plan that may shrink each finding. More would shrink the rare scenario with many faults and options
 # further, and cost every finding more runs of the client.
 SHRINKING = 40

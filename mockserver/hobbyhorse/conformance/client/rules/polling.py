@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import pairwise
 from urllib.parse import parse_qsl, unquote, urljoin
 
@@ -29,7 +30,7 @@ from hobbyhorse.conformance.client.rules.redirects import location
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, origin, parts
+from hobbyhorse.traces.annotated import ENDS, READS, URLS, AnnotatedTrace, Step, origin, parts
 
 # Allowed polls after a terminal stage: a client may confirm the stage once.
 ALLOWED_CONFIRMATIONS = 1
@@ -453,6 +454,7 @@ def _meant(trace: AnnotatedTrace, given: dict[tuple[str, str], Given], step: Ste
     return found
 
 
+@lru_cache(URLS)
 def _normal(url: str) -> Address:
     """Return a normal form in which equivalent URLs are equal."""
     found = parts(url)
