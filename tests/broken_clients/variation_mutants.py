@@ -110,9 +110,9 @@ VARIATIONS: tuple[tuple[str, str, str, Changes], ...] = (
     ),
     (
         "VAR-11",
-        "vtrix",
+        "hiapi",
         "the first output is taken for the video",
-        ((FOUND, '            return [url for at in places if (url := answer.text(*at, "url"))][0]\n'),),
+        (('n for n in range(9) if answer.text("data", "output", n, "type") == "video"', "0"),),
     ),
     (
         "VAR-12",

@@ -36,7 +36,9 @@ from tests.deciding import decided, under
 several_places = contracts_that(
     lambda contract: any(len(bound(one, "video_url")) > 1 for one in contract.operations.values())
 )
-VTRIX = next(contract for contract in CONTRACTS if contract.key == "vtrix").operations["status"]
+HIAPI, VTRIX = (
+    next(contract for contract in CONTRACTS if contract.key == key).operations["status"] for key in ("hiapi", "vtrix")
+)
 
 
 def shown(contract: Contract, role: str, kind: str) -> DecidedOperation:
@@ -96,14 +98,37 @@ def test_the_type_of_the_video_stays(name: str) -> None:
     assert orjson.loads(under(name, response).body)["output"][0]["content"] in ([video], [{"type": "video"}])
 
 
-@pytest.mark.parametrize(("place", "types"), [("first", ["image", "video"]), ("last", ["video", "image"])])
-def test_a_picture_is_listed_beside_the_video(place: str, types: list[str]) -> None:
+def test_a_picture_is_listed_after_the_video() -> None:
     body = orjson.dumps({"output": [{"content": [{"type": "video", "url": "https://a/b.mp4?s=1"}]}]})
     response = decided(body, VTRIX)
-    content = orjson.loads(under("further_output", response, place=place).body)["output"][0]["content"]
-    assert [one["type"] for one in content] == types
-    assert {one["url"] for one in content} == {"https://a/b.mp4?s=1", "https://a/b.mp4.png"}
-    assert not FURTHER_OUTPUT.applies(FURTHER_OUTPUT, decided(b'{"output":[]}', VTRIX), {"place": place})
+    content = orjson.loads(under("further_output", response, place="last").body)["output"][0]["content"]
+    assert [one["type"] for one in content] == ["video", "image"]
+    assert [one["url"] for one in content] == ["https://a/b.mp4?s=1", "https://a/b.mp4.png"]
+    assert not FURTHER_OUTPUT.applies(FURTHER_OUTPUT, decided(b'{"output":[]}', VTRIX), {"place": "last"})
+    # Its documents have no output that accompanies a video.
+    assert not FURTHER_OUTPUT.applies(FURTHER_OUTPUT, response, {"place": "first"})
+
+
+def test_a_picture_comes_before_the_video_where_one_accompanies_it() -> None:
+    output = [{"type": "video", "url": "https://a/b.mp4"}]
+    body = orjson.dumps({"code": 200, "data": {"taskId": "t", "status": "success", "output": output}})
+    typed = ("video", "image", "thumbnail")
+    response = replace(
+        decided(body, HIAPI), valid=lambda value: all(one["type"] in typed for one in value["data"]["output"])
+    )
+    listed = orjson.loads(under("further_output", response, place="first").body)["data"]["output"]
+    assert [one["type"] for one in listed] == ["thumbnail", "video"]
+    # Where any word is a type, none is documented.
+    free = replace(response, valid=lambda value: True)
+    assert not FURTHER_OUTPUT.applies(FURTHER_OUTPUT, free, {"place": "first"})
+
+
+def test_room_before_the_video_is_documented_by_one_provider() -> None:
+    def room(contract: Contract) -> bool:
+        complete = FURTHER_OUTPUT.complete({"place": "first"})
+        return not list(FURTHER_OUTPUT.misfits(FURTHER_OUTPUT, contract, contract.operations["status"], complete))
+
+    assert [contract.key for contract in CONTRACTS if room(contract)] == ["hiapi"]
 
 
 @pytest.mark.parametrize("value", EMPTIES)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.contract.reading import as_json
-from hobbyhorse.contract.values import Callbacks, Contract, Operation
+from hobbyhorse.contract.values import Callbacks, Contract, Operation, Situation
 from hobbyhorse.scenarios.effects import Rewritten, Sent
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
@@ -41,6 +42,8 @@ OTHER_ERROR_TYPE = "type of the error"
 # The progress of a job that is done, as a share.
 FULL = 1
 DECOY, NOTE = "x_previous", "x_note"
+# Types of outputs that accompany a video. Without them, a list that begins with something else belongs to no video.
+COMPANIONS = ("thumbnail", "first_frame", "cover", "preview")
 # Two, three and four bytes in UTF-8; the last character has two units in UTF-16.
 WIDE = "Zürich, 駿馬 🐎"
 # The bound values that a client needs; everything else may be absent.
@@ -136,7 +139,7 @@ def _optional(operation: Operation, value: Any) -> Iterator[Pointer]:
 
 def _droppable(decided: DecidedOperation, value: Any) -> Iterator[Pointer]:
     """Yield the optional members, except the type of the video: without it, a client cannot tell it from a picture."""
-    found = _outputs(decided, value)
+    found = _outputs(decided.operation, value)
     kept = (*found[0], str(found[1]), "type") if found is not None else None
     yield from (at for at in _optional(decided.operation, value) if tuple(at) != kept)
 
@@ -159,9 +162,9 @@ def _with_null(decided: DecidedOperation, value: Any, options: Options) -> Any:
     return value
 
 
-def _outputs(decided: DecidedOperation, value: Any) -> tuple[Pointer, int] | None:
+def _outputs(operation: Operation, value: Any) -> tuple[Pointer, int] | None:
     """Return the pointer of the list of typed outputs that has the video, and the video's index there."""
-    for pointer in bound(decided.operation, "video_url"):
+    for pointer in bound(operation, "video_url"):
         for end in range(len(pointer) - 1, 0, -1):
             holder = resolve(value, pointer[:end])
             index = pointer[end]
@@ -172,16 +175,28 @@ def _outputs(decided: DecidedOperation, value: Any) -> tuple[Pointer, int] | Non
     return None
 
 
+def _companion(valid: Callable[[Any], bool], value: Any, at: Pointer, index: int) -> str | None:
+    """Return a type of output that accompanies a video, if the contract has one."""
+
+    def allows(word: str) -> bool:
+        return valid(replaced(value, (*at, str(index), "type"), word))
+
+    return None if allows(DECOY) else next(filter(allows, COMPANIONS), None)
+
+
 def _further_output(decided: DecidedOperation, value: Any, options: Options) -> Any:
-    found = _outputs(decided, value)
+    found = _outputs(decided.operation, value)
     if found is None:
         return value
     at, index = found
+    kind = _companion(decided.valid, value, at, index)
+    if kind is None and options["place"] == "first":
+        return value
     listed = resolve(value, at)
     video = listed[index]
     # A picture beside the video: a URL that is not the video's, of the same host.
     urls = {name: item.partition("?")[0] + ".png" for name, item in video.items() if _is_url(item)}
-    picture = {**video, **urls, "type": "image"}
+    picture = {**video, **urls, "type": kind or "image"}
     more = [picture, *listed] if options["place"] == "first" else [*listed, picture]
     return replaced(value, at, more)
 
@@ -323,6 +338,25 @@ def _needs(*names: str) -> Callable[[Fault, Contract, Operation | None, Options]
     return misfits
 
 
+def _has_no_room_before_the_video(
+    fault: Fault, contract: Contract, operation: Operation | None, options: Options
+) -> Iterator[str]:
+    """Find the operations that list nothing before a video: no document has an output that accompanies one."""
+    yield from _needs("video_url")(fault, contract, operation, options)
+    if operation is None or options["place"] != "first":
+        return
+    for situation in operation.situations.values():
+        found = _outputs(operation, situation.template.example)
+        valid = partial(_satisfies, contract, situation)
+        if found is not None and _companion(valid, situation.template.example, *found) is not None:
+            return
+    yield f"{contract.key} {operation.role}: no document has an output before the video, such as a {COMPANIONS[0]}"
+
+
+def _satisfies(contract: Contract, situation: Situation, value: Any) -> bool:
+    return not contract.schemas.violations(situation.schema, value, most=1)
+
+
 def _one_place(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
     if operation is not None and len(bound(operation, "video_url")) < 2:
         yield f"{contract.key} {operation.role}: the contract lists no second place for the URL of the video"
@@ -376,7 +410,7 @@ FURTHER_OUTPUT = _variation(
     name="further_output",
     says="lists a picture beside the video, each with its documented type",
     options=(PLACE,),
-    misfits=_needs("video_url"),
+    misfits=_has_no_room_before_the_video,
     form=OUTPUTS,
     source="the contract",
     level=MUST,
