@@ -18,6 +18,7 @@ from starlette.responses import FileResponse
 from hobbyhorse.clock import quiescence as activity
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.clock.quiescence import (
+    Activity,
     ActivityGroup,
     Receive,
     RequestTracker,
@@ -403,6 +404,32 @@ def test_a_hold_without_an_activity_does_nothing() -> None:
             assert group.busy == 0
         assert group.busy == 1
     assert group.busy == 0
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_what_outlives_an_activity_is_not_counted(is_held: bool) -> None:
+    group = ActivityGroup()
+    outliving = Activity(group)
+    outliving.begin()
+    if is_held:
+        outliving.hold()
+    outliving.end()
+    assert group.busy == 0
+    outliving.hold()
+    outliving.release()
+    if is_held:
+        outliving.release()
+    assert group.busy == 0
+
+
+def test_a_wait_within_a_wait_holds_once() -> None:
+    group = ActivityGroup()
+    with group.activity():
+        with held():
+            with held():
+                assert group.busy == 0
+            assert group.busy == 0
+        assert group.busy == 1
 
 
 @pytest.mark.anyio

@@ -12,7 +12,7 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import judge
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace, origin
+from hobbyhorse.traces.annotated import AnnotatedTrace, origin, remembered
 from hobbyhorse.traces.trace import Exchange, Run, Trace
 from tests.tracing import JOB, Teller
 
@@ -103,3 +103,18 @@ def _with_links(told: Teller, role: str, address: str) -> bytes:
 )
 def test_an_origin_has_no_default_port(url: str, expected: str) -> None:
     assert origin(url) == expected
+
+
+def test_what_is_remembered_is_sought_once_for_each_trace_and_its_arguments(contract: Contract) -> None:
+    sought: list[tuple[AnnotatedTrace, tuple[str, ...]]] = []
+
+    @remembered
+    def count(trace: AnnotatedTrace, *roles: str) -> int:
+        sought.append((trace, roles))
+        return len(trace.of(*roles))
+
+    one, other = overlapping(contract, {"a": 1}), overlapping(contract)
+    found = [count(trace, *roles) for _ in range(2) for trace in (one, other) for roles in (("submit",), ("media",))]
+    assert found == [1, 0, 0, 0] * 2
+    assert sought == [(trace, roles) for trace in (one, other) for roles in (("submit",), ("media",))]
+    assert count.__name__ == "count"

@@ -23,6 +23,7 @@ from hobbyhorse.conformance.client.search import (
     excused_rules,
 )
 from hobbyhorse.conformance.client.shard import Shard
+from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Judgement, Rule
 from hobbyhorse.contract.example_orders import order_for
@@ -130,6 +131,39 @@ def test_orders_at_once_are_also_run_with_downloads_that_overlap(contract: Contr
     client = MadeUp(contract)
     search(contract, client, 20, kinds=kinds)
     assert (overlapping_downloads() in client.ran) == (TOGETHER in kinds)
+
+
+class Batches(MadeUp):
+    """A careful client that notes the batches that it was given."""
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__(contract, careless=False)
+        self.batches: list[list[Case]] = []
+
+    def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
+        self.batches.append(list(cases))
+        yield from super().__call__(cases)
+
+
+def test_random_scenarios_run_in_batches_each_after_the_case_that_it_is_compared_with(contract: Contract) -> None:
+    client = Batches(contract)
+    roles = (*ROLES, "result")
+    runs = len(singles(contract, roles)) + len(varied(contract, roles)) + 2 * BEYOND
+    found = Search(contract, client, Plan(runs))
+    phases: list[str] = []
+    found.on_progress = lambda progress: phases.append(progress.phase)
+    found.run("a client", contract.models[0].id)
+    # Processes would idle if each scenario waited for the one before.
+    start = phases.index("random scenarios") - 1
+    drawn = client.ran[start:]
+    sizes = [len(batch) for batch in client.batches if batch[0] in drawn]
+    assert max(sizes) > 1
+    compared = [
+        (n, usual) for n, case in enumerate(client.ran) if (usual := usual_case(case)) is not None and n >= start
+    ]
+    assert compared
+    assert all(usual in client.ran[:n] for n, usual in compared)
+    assert found.runs == runs
 
 
 def test_the_same_seed_finds_the_same(contract: Contract) -> None:

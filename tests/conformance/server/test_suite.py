@@ -43,7 +43,7 @@ from tests.little import Said, Told, little
 
 KEY, OTHER = "key-of-the-first-account", "key-of-the-other-account"
 MODELS = [(contract, model) for contract in CONTRACTS for model in contract.models]
-SEEDS = many(200, 12)
+SEEDS = many(200, 6)
 HTML = b"<!doctype html><html><body>Welcome</body></html>"
 
 models = pytest.mark.parametrize(("contract", "model"), MODELS, ids=[f"{c.key}-{m.id}" for c, m in MODELS])
