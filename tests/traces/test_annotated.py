@@ -118,3 +118,11 @@ def test_what_is_remembered_is_sought_once_for_each_trace_and_its_arguments(cont
     assert found == [1, 0, 0, 0] * 2
     assert sought == [(trace, roles) for trace in (one, other) for roles in (("submit",), ("media",))]
     assert count.__name__ == "count"
+
+
+def test_a_response_with_an_empty_id_is_used_against_no_client(contract: Contract) -> None:
+    running = next(stage.name for stage in contract.graph if not stage.terminal)
+    told = Teller(contract, {"n": 1}).submit().status(running).status(running, job="")
+    *_, whole, without = told.end("failed").story().steps
+    assert (whole.clean, without.clean) == (True, False)
+    assert without.ok

@@ -126,8 +126,8 @@ class Step:
 
     @property
     def clean(self) -> bool:
-        """Whether a 2xx was delivered whose every field is valid against the contract."""
-        return self.ok and self.valid
+        """Whether a 2xx was delivered whose every field is valid against the contract. An empty id names no job."""
+        return self.ok and self.valid and self.reading.values.get("job") != ""
 
     @property
     def stage(self) -> Any:
