@@ -22,6 +22,7 @@ from hobbyhorse.runners.callable import find_client
 from hobbyhorse.scenarios.fault import CODING, FAULT, FRAMING, HEADERS, LINKS, MUST, VARIATION, Fault, Option
 from hobbyhorse.scenarios.registry import all_faults, faults_of
 from hobbyhorse.traces.annotated import AnnotatedTrace
+from tests.broken_clients.mutants import load
 from tests.conftest import CONTRACTS, NIGHT, ROOT
 from tests.library_clients import SENDERS, client_over
 
@@ -70,22 +71,47 @@ def test_a_correct_client_over_a_library_survives_each_variation(name: str) -> N
     if name in PROCESSES and shutil.which(name) is None:
         pytest.skip(f"needs {name}, which is not installed")
     contract = BY_KEY["hiapi" if name == NODE else "vtrix"]
-    cases = cases_for(name, contract)
-    usual = [Case(scenario) for scenario in unique([plain(case.scenario) for case in cases])]
     with runner_for(name, contract) as run:
-        outcomes = {case.key: trace.runs[-1].outcome for case, trace in zip(usual, run(usual), strict=True)}
-        happy = outcomes[HAPPY.key]
-        assert happy is not None
-        assert happy.kind == "success", happy.message
-        traces = zip(cases, run(cases), strict=True)
-        told = [(case, replace(trace, plain=outcomes[Case(plain(case.scenario)).key])) for case, trace in traces]
-    found = [
+        assert breaches(contract, run, cases_for(name, contract)) == []
+
+
+def breaches(contract: Contract, run: CaseRunner, cases: list[Case]) -> list[str]:
+    """Return what a client breaks in cases with variations."""
+    usual = [Case(scenario) for scenario in unique([plain(case.scenario) for case in cases])]
+    outcomes = {case.key: trace.runs[-1].outcome for case, trace in zip(usual, run(usual), strict=True)}
+    happy = outcomes[HAPPY.key]
+    assert happy is not None
+    assert happy.kind == "success", happy.message
+    traces = zip(cases, run(cases), strict=True)
+    told = [(case, replace(trace, plain=outcomes[Case(plain(case.scenario)).key])) for case, trace in traces]
+    return [
         f"{rule.id} {case}: {breach.message}"
         for case, trace in told
         for rule in RULES
         for breach in check(rule, AnnotatedTrace(contract, trace)).breaches
     ]
-    assert not found, "\n".join(found)
+
+
+# No document of these providers has an output that accompanies the video.
+TAKES_THE_FIRST_OUTPUT = {
+    "runflow": ('outputs[0] if outputs else 0, "url"', '0, "url"'),
+    "vtrix": ('*(videos or places)[0], "url"', '*places[0], "url"'),
+}
+
+
+@pytest.mark.parametrize("provider", TAKES_THE_FIRST_OUTPUT)
+def test_a_client_may_take_the_first_output_where_only_a_video_is_documented(provider: str) -> None:
+    contract, (old, new) = BY_KEY[provider], TAKES_THE_FIRST_OUTPUT[provider]
+    text = (ROOT / "examples" / "python" / f"{provider}.py").read_text()
+    assert text.count(old) == 1
+    client = load(f"first output of {provider}", text.replace(old, new))
+    # Each case, also by day: one of each fault would leave out the other places of an output.
+    cases = [
+        case for case in varied(contract, ("status",)) if any(one.level == MUST for one in variations(case.scenario))
+    ]
+    assert len(cases) > len(RULES)
+    with FakeSession(contract, contract.models[0]) as session:
+        assert breaches(contract, CallableRunner(session, client), cases) == []
 
 
 def unique(scenarios: list[dict[str, Any]]) -> list[dict[str, Any]]:
