@@ -182,7 +182,7 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
 
 
 class ActivityGroup:
-    """The current activities of one kind; `busy` is the number of those that are not held."""
+    """The current activities of one kind. `busy` counts the activities that are not held."""
 
     def __init__(self) -> None:
         self.busy = 0

@@ -15,7 +15,7 @@ from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Callbacks, Operation, Situation
 
-# The examples of which the identifying values are remembered: more than those of all contracts. Each message is
+# The number of examples whose identifying values are remembered. All contracts have fewer, and each message is
 # compared with several of them.
 EXAMPLES = 1_024
 

@@ -51,7 +51,7 @@ FAILED_OUTCOMES = frozenset({"failed", "error"})
 GAVE_UP = FAILED_OUTCOMES | {"timeout"}
 # The ports that a URL need not name (RFC 9110, section 4.2).
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-# The URLs of which the parts are remembered: more than those of a usual trace. Each rule asks for them.
+# The number of URLs whose parts are remembered. Each rule asks for them; a usual trace has fewer.
 URLS = 4_096
 # The reading of a response that no operation describes.
 NOTHING = Reading({}, frozenset(), ())
