@@ -106,7 +106,7 @@ class ProcessPool:
     _idle: queue.SimpleQueue[_Worker | None] = field(default_factory=queue.SimpleQueue)
     _workers: set[_Worker] = field(default_factory=set)
     _ran: dict[_Worker, list[Case]] = field(default_factory=dict)
-    """The cases that each process ran, in order; also those of a process that is lost."""
+    """The cases that each process ran, in order; also the cases of a process that is lost."""
     _closing: bool = False
     _exit_seconds: float = EXIT_SECONDS
 

@@ -14,7 +14,7 @@ from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.mistakes import COMPLAINTS
 
 EXCHANGE_FIELDS = ("provider", "role", "situation", "status", "move", "method", "path", "job")
-"""The fields of an exchange that `wait_for` can compare: those of the control plane."""
+"""The fields of an exchange that `wait_for` can compare: the fields of the control plane."""
 
 
 class AnyClock(Protocol):
