@@ -121,7 +121,7 @@ def holders(file: str, document: Any) -> Iterator[Pointer]:
 
 def _objects(file: str, document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
     """Yield every object that can have a mark with its place, outer objects first."""
-    # Each place with its value and kind. Members of "facts" and "keywords" have fixed meanings, members of "names" have not.
+    # Each place with its value and kind. Members of "facts" and "keywords" have fixed meanings; "names" has none.
     waiting: list[tuple[Pointer, Any, str]] = [((), document, "facts" if file == LIFECYCLE else "keywords")]
     while waiting:
         pointer, value, kind = waiting.pop()
