@@ -517,7 +517,10 @@ class Newest(Sequence[int]):
 
 def _next_change(job: Job, now: float) -> float | None:
     """Return the next moment of a job's timeline, or None if it has none."""
-    return next((moment for moment, _ in job.timeline if moment > now), None)
+    for moment, _ in job.timeline:  # no generator: each submission asks
+        if moment > now:
+            return moment
+    return None
 
 
 def count_before(numbers: Sequence[int], number: int | None) -> int:

@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hobbyhorse.clock.clock import Action, Clock
-from hobbyhorse.contract.forms.ids import ID_FORMS
+from hobbyhorse.contract.forms.ids import ID_BITS, ID_FORMS
 from hobbyhorse.contract.lifecycle import LifecycleError, Stage, Timeline, cut, lay
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -123,9 +123,11 @@ class World:
 
     def new_id(self, form: str, now: float) -> str:
         """Return a new id in one of `ID_FORMS`."""
+        if self.ids is None:
+            return ID_FORMS[form](self.random, now)
         # Drawn from the seed in any case, so that everything after it, such as a stage's duration, is the same.
-        seeded = ID_FORMS[form](self.random, now)
-        return seeded if self.ids is None else ID_FORMS[form](self.ids, now)
+        self.random.getrandbits(ID_BITS[form])
+        return ID_FORMS[form](self.ids, now)
 
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.contract.forms.ids import ID_FORMS
+from hobbyhorse.contract.forms.ids import ID_BITS, ID_FORMS
 from hobbyhorse.contract.values import Contract
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -119,3 +119,12 @@ def number_of(ulid: str) -> int:
 
 def test_a_providers_ids_have_a_known_form(contract: Contract) -> None:
     assert re.fullmatch(SHAPES[contract.job_id_form], ID_FORMS[contract.job_id_form](Random(0), 1777370400.0))
+
+
+@pytest.mark.parametrize("form", ID_FORMS)
+def test_a_form_takes_its_number_of_random_bits(form: str) -> None:
+    drawn, skipped = Random(5), Random(5)
+    ID_FORMS[form](drawn, 1.5)
+    skipped.getrandbits(ID_BITS[form])
+    assert drawn.random() == skipped.random()
+    assert set(ID_BITS) == set(ID_FORMS)

@@ -43,3 +43,5 @@ def _hex32(random: Random, now: float) -> str:
 
 
 ID_FORMS: Mapping[str, Form] = {"uuid4": _uuid4, "uuid7": _uuid7, "ulid": _ulid, "hex16": _hex16, "hex32": _hex32}
+ID_BITS: Mapping[str, int] = {"uuid4": 128, "uuid7": 80, "ulid": 80, "hex16": 64, "hex32": 128}
+"""The random bits that each format takes."""
