@@ -51,8 +51,9 @@ FAILED_OUTCOMES = frozenset({"failed", "error"})
 GAVE_UP = FAILED_OUTCOMES | {"timeout"}
 # The ports that a URL need not name (RFC 9110, section 4.2).
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-# The number of URLs whose parts are remembered. Each rule asks for them; a usual trace has fewer.
-URLS = 4_096
+# The number of URLs whose parts are remembered, as many as `urlsplit` remembers. Each rule asks for them, and a usual
+# trace has fewer; but a URL may be a whole video, as `data:`.
+URLS = 128
 # The reading of a response that no operation describes.
 NOTHING = Reading({}, frozenset(), ())
 
@@ -221,7 +222,7 @@ class AnnotatedTrace:
         """The trace of the same runs with the other provider, if the client has two."""
         self._known_steps = steps
         self._found: dict[object, Any] = {}
-        """What functions that are `remembered` have found."""
+        """What `once` has found."""
 
     def once(self, name: object, find: Callable[[], T]) -> T:
         """Return what a search finds; search once for each name."""
@@ -460,30 +461,20 @@ class AnnotatedTrace:
 
         If runs overlap in time, a submission belongs to the run whose request it carries.
         """
-        if step.number not in self._run_numbers:
-            begun = self._begun(step)
-            owner = self.owner_of(step) if len(begun) > 1 and step.exchange.body else None
-            self._run_numbers[step.number] = begun[-1] if begun and owner is None else owner
-        return self._run_numbers[step.number]
-
-    @cached_property
-    def _run_numbers(self) -> dict[int, int | None]:
-        """The runs that were found so far, by the number of the step."""
-        return {}
+        # By the number: a step is costly to hash.
+        return self.once(("run of", step.number), partial(self._find_run, step))
 
     def owner_of(self, step: Step) -> int | None:
         """Return the number of the run that certainly sent a submission, from 0; None if that is unclear.
 
         It is unclear if several runs were active, and the submission carries the request of none of them.
         """
-        if step.number not in self._owners:
-            self._owners[step.number] = self._find_owner(step)
-        return self._owners[step.number]
+        return self.once(("owner of", step.number), partial(self._find_owner, step))
 
-    @cached_property
-    def _owners(self) -> dict[int, int | None]:
-        """The owners that were found so far, by the number of the step."""
-        return {}
+    def _find_run(self, step: Step) -> int | None:
+        begun = self._begun(step)
+        owner = self.owner_of(step) if len(begun) > 1 and step.exchange.body else None
+        return begun[-1] if begun and owner is None else owner
 
     def _find_owner(self, step: Step) -> int | None:
         begun = self._begun(step)

@@ -8,9 +8,9 @@ How a finding is made:
    operation that it uses. This comes first because one fault is the smallest explanation of a finding, and most bugs
    need no more.
 3. Pairs of single faults, in random order, for a share of the runs that are left.
-4. Hypothesis, for the rest: scenarios with several faults and options, every other one with a drawn order. `target()`
-   prefers scenarios with more jobs and more requests, because clients lose money where they submit and poll again.
-   Hypothesis only generates: its own shrinker would run the client an unbounded number of times.
+4. Hypothesis, for the rest: scenarios with several faults and options, every other one with a drawn order. Hypothesis
+   only generates: its own shrinker would run the client an unbounded number of times, and its `target()` waits for the
+   result of each scenario before it draws the next one, so that parallel processes would idle.
 5. Confirmation. A finding of a rule about timing counts only if the same case shows it each of TIMING_REPEATS times:
    a busy machine delays a request once, a bug delays it always. Only a case that would become the smallest one is
    repeated: no other case is reported.
@@ -601,8 +601,8 @@ class Search:
             self._run_all("random scenarios", self._generated(seed, orders))
             seed = random.getrandbits(64)
 
-    def _generated(self, seed: int, orders: Sequence[dict[str, Any]]) -> list[Case]:
-        """Return a series of new cases from Hypothesis; before each, the one that it is compared with."""
+    def _generated(self, seed: int, orders: Sequence[dict[str, Any]]) -> Iterator[Case]:
+        """Yield a series of new cases from Hypothesis; before each, the case that it is compared with."""
         drawn: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
 
         @seeded(seed)
@@ -629,7 +629,7 @@ class Search:
             if usual is not None and usual.key not in self.endings:
                 found.setdefault(usual.key, usual)
             found.setdefault(case.key, case)
-        return list(found.values())
+        yield from found.values()
 
     def _drawn_case(self, scenario: dict[str, Any], addition: dict[str, Any] | None) -> Case:
         """Return the case of a drawn scenario, and of what it comes with."""

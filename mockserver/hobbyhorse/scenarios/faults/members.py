@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.contract.reading import as_json
-from hobbyhorse.contract.values import Callbacks, Contract, Operation, Situation
+from hobbyhorse.contract.values import Callbacks, Contract, Operation
 from hobbyhorse.scenarios.effects import Rewritten, Sent
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
@@ -342,19 +341,16 @@ def _has_no_room_before_the_video(
     fault: Fault, contract: Contract, operation: Operation | None, options: Options
 ) -> Iterator[str]:
     """Find the operations that list nothing before a video: no document has an output that accompanies one."""
-    yield from _needs("video_url")(fault, contract, operation, options)
-    if operation is None or options["place"] != "first":
+    lacking = list(_needs("video_url")(fault, contract, operation, options))
+    yield from lacking
+    if lacking or operation is None or options["place"] != "first":
         return
     for situation in operation.situations.values():
-        found = _outputs(operation, situation.template.example)
-        valid = partial(_satisfies, contract, situation)
-        if found is not None and _companion(valid, situation.template.example, *found) is not None:
+        example, valid = situation.template.example, contract.schemas.validator(situation.schema).is_valid
+        found = _outputs(operation, example)
+        if found is not None and _companion(valid, example, *found) is not None:
             return
     yield f"{contract.key} {operation.role}: no document has an output before the video, such as a {COMPANIONS[0]}"
-
-
-def _satisfies(contract: Contract, situation: Situation, value: Any) -> bool:
-    return not contract.schemas.violations(situation.schema, value, most=1)
 
 
 def _one_place(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
