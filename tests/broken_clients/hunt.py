@@ -21,7 +21,7 @@ from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeS
 from .mutants import MUTANTS, Mutant, load
 
 # Runs of a mutant: the last of them are caught after the variations, by faults that apply to every request.
-MOST = 400
+MOST = 500
 # The speed of the fake's clock for commands, and how many of them run concurrently.
 SPEED, PARALLEL = 50.0, 4
 
