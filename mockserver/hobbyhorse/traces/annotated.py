@@ -202,6 +202,12 @@ class Step:
         return self.ok and self.role != "media" and not self.unread and not legible
 
     @property
+    def error_inside(self) -> bool:
+        """Whether a 2xx was delivered with the members of an error and without a stage."""
+        named = self.reading.values if isinstance(self.value, dict) else ()
+        return self.bad_body and any(name.startswith("refusal") for name in named)
+
+    @property
     def unknown_stage(self) -> bool:
         """Whether the response has a stage word that the contract does not know."""
         return self.ok and isinstance(self.stage, str) and bool(self.stage) and not self.kinds

@@ -369,6 +369,16 @@ def test_giving_up_after_a_short_outage_is_found(contract: Contract) -> None:
         assert messages(rules.short_outage_survives, outage(contract, failures).end("timeout").story()) == []
 
 
+def test_an_error_with_a_2xx_may_end_the_wait_at_once_or_later(contract: Contract) -> None:
+    refusals = [one for one in contract.operations["status"].situations.values() if one.status >= 400]
+    assert refusals
+    for one in refusals:
+        told = started(contract)
+        for _ in range(2):
+            told.wait(3).status(one.name, status=200)
+        assert messages(rules.short_outage_survives, told.end("error").story()) is None
+
+
 def test_a_job_and_a_result_may_not_be_there_yet(contract: Contract) -> None:
     def not_there(told: Teller, role: str, pause: float = 3) -> Teller:
         for _ in range(2):

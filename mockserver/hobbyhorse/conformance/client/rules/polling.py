@@ -507,15 +507,6 @@ def _envelope(trace: AnnotatedTrace, step: Step) -> bool:
     return False
 
 
-def _reads_as_error(step: Step) -> bool:
-    """Whether a body may be read as an error."""
-    return (
-        step.delivered
-        and isinstance(step.value, dict)
-        and any(name.startswith("refusal") for name in step.reading.values)
-    )
-
-
 @rule(
     "POL-10",
     "body-robust",
@@ -538,7 +529,7 @@ def body_robust(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     yield from _bounded(trace, lambda step: step.bad_body, "an unusable body")
     last = trace.reads[-1]
-    if last is bad[-1] and not _reads_as_error(last) and _gave_up_immediately(trace, last):
+    if last is bad[-1] and not last.error_inside and _gave_up_immediately(trace, last):
         yield Breach(
             f"request {last.number} returned an unusable body (status {last.status}), but the client gave up "
             "immediately"

@@ -501,7 +501,9 @@ def short_outage_survives(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
         return
     reads = trace.of(*READS)
-    failures = [at for at, step in enumerate(reads) if step.transient or _not_there_yet(trace, step)]
+    # An error with a 2xx may be final: to give up at the second one is as right as to go on.
+    passing = [step.transient and not step.error_inside for step in reads]
+    failures = [at for at, step in enumerate(reads) if passing[at] or _not_there_yet(trace, step)]
     failed_reads = {reads[at].number for at in failures}
     others = [step for step in trace.steps if step.number not in failed_reads]
     in_a_row = all(later - earlier == 1 for earlier, later in pairwise(failures))
