@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -119,6 +123,61 @@ def test_a_call_is_named_although_the_program_ends_while_time_is_closed(
         stream.close()
     process.close()
     assert keeper.unsupported == ["ptrace"]
+
+
+READER = """
+import socket, sys, time
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as peer:
+    while peer.recv(1):
+        peer.sendall(b"%.6f\\n" % time.time())
+"""
+
+
+class Sender(NoServer):
+    """The time of a server that sends a byte at each of its times, and waits for the clock that its reader reads."""
+
+    def __init__(self, listener: socket.socket, pauses: Sequence[float]) -> None:
+        super().__init__()
+        self._listener, self._times = listener, [self.now() + at for at in accumulate(pauses)]
+        self._peer: socket.socket | None = None
+        self.read: list[tuple[float, float]] = []
+        """Each time, and the clock of the reader."""
+
+    def settle(self, ready: object = None) -> bool:
+        if self._peer is None:
+            self._peer, _ = self._listener.accept()
+        return True
+
+    def next_due(self) -> float | None:
+        return self._times[0] if self._times else None
+
+    def step(self, moment: float) -> None:
+        super().step(moment)
+        if self._peer is None or not self._times or moment < self._times[0]:
+            return
+        with suppress(TimeoutError):
+            self._peer.settimeout(LONGEST)
+            self._peer.sendall(b".")
+            self.read.append((self._times.pop(0), float(self._peer.recv(100))))
+        if not self._times:
+            self._peer.close()
+
+
+def test_a_program_that_the_server_wakes_reads_the_time_of_the_event(tracer: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(LONGEST)
+        sender = Sender(listener, [60.0, 8.7, 0.25, 3_600.0])
+        argv = [sys.executable, "-S", "-c", READER, str(listener.getsockname()[1])]
+        with Timekeeper(sender, tracer, LIMIT) as keeper:
+            process = keeper.launch(argv, dict(os.environ))
+            assert process.end is not None
+            select.select([process.end], [], [], LONGEST)
+            process.kill_leftovers()
+            for stream in (process.stdout, process.stderr):
+                stream.close()
+            process.close()
+    assert len(sender.read) == 4
+    assert [clock for _, clock in sender.read] == pytest.approx([at for at, _ in sender.read], abs=0.001)
 
 
 def test_waiting_costs_no_real_time(run: RunProgram, waits: str) -> None:

@@ -7,6 +7,8 @@ One thread reads the messages of all tracers, and decides when time moves. In ea
 3. Every tracer is asked again. If a program has run since its first report, the turn begins again.
 4. Otherwise nothing can happen at this time: neither the server nor a program has anything to do. Time moves to the
    earliest event. If the server and a program are due at the same time, the server goes first.
+5. Before the server's event, every program gets the new time, and its tracer is asked again: what the server sends
+   wakes a program, which must not read the time of an earlier event.
 
 Invariants:
 
@@ -88,6 +90,8 @@ class Timekeeper:
         self._expected = 0
         self._starting = threading.Lock()
         self._settled: dict[TracedProcess, int] | None = None
+        self._told: float | None = None
+        """The time of the server's next event, once every program has it."""
         self._idle_since: float | None = None
         self._outside_left = OUTSIDE_SECONDS
         self._condition: Callable[[], bool] | None = None
@@ -265,7 +269,7 @@ class Timekeeper:
 
     def _advance(self) -> float | None:
         """Move time to the next event."""
-        self._settled = None
+        settled, self._settled = self._settled, None
         first = min(self._processes, key=lambda one: _due(one))
         due = _due(first)
         server = self._time.next_due()
@@ -293,15 +297,25 @@ class Timekeeper:
             first.idle = None
             self._tell(first)
             return None
+        if self._told != moment:
+            self._told, self._settled = moment, settled
+            self._move(math.ceil(moment * SECOND))
+            self._tell(None)
+            self._ask()
+            return None
         self._to(moment)
-        self._tell(None)
         return 0
 
     def _to(self, moment: float, at: int = 0) -> None:
         """Move the server's time, and note the programs' time."""
+        self._told = None
         if moment > self._time.now() or ((due := self._time.next_due()) is not None and due <= moment):
             self._time.step(moment)
-        self._now = max(self._now, at, math.ceil(self._time.now() * SECOND))
+        self._move(max(at, math.ceil(self._time.now() * SECOND)))
+
+    def _move(self, now: int) -> None:
+        """Note the programs' time in nanoseconds."""
+        self._now = max(self._now, now)
         while self._steps and self._steps[0][0] <= self._now:
             self._step += self._steps.pop(0)[1]
 
