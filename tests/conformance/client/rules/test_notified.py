@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hobbyhorse.conformance.client.cases import CLOCK_KINDS
 from hobbyhorse.conformance.client.rules import limits, requests, secrecy
 from hobbyhorse.conformance.client.rules import notified as rules
 from hobbyhorse.contract.forms.expressions import replaced
@@ -263,6 +264,15 @@ def test_a_refused_genuine_callback_is_found(contract: Contract) -> None:
     assert messages(rules.signature, whole(told).story()) is None  # without a signature it is none
     trace = whole(deliver(ordered(contract), status=400, note="null_payload")).story()
     assert messages(rules.signature, trace) is None
+
+
+@dated
+def test_a_genuine_callback_may_be_refused_by_a_clock_that_is_wrong(contract: Contract) -> None:
+    for drill in CLOCK_KINDS:
+        told = ordered(contract)
+        told.drill = drill
+        assert messages(rules.signature, whole(deliver(told, status=401)).story()) is None
+        assert messages(rules.signature, whole(deliver(told)).story()) == [], "an acknowledged one is judged"
 
 
 @calling

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from hobbyhorse.conformance.client.cases import CLOCK_KINDS
 from hobbyhorse.conformance.client.grouping import has_callback_url, undisturbed
 from hobbyhorse.conformance.rule import (
     MONEY,
@@ -673,6 +674,9 @@ def _genuine(trace: AnnotatedTrace) -> list[Delivery]:
     """Return the callbacks that the client had to believe: validly signed, for a known job, during its run."""
     found = [one for one in trace.deliveries if one.kind == "genuine" and _sent(one)]
     received = [one for one in found if _listening(trace, one) or (one.acknowledged and _answering(trace, one))]
+    if trace.trace.drill in CLOCK_KINDS and _limits_age(trace.contract):
+        # By a clock that is wrong, the callback is from another hour: to refuse it is right too.
+        received = [one for one in received if one.acknowledged]
     return [one for one in received if _knows(trace, one) and _validly_signed(trace, one)]
 
 
