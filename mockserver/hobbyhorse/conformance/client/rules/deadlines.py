@@ -313,7 +313,8 @@ def _only_under_way(trace: AnnotatedTrace) -> bool:
     says="Measure waits and deadlines with a monotonic clock: the wall clock may be set while a job runs.",
     because="A deadline by the wall clock ends a wait at once, or an hour late, if the machine's clock is corrected: "
     "AzureAD/microsoft-authentication-library-for-js#3070.",
-    fix="Replace time.time() and datetime.now() by time.monotonic() wherever a wait or a deadline is computed.",
+    fix="Compute every wait and deadline with a monotonic clock (Python: time.monotonic(), JavaScript: "
+    "performance.now()), never with the time of day (time.time(), Date.now()).",
     example="pause",
 )
 def steady_clock(trace: AnnotatedTrace) -> Evidence:
