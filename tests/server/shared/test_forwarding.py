@@ -15,7 +15,7 @@ import uvicorn
 
 from hobbyhorse.server.request import header
 from hobbyhorse.server.run import bind
-from hobbyhorse.server.shared.forwarding import SharedProtocol
+from hobbyhorse.server.shared.forwarding import SECURE, SharedProtocol
 from hobbyhorse.server.socket_faults import connection, reset_connection
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +60,9 @@ class Node:
                 return
             if not event.get("more_body"):
                 break
+        if scope["path"] == "/scheme":
+            await _respond(send, 200, scope["scheme"].encode())
+            return
         await self._act(scope["path"], body, transport, send, receive)
 
     async def _act(self, path: str, body: bytes, transport: Any, send: Any, receive: Any) -> None:
@@ -90,11 +93,9 @@ async def _respond(send: Any, status: int, body: bytes) -> None:
 
 
 @asynccontextmanager
-async def running(node: Node) -> AsyncIterator[Any]:
+async def running(node: Node, protocol: type[SharedProtocol] = SharedProtocol) -> AsyncIterator[Any]:
     """Serve a node; yields a function that ends it, which has a function `protocol` for connections of others."""
-    config = uvicorn.Config(
-        node, http=SharedProtocol, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
-    )
+    config = uvicorn.Config(node, http=protocol, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     config.load()
@@ -236,3 +237,18 @@ async def test_pipelined_requests_of_one_owner_are_served_in_order(pair: Pair) -
     assert found.index(b"owner /1") < found.index(b"owner /2")
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("by_peer", "responses"), [(True, b"https"), (False, b"HTTP/1.1 400")])
+async def test_only_another_process_may_name_the_scheme_of_a_client(by_peer: bool, responses: bytes) -> None:
+    node = Node("front", {})
+
+    class Protocol(SharedProtocol):
+        peer_port = node.bound.getsockname()[1] if by_peer else 1
+
+    async with running(node, Protocol):
+        reader, writer = await asyncio.open_connection(*node.address.split(":"))
+        writer.write(SECURE + b"GET /scheme HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert responses in await asyncio.wait_for(reader.read(), PATIENCE)
+        writer.close()
+        await writer.wait_closed()

@@ -45,6 +45,8 @@ class SharedProtocol(OpenProtocol):
 
     # What another process had read of a connection when it handed the connection over.
     first = b""
+    # The port at which other processes forward requests. Only they may name the scheme of a client; 0 permits nobody.
+    peer_port = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection, with the bytes that another process has read before any that come now."""
@@ -54,7 +56,7 @@ class SharedProtocol(OpenProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and the owner of a request that is being forwarded."""
-        if data.startswith(SECURE):
+        if data.startswith(SECURE) and self.server is not None and self.server[1] == self.peer_port:
             # Sent in one piece with the request, by another process. It changes nothing but the scheme in links.
             self.scheme, data = "https", data[len(SECURE) :]
         owner = self._owner

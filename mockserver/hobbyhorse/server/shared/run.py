@@ -82,4 +82,8 @@ def serve_shared(
         pictures.mkdir(parents=True, exist_ok=True)
         keeper = SharedKeeper(url, contracts, peer, pictures)
         fake = Fake(contracts, replace(options, state=keeper, run=os.urandom(RUN_BYTES).hex()))
-        serve(fake, bound, ready_at, front, Shared(peer, SharedProtocol, keeper.accept, KINDS))
+
+        class Protocol(SharedProtocol):
+            peer_port = peer.getsockname()[1]
+
+        serve(fake, bound, ready_at, front, Shared(peer, Protocol, keeper.accept, KINDS))
