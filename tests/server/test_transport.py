@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import socket
 import time
@@ -117,6 +118,7 @@ def test_a_close_with_unread_data_is_a_reset_for_the_peer() -> None:
 
 
 HEAD = b"GET /hiapi HTTP/1.1\r\nHost: mock.test\r\n"
+UPGRADE = HEAD + b"Connection: Upgrade, Close\r\nUpgrade: %b\r\nSec-WebSocket-Version: 13\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: mock.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -315,3 +317,21 @@ def test_an_idle_connection_is_closed_after_the_time_that_clients_wait_between_p
             assert 0.9 <= time.monotonic() - began < 10
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_a_request_for_an_upgrade_is_served_as_the_request_that_it_is(
+    protocol: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As if a library for WebSockets were installed.
+    monkeypatch.setattr("uvicorn.protocols.websockets.auto.AutoWebSocketsProtocol", object)
+    server, logger = ServerThread(echo), logging.getLogger("uvicorn.error")
+    logger.addHandler(caplog.handler)
+    try:
+        with connect(server) as line:
+            line.sendall(UPGRADE % protocol)
+            assert rest(line).split()[1] == b"204"
+    finally:
+        server.stop()
+        logger.removeHandler(caplog.handler)
+    assert caplog.messages == []

@@ -348,10 +348,11 @@ def _config(
 ) -> uvicorn.Config:
     # Without `proxy_headers`, because `front.forwarded` reads them. Without `server_header`, a response has only the
     # headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes, which does not know
-    # NO_COLOR.
+    # NO_COLOR. Without WebSockets also if a library for them is installed: no provider has any.
     return uvicorn.Config(
         fake,
         http=protocol,
+        ws="none",
         log_level="warning",
         use_colors=False if os.environ.get("NO_COLOR") else None,
         access_log=False,

@@ -114,6 +114,9 @@ class OpenProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
         self.transport.close()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: a server may ignore an Upgrade (RFC 9110, section 7.8), and a late CONNECT is refused."""
+
     def on_message_begin(self) -> None:
         """Begin the scope of a request."""
         super().on_message_begin()

@@ -69,9 +69,6 @@ class ForwardProtocol(FrontProtocol):
         super().on_headers_complete()
         self.app = application
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing about a late CONNECT, which uvicorn takes for an attempt at a WebSocket: it is refused."""
-
     def _aim(self) -> ASGIApp | None:
         """Direct the request to its target; return the application that refuses it, or None."""
         if self.parser.get_method() == b"CONNECT":
