@@ -504,16 +504,13 @@ def test_a_world_with_running_jobs_or_waits_is_not_forgotten(worlds: Worlds) -> 
         return None
 
     waiting.clock.at(waiting.clock.now() + 60, nothing)
-    for key in "de":
+    for key in "def":
         worlds.of(key)
-    assert sorted(keys(worlds)) == ["a", "b", "e"]
-    worlds.of("f")
-    assert sorted(keys(worlds)) == ["a", "b", "f"]
+    assert sorted(keys(worlds)) == ["a", "b", "d", "e", "f"]
     # The job has ended: its world is the one that was used least recently.
     busy.clock.step(job.finished)
     worlds.of("g")
-    assert "a" not in keys(worlds) or "f" not in keys(worlds)
-    assert "b" in keys(worlds)
+    assert sorted(keys(worlds)) == ["b", "e", "f", "g"]
 
 
 def test_worlds_that_are_all_busy_are_all_kept(worlds: Worlds) -> None:
@@ -529,6 +526,31 @@ def test_worlds_that_are_all_busy_are_all_kept(worlds: Worlds) -> None:
     assert not stuck.idle
     stuck.reset(RESETS)
     assert stuck.idle
+
+
+def test_worlds_that_cannot_go_take_no_place_from_idle_ones(worlds: Worlds) -> None:
+    for number in range(40):
+        world = worlds.of(f"stuck {number}")
+        assert world is not None
+        world.pace = "realistic"
+        world.submit(CONTRACTS[0], order_of(CONTRACTS[0]))
+    for key in "abcd":
+        worlds.of(key)
+    assert [key for key in keys(worlds) if len(key) == 1] == ["b", "c", "d"]
+
+
+def test_the_worlds_that_cannot_go_are_not_looked_at_for_every_new_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[World] = []
+
+    def idle(world: World) -> bool:
+        looked.append(world)
+        return False
+
+    monkeypatch.setattr(World, "idle", property(idle))
+    worlds = Worlds(ManualClock, keep_worlds=100)
+    for number in range(400):
+        worlds.of(str(number))
+    assert len(looked) == 100 + 200 + 300
 
 
 def test_without_a_bound_every_world_is_kept() -> None:

@@ -302,14 +302,12 @@ def heads(db: sqlite3.Connection, before: int | None, count: int) -> Heads:
     return total, [(handle, decode(Head, record)) for handle, record in rows]
 
 
-def idle_handles(db: sqlite3.Connection, count: int) -> list[str]:
+def idle_handles(db: sqlite3.Connection) -> list[str]:
     """Return the handles of worlds in which nothing runs, least recently used first."""
     idle = (
         "not exists (select 1 from due where world = handle) and handle not in (select world from job where end = '')"
     )
-    return [
-        handle for (handle,) in db.execute(f"select handle from world where {idle} order by used limit ?", (count,))
-    ]
+    return [handle for (handle,) in db.execute(f"select handle from world where {idle} order by used")]
 
 
 def busy(db: sqlite3.Connection) -> list[str]:

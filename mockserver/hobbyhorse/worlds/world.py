@@ -406,6 +406,14 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:HASH_DIGITS]
 
 
+def excess(idle: int, most: int) -> int:
+    """Return how many of the idle worlds have to go before a new one is opened, if `most` may be kept.
+
+    A hundredth more go than need to, because every world is looked at then: with 10,000, for every 100th new one.
+    """
+    return max(0, idle - most + 1 + most // 100)
+
+
 def _start_of(job: Job) -> int:
     """Return the index of the first entry of a job's timeline that needs a worker; at least 1 if there are several."""
     graph = job.contract.graph
@@ -482,6 +490,8 @@ class Worlds:
         self._asleep: dict[str, World] = {}
         # What is left to do for worlds that are being woken.
         self._waking: dict[str, Iterator[None]] = {}
+        # The worlds that could not be forgotten when all were looked at last.
+        self._busy = 0
         self._index = JobIndex()
         self.archive: Archive | None = None
         """The kept state of worlds, if there is one."""
@@ -506,17 +516,21 @@ class Worlds:
         return world
 
     def _make_room(self) -> None:
-        """Forget the idle worlds that were used least recently, if there are as many as may be kept."""
+        """Forget the idle worlds that were used least recently, if there are as many as may be kept.
+
+        A world that cannot go takes no place from the idle ones: otherwise enough of them would let each new key
+        push out all others.
+        """
         most = self._keep_worlds
         if most is not None and self.archive is not None:
             self.archive.make_room(most)
         # Without the world of requests that need no key.
-        if most is None or len(self._by_handle) - 1 < most:
+        if most is None or len(self._by_handle) - 1 - self._busy < most:
             return
-        # Many at once, because this looks at every world: with 10,000, every 100th new one does.
-        excess = len(self._by_key) - most + 1 + most // 100
-        idle = sorted((world for world in self if world.idle), key=lambda world: world.used)
-        for world in idle[:excess]:
+        every = list(self)
+        idle = sorted((world for world in every if world.idle), key=lambda world: world.used)
+        self._busy = len(every) - len(idle)
+        for world in idle[: excess(len(idle), most)]:
             self.on_full(world)
 
     def seeded(self, key: str, seed: int) -> World | None:

@@ -382,6 +382,23 @@ async def test_kept_worlds_are_forgotten_least_recently_used_first(contract: Con
         ).status >= 400
 
 
+async def test_kept_worlds_that_cannot_go_take_no_place_from_idle_ones(contract: Contract, tmp_path: Path) -> None:
+    async with kept(tmp_path, contract, keep_worlds=3) as server:
+        running = [await server.mock.submit(contract, key=f"running-{number}") for number in range(5)]
+        for key in ("key-1", "key-2"):
+            assert server.mock.fake.worlds.of(key) is not None
+        await server.until_written()
+        await server.restart()
+        keeper = server.keeper
+        assert keeper is not None
+        before = set(keeper._known)
+        assert len(before) == len(running) + 2
+        for key in ("key-3", "key-4"):
+            assert server.mock.fake.worlds.of(key) is not None
+            await server.until_written()
+        assert len(before - keeper._known) == 1, "of four idle worlds, three may be kept"
+
+
 async def test_a_world_without_work_sleeps_until_its_key_comes(contract: Contract, tmp_path: Path) -> None:
     async with kept(tmp_path, contract) as server:
         running, ended = await server.mock.submit(contract), await server.mock.submit(contract, key="other-key")

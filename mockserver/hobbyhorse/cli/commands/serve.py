@@ -295,7 +295,7 @@ def command(
         typer.Option(
             metavar="N",
             min=1,
-            help="Keep N worlds; beyond them, idle ones are forgotten, least recently used first.",
+            help="Keep N idle worlds; beyond them, the least recently used are forgotten.",
             rich_help_panel=LIMITS,
         ),
     ] = KEEP_WORLDS,

@@ -35,7 +35,7 @@ from hobbyhorse.worlds.journal import resume_numbers
 from hobbyhorse.worlds.kept_jobs import job_record, key_record
 from hobbyhorse.worlds.kept_worlds import head_of, line_of
 from hobbyhorse.worlds.unkept import Unkept
-from hobbyhorse.worlds.world import World, Worlds
+from hobbyhorse.worlds.world import World, Worlds, excess
 
 if TYPE_CHECKING:
     from hobbyhorse.server.shared.routing import WorldRouter
@@ -58,6 +58,8 @@ class Keeper:
         self._reader = WorldReader(store, contracts, self.now)
         self._changed: set[str] = set()
         self._known = set(store.read(tables.handles))
+        # The kept worlds that could not be forgotten when all were looked at last.
+        self._busy = 0
         # The worlds that were dropped, by the number of the change: until it is written, their records are still there.
         self._dropped: dict[str, int] = {}
         self._worlds: Worlds | None = None
@@ -164,14 +166,13 @@ class Keeper:
 
     def make_room(self, most: int) -> None:
         """Forget the kept worlds that were used least recently and are not open, if there are as many as allowed."""
-        excess = len(self._known) - most + 1
-        if excess <= 0 or self._worlds is None:
+        if self._worlds is None or len(self._known) - self._busy < most:
             return
-        # Many at once, because the query scans every world.
-        idle = self._store.read(lambda db: tables.idle_handles(db, excess + most // 100))
-        for handle in idle:
-            if handle in self._known and self._worlds.opened(handle) is None:
-                self._forget(handle)
+        idle = [handle for handle in self._store.read(tables.idle_handles) if handle in self._known]
+        self._busy = len(self._known) - len(idle)
+        closed = [handle for handle in idle if self._worlds.opened(handle) is None]
+        for handle in closed[: excess(len(idle), most)]:
+            self._forget(handle)
 
     def _forget(self, handle: str) -> None:
         self._known.discard(handle)
