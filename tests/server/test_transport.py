@@ -335,3 +335,57 @@ def test_a_request_for_an_upgrade_is_served_as_the_request_that_it_is(
         server.stop()
         logger.removeHandler(caplog.handler)
     assert caplog.messages == []
+
+
+class Unread(Transport):
+    """A transport whose client has left some bytes."""
+
+    left, aborted = 0, False
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.mark.parametrize(
+    ("sizes", "aborted"), [([9, 9], True), ([9, 8, 7], False), ([9, 8, 8], True), ([0, 0], False), ([9, 10], False)]
+)
+async def test_a_client_that_takes_nothing_between_two_looks_is_dropped(sizes: list[int], aborted: bool) -> None:
+    found, transport, handover = protocol([])[0], Unread(), Handover(1.0)
+    found.connection_made(transport)
+    handover.done(2.0)
+    found.unread = handover
+    for transport.left in sizes:
+        found.drop_unread()
+    assert (transport.aborted, handover.whole) == (aborted, not aborted)
+    found.connection_lost(None)
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
+def test_a_response_that_nobody_reads_holds_no_connection_for_ever(
+    more: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.server.run.IDLE_SECONDS_IN_TESTS", 0.2)
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"50000000")]})
+        await send({"type": "http.response.body", "body": bytes(50_000_000)})
+
+    server = ServerThread(large)
+    try:
+        with connect(server) as line:
+            line.sendall(HEAD + more + b"\r\n")
+            assert select.select([line], [], [], 30)[0]
+            connections = server._server.server_state.connections
+            for _ in range(1_000):
+                if not connections:
+                    break
+                time.sleep(0.03)
+            assert not connections
+    finally:
+        server.stop()

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -74,7 +74,14 @@ class _Server(uvicorn.Server):
         if self.started:
             if self._front is not None:
                 self.servers.append(self._front.open(self._protocol))  # type: ignore[arg-type]
+            self._drop_unread()
             self._ready()
+
+    def _drop_unread(self) -> None:
+        """Drop the connections whose clients read nothing, now and once in each idle time from now on."""
+        for connection in tuple(self.server_state.connections):
+            cast(OpenProtocol, connection).drop_unread()
+        asyncio.get_running_loop().call_later(self.config.timeout_keep_alive, self._drop_unread)
 
     def _protocol(self, kind: type[FrontProtocol], **options: Any) -> FrontProtocol:
         """Make a protocol for a connection of the gate, as uvicorn does for the others."""

@@ -15,6 +15,9 @@ never sends a byte. A request whose end has not been read is *open*, and one of 
 * A body must go on within `BODY_SECONDS`. This bound waits while the server itself has stopped reading.
 
 A request that arrives in one read, as most do, is open only during that read, and pays two comparisons.
+
+A response has a bound, too: what a client does not read stays in memory, and holds up the close of its connection.
+The server looks at all connections now and then, because a response may wait for its client in too many places.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hobbyhorse.clock.socket_queue import unacknowledged
 from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.worlds.journal import Handover
 
@@ -49,6 +53,8 @@ class OpenProtocol(HttpToolsProtocol):
     _open = _headed = _brought = False
     _idle_bytes = 0
     _bound: asyncio.TimerHandle | None = None
+    # The bytes that waited for the client at the last look.
+    _waiting = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Keep the transport of a new connection, and close it if no request comes."""
@@ -116,6 +122,18 @@ class OpenProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Log nothing: a server may ignore an Upgrade (RFC 9110, section 7.8), and a late CONNECT is refused."""
+
+    def drop_unread(self) -> None:
+        """Drop the connection if the client has taken nothing of what waits for it since the last call."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting:
+            # A client that reads slowly makes room in the socket long before this side can write again.
+            waiting += unacknowledged(lambda: self.transport.get_extra_info("socket").fileno())
+        if waiting and waiting == self._waiting:
+            if self.unread is not None:
+                self.unread.lost()
+            self.transport.abort()
+        self._waiting = waiting
 
     def on_message_begin(self) -> None:
         """Begin the scope of a request."""
