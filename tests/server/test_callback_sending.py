@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from hobbyhorse.clock.clock import RealClock
 from hobbyhorse.clock.quiescence import ActivityGroup
 from hobbyhorse.server.callback_sending import MOST_POSTS_OF_KEY, MOST_POSTS_TO_RECEIVER, CallbackSender
+from hobbyhorse.server.worker.names import MOST_LOOKUPS_OF_KEY
 from hobbyhorse.worlds.world import World, Worlds
 
 pytestmark = pytest.mark.anyio
@@ -174,4 +178,59 @@ async def test_a_url_that_cannot_be_split_has_a_lane_too() -> None:
     sender = CallbackSender()
     async with sender.turn(world("busy"), "http://[::1"):
         assert len(sender.turns) == 2
+    await sender.close()
+
+
+@pytest.fixture
+def goes_on() -> Iterator[threading.Event]:
+    """Yield an event that is set at the end in any case, for threads that wait."""
+    found = threading.Event()
+    yield found
+    found.set()
+
+
+async def test_names_without_an_answer_fail_no_post_of_another_key(
+    goes_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, busy, other, usual = CallbackSender(), world("busy"), world("other"), socket.getaddrinfo
+    asked: list[Any] = []
+
+    def resolve(host: Any, *rest: Any, **more: Any) -> Any:
+        if "slow" in str(host):
+            asked.append(host)
+            goes_on.wait()
+            raise socket.gaierror(-2, "Name or service not known")
+        return usual("127.0.0.1" if "fast" in str(host) else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    async with Receiver().listening() as alive:
+        # The first post of a sender makes the client.
+        assert await attempt(sender, other, alive.url, 60.0) == 200
+        urls = [f"http://slow-{number}.test/" for number in range(2 * MOST_POSTS_OF_KEY)]
+        waiting = [asyncio.ensure_future(attempt(sender, busy, url)) for url in urls]
+        while len(asked) < MOST_LOOKUPS_OF_KEY:  # noqa: ASYNC110 - nothing sets an event
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(DEADLINE)
+        for host in ("localhost", "fast.test"):
+            assert await attempt(sender, other, alive.url.replace("127.0.0.1", host), 10.0) == 200
+        assert not any(task.done() for task in waiting), "the deadline begins when the name is resolved"
+        goes_on.set()
+        assert await asyncio.gather(*waiting) == ["ConnectError"] * len(urls)
+    await sender.close()
+
+
+async def test_a_connection_over_tls_is_not_kept_for_another_name_at_its_address() -> None:
+    sender, found = CallbackSender(), []
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        found.append((str(request.url), request.headers["host"], request.headers["connection"]))
+        return httpx.Response(200, stream=httpx.ByteStream(b""))
+
+    sender._client = httpx.AsyncClient(transport=httpx.MockTransport(respond))
+    for scheme in ("http", "https"):
+        assert await attempt(sender, world("key"), f"{scheme}://localhost/callback", 60.0) == 200
+    assert found == [
+        ("http://127.0.0.1/callback", "localhost", "keep-alive"),
+        ("https://127.0.0.1/callback", "localhost", "close"),
+    ]
     await sender.close()

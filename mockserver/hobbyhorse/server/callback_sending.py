@@ -3,7 +3,8 @@
 A post waits for two turns: one of its receiver, then one of its key. In this order a receiver that never responds holds
 its own turns only, and the key has turns left for its other receivers. Keys share nothing: the pool of connections is
 unbounded, and the lanes bound it. So no attempt can fail because of the attempts of another key, and the wait for a
-turn counts neither as an attempt nor towards the deadline, which begins with the post.
+turn counts neither as an attempt nor towards the deadline, which begins with the post, when the name of the receiver
+has been resolved (`worker/names.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import httpx
 
 from hobbyhorse.clock.quiescence import awaiting_response, unheld
 from hobbyhorse.clock.race import first_of
+from hobbyhorse.server.worker.names import Names, response_from
 from hobbyhorse.server.worker.turns import Turns
 from hobbyhorse.worlds.world import World
 
@@ -35,6 +37,7 @@ class CallbackSender:
 
     def __init__(self) -> None:
         self.turns = Turns()
+        self._names = Names()
         self._client: httpx.AsyncClient | None = None
 
     @property
@@ -55,13 +58,26 @@ class CallbackSender:
     async def post(self, world: World, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
         """Post within a turn, and return the response's status.
 
-        Raises the errors of httpx, and TimeoutError if the whole response is not there at the deadline.
+        Raises the errors of httpx, and TimeoutError if the whole response is not there at the deadline, or the name
+        of the receiver cannot be resolved in time.
         """
-        clock, found = world.clock, []
+        client, clock, found = await self._opened(), world.clock, []
+        request = client.build_request("POST", url, content=body, headers=headers)
+        request.extensions = {**request.extensions, "trace": awaiting_response()}
+        if request.url.scheme == "https":
+            # Connections are kept by address, and two names at one address have two certificates.
+            request.headers["connection"] = "close"
+        try:
+            addresses = await self._names.addresses(world.handle, request.url.raw_host.decode("ascii"))
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise httpx.ConnectError(str(error)) from None
         until = clock.now() + deadline
 
         async def post() -> None:
-            found.append(await self._post(url, body, headers))
+            async with response_from(client, request, addresses, deadline) as response:
+                found.append(await _read(response))
 
         async def until_deadline() -> None:
             # This wait must not count as idle: the post beside it is doing the work.
@@ -79,21 +95,14 @@ class CallbackSender:
             raise TimeoutError(f"no response within {deadline:g} s")
         return found[0]
 
-    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        more = {"trace": awaiting_response()}
+    async def _opened(self) -> httpx.AsyncClient:
+        """Return the client, making it on first use."""
         if self._client is None:
             # In a thread: it imports modules and reads the system's authorities, which takes 30 ms.
             made = await asyncio.to_thread(_make_client)
             # One for all: another post may have made it in the meantime.
             self._client = self._client or made
-        async with self._client.stream("POST", url, content=body, headers=headers, extensions=more) as response:
-            size = 0
-            # Raw, because a compressed body could unpack to gigabytes.
-            async for chunk in response.aiter_raw():
-                size += len(chunk)
-                if size > MOST_RESPONSE_BYTES:
-                    break
-            return response.status_code
+        return self._client
 
     async def close(self) -> None:
         """Close the connections to all receivers."""
@@ -107,6 +116,17 @@ def _make_client() -> httpx.AsyncClient:
     # bound the connections; a bound here would be one for all keys.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_POSTS_OF_KEY)
     return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
+
+
+async def _read(response: httpx.Response) -> int:
+    """Read a response as far as its connection needs it, and return its status."""
+    size = 0
+    # Raw, because a compressed body could unpack to gigabytes.
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > MOST_RESPONSE_BYTES:
+            break
+    return response.status_code
 
 
 def _receiver(url: str) -> str:

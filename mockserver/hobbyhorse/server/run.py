@@ -223,7 +223,7 @@ class _ServeServer(_Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in order, and after `STOP_SECONDS` in any case."""
         self._end_streams()
-        # A thread that encodes a video or resolves a name cannot be stopped, and Python waits for it.
+        # A thread that encodes a video cannot be stopped, and Python waits for it.
         last = threading.Timer(STOP_SECONDS - STOP_MARGIN_SECONDS, _end)
         last.daemon = True
         last.start()

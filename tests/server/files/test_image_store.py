@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from hobbyhorse.media.picture import PictureError
 from hobbyhorse.server.files import image_store
 from hobbyhorse.server.files.image_sources import FetchPolicy, Source
 from hobbyhorse.server.files.image_store import ImageStore
+from hobbyhorse.server.worker import names
 from tests.server.files.test_image_checks import FIRST, encoded, inline, order, outcome, taking
 from tests.world import Mock, documented
 
@@ -163,14 +165,14 @@ async def test_each_address_of_a_name_is_tried_and_each_against_the_policy(
     usual = socket.getaddrinfo
 
     def resolve(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
-        if host != "localhost":
+        if host != "pictures.localhost":
             return usual(host, port, *rest, **more)
         families = {True: socket.AF_INET6, False: socket.AF_INET}
         return [(families[":" in one], socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     mock = Mock([contract])
-    url = f"http://localhost:{httpserver.port}/a.png"
+    url = f"http://pictures.localhost:{httpserver.port}/a.png"
     found, error = await outcome(mock, contract, await order(mock, contract, model, url))
     assert found == kind, error
     assert word in error
@@ -181,7 +183,7 @@ async def test_a_key_that_fetches_from_a_host_that_hangs_delays_no_other_key(tmp
     goes_on = asyncio.Event()
     asked: list[str] = []
 
-    async def fetch(url: str, most: int) -> bytes:
+    async def fetch(url: str, most: int, owner: str) -> bytes:
         asked.append(url)
         if "busy" in url:
             await goes_on.wait()
@@ -197,6 +199,52 @@ async def test_a_key_that_fetches_from_a_host_that_hangs_delays_no_other_key(tmp
     assert len(asked) == image_store.MOST_FETCHES_OF_KEY + 1
     goes_on.set()
     await asyncio.gather(*waiting)
+
+
+@pytest.fixture
+def goes_on() -> Iterator[threading.Event]:
+    """Yield an event that is set at the end in any case, for threads that wait."""
+    found = threading.Event()
+    yield found
+    found.set()
+
+
+async def test_names_without_an_answer_fail_no_fetch_of_another_key(
+    goes_on: threading.Event, httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = socket.getaddrinfo
+
+    def resolve(host: Any, *rest: Any, **more: Any) -> Any:
+        if "slow" in str(host):
+            goes_on.wait()
+        return usual("127.0.0.1" if str(host).endswith("localhost") else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    httpserver.expect_request("/a.png").respond_with_data(encoded(600, 600), content_type="image/png")
+    store, fetched = ImageStore(tmp_path, FetchPolicy()), frozenset({Source.FETCH})
+    # With more keys than the system has threads for all names.
+    waiting = [
+        asyncio.ensure_future(store.try_take(submission(f"http://slow.localhost:1/{one}"), "", fetched, f"busy-{one}"))
+        for one in range(40)
+    ]
+    await asyncio.sleep(0.1)
+    for host in ("localhost", "fast.localhost"):
+        stored = await store.take(submission(f"http://{host}:{httpserver.port}/a.png"), "", fetched, "other")
+        assert (stored.first_frame or "").startswith("sha256:")
+    goes_on.set()
+    ends = await asyncio.gather(*waiting)
+    assert {one.code for one in ends if isinstance(one, PictureError)} == {"unreachable"}
+
+
+async def test_a_name_that_is_not_resolved_in_time_fails_the_fetch(
+    goes_on: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "LOOKUP_SECONDS", 0.01)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *rest, **more: goes_on.wait() and [])
+    store, fetched = ImageStore(tmp_path, FetchPolicy()), frozenset({Source.FETCH})
+    found = await store.try_take(submission("http://slow.localhost/a.png"), "", fetched, "key")
+    assert isinstance(found, PictureError)
+    assert (found.code, "'slow.localhost' was not resolved within 0.01 s" in str(found)) == ("timeout", True)
 
 
 @pytest.mark.parametrize("name", ["%00", "x" * 300, "a%00.png", "..%2f..%2fpyproject.toml"])

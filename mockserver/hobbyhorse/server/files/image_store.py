@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -37,12 +36,13 @@ from hobbyhorse.server.files.large_bodies import spooled_name
 from hobbyhorse.server.files.picture_shelf import PictureShelf
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.worker.error import WorkerError
+from hobbyhorse.server.worker.names import Names, response_from
 from hobbyhorse.server.worker.pool import WorkerPool
 from hobbyhorse.server.worker.turns import Turns
 
 # For a model that documents no limit: as much as a request body, so that links and inline images have the same bound.
 MOST_PICTURE_BYTES = 64 * 1024 * 1024
-# For the whole fetch with its redirects: longer than any CDN takes. The job is held meanwhile.
+# For the whole fetch with its redirects, but for the lookups: longer than any CDN takes. The job is held meanwhile.
 SECONDS = 10.0
 # A CDN redirects once or twice; a loop must end.
 MOST_REDIRECTS = 5
@@ -75,6 +75,7 @@ class ImageStore:
         self._policy = policy
         self._workers = workers or WorkerPool()
         self._turns = Turns()
+        self._names = Names()
         self._counters = counters or Counters()
         self.shelf = PictureShelf(most_bytes)
         # Held while an image is put on the shelf, or taken from it, by one of several threads.
@@ -193,7 +194,7 @@ class ImageStore:
             given = await asyncio.to_thread(_fixture, fixture_name(url, origin) or "")
         elif source is not Source.INLINE:
             async with self._turns.of(("fetch", owner), MOST_FETCHES_OF_KEY):
-                given = await self._fetch(url, most)
+                given = await self._fetch(url, most, owner)
         checked = await self._check(given, limits, owner, LARGE_PIXELS)
         if checked.code == LARGE:
             async with self._turns.of(LARGE, 1):
@@ -214,62 +215,55 @@ class ImageStore:
             raise PictureError("decoding", f"the picture cannot be decoded: {error}{ours}") from None
         return found
 
-    async def _fetch(self, url: str, most: int) -> bytes:
+    async def _fetch(self, url: str, most: int, owner: str) -> bytes:
         try:
-            return await asyncio.wait_for(self._follow(url, most), SECONDS)
+            return await self._follow(url, most, owner)
         except (asyncio.TimeoutError, TimeoutError):
             raise PictureError("timeout", f"{_short(url)} did not respond completely within {SECONDS:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             words = str(error) or type(error).__name__
             raise PictureError("unreachable", f"{_short(url)} cannot be fetched: {words}") from None
 
-    async def _follow(self, url: str, most: int) -> bytes:
+    async def _follow(self, url: str, most: int, owner: str) -> bytes:
         """Fetch a URL and follow its redirects, checking each against the policy."""
+        left = SECONDS
         async with httpx.AsyncClient(trust_env=False, timeout=SECONDS, verify=_tls()) as client:
             for _ in range(MOST_REDIRECTS + 1):
-                async with self._stream(client, url) as response:
-                    if response.has_redirect_location:
-                        # A browser and curl encode a space, or an umlaut, that stands there raw.
-                        url = urljoin(url, quote(response.headers["location"].strip(), safe=URL_CHARACTERS))
-                        continue
-                    if response.status_code != 200:
-                        raise PictureError(
-                            "status", f"{_short(url)} responds with status {response.status_code}; allowed: 200"
-                        )
-                    return await _read(response, url, most)
+                addresses = await self._addresses(url, owner)
+                began = time.monotonic()
+                found = await asyncio.wait_for(_get(client, url, addresses, most), left)
+                if isinstance(found, bytes):
+                    return found
+                url, left = found, left - (time.monotonic() - began)
         raise PictureError("redirects", f"{_short(url)}: more than {MOST_REDIRECTS} redirects")
 
-    @asynccontextmanager
-    async def _stream(self, client: httpx.AsyncClient, url: str) -> AsyncIterator[httpx.Response]:
-        """Request a URL at the checked address, because its name may later resolve to another address."""
+    async def _addresses(self, url: str, owner: str) -> Sequence[str]:
+        """Return the addresses of a URL that may be fetched from. The URL may later resolve to others."""
         parts = split(url)
         if parts is None or not self._policy.allows(url):
             raise PictureError("not_allowed", f"{_short(url)} may not be fetched; --fetch-from HOST allows a host")
         host = host_of(parts)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        # Each address once, in the order of the system; localhost has two, and a server may listen on the second.
-        every = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        try:
+            every = await self._names.addresses(owner, host)
+        except TimeoutError as error:
+            raise PictureError("timeout", f"{_short(url)} cannot be fetched: {error}") from None
         addresses = [address for address in every if self._policy.allows_address(host, address)][:MOST_ADDRESSES]
         if not addresses:
             raise PictureError("not_allowed", f"{_short(url)} is at {every[0]}, which may not be fetched from")
-        # Raw bytes, because a compressed body could unpack to gigabytes.
-        headers = {"host": parts.netloc.rpartition("@")[2], "accept-encoding": "identity"}
-        for address in addresses:
-            pinned = httpx.URL(url).copy_with(host=address)
-            request = client.build_request("GET", pinned, headers=headers, extensions={"sni_hostname": host})
-            request.extensions["timeout"]["connect"] = SECONDS / len(addresses)
-            try:
-                response = await client.send(request, stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                if address == addresses[-1]:
-                    raise
-                continue
-            try:
-                yield response
-            finally:
-                await response.aclose()
-            return
+        return addresses
+
+
+async def _get(client: httpx.AsyncClient, url: str, addresses: Sequence[str], most: int) -> bytes | str:
+    """Return the bytes at a URL, or the URL to which it redirects; requests only the given addresses."""
+    # Raw bytes, because a compressed body could unpack to gigabytes.
+    request = client.build_request("GET", url, headers={"accept-encoding": "identity"})
+    async with response_from(client, request, addresses, SECONDS) as response:
+        if response.has_redirect_location:
+            # A browser and curl encode a space, or an umlaut, that stands there raw.
+            return urljoin(url, quote(response.headers["location"].strip(), safe=URL_CHARACTERS))
+        if response.status_code != 200:
+            raise PictureError("status", f"{_short(url)} responds with status {response.status_code}; allowed: 200")
+        return await _read(response, url, most)
 
 
 async def _read(response: httpx.Response, url: str, most: int) -> bytes:
