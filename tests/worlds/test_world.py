@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -15,7 +16,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.effects import ID_TAILS
 from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.worlds.job_table import JobTable
-from hobbyhorse.worlds.jobs import Job
+from hobbyhorse.worlds.jobs import Job, SubmittedRequest
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds, _shifted
 from tests.conftest import CONTRACTS, contracts_that
@@ -452,7 +453,7 @@ def test_a_bound_of_thousands_forgets_many_jobs_at_once(bound: int, left: int) -
 def test_running_jobs_beyond_the_bound_cost_no_look_at_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
 
-    def forget(table: JobTable, count: int) -> list[Job]:
+    def forget(table: JobTable, count: int, size: int) -> list[Job]:
         looked.append(count)
         return []
 
@@ -464,6 +465,43 @@ def test_running_jobs_beyond_the_bound_cost_no_look_at_all_jobs(monkeypatch: pyt
     world.clock.step(world.clock.now() + 86_400)
     world.submit(CONTRACTS[0], order_of(CONTRACTS[0]))
     assert looked == [4]
+
+
+def test_the_oldest_ended_jobs_are_forgotten_when_the_orders_have_too_many_bytes(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.worlds.world.MOST_JOB_BYTES", 20_000)
+    world, order = world_of("instant", keep_jobs=100), replace(order_of(contract), prompt="p" * 4_000)
+    ids = [world.submit(contract, order).id for _ in range(9)]
+    assert 0 < world.jobs.kept_bytes <= 20_000
+    assert list(world.jobs) == ids[-4:]
+    assert world.totals().billable == 9, "the totals stay"
+    size = world.jobs.kept_bytes
+    world.jobs.forget(3)
+    assert world.jobs.kept_bytes == size // 4, "one is left"
+
+
+def test_the_submission_counts_with_its_order(contract: Contract) -> None:
+    world, plain = world_of(keep_jobs=100), world_of(keep_jobs=100)
+    plain.submit(contract, order_of(contract))
+    world.submit(contract, order_of(contract), submission=SubmittedRequest("http://x", b"b" * 5_000))
+    assert world.jobs.kept_bytes == plain.jobs.kept_bytes + 5_000
+
+
+def test_an_order_is_refused_while_running_ones_have_too_many_bytes(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.worlds.world.MOST_JOB_BYTES", 20_000)
+    world, free = world_of(keep_jobs=100), world_of()
+    order = replace(order_of(contract), prompt="p" * 15_000)
+    for one in (world, world, free, free):
+        assert one.refuses(order) is None
+        one.submit(contract, order)
+    assert world.refuses(order) == "overloaded"
+    assert free.refuses(order) is None, "without a bound for its jobs, a world has none for their bytes"
+    world.clock.step(world.clock.now() + 86_400)
+    assert world.refuses(order) is None, "the oldest one has ended, and is forgotten"
+    assert len(world.jobs) == 1
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hobbyhorse.server.files.image_checks import (
     hold_until_fetched,
     render_video,
 )
-from hobbyhorse.server.files.large_bodies import fingerprint_of
+from hobbyhorse.server.files.large_bodies import fingerprint_of, unkept_echo
 from hobbyhorse.server.request import (
     CALLBACKS_MODULE,
     ContractBroken,
@@ -76,18 +76,20 @@ async def _accept(call: OperationRequest, message: Message, key: str | None) -> 
 
 def _create(call: OperationRequest, checked: CheckedOrder) -> Job:
     """Create the submitted job, under the active scenario of its submission."""
-    job = call.world.submit(call.contract, checked.order, call.scenario)
-    call.made = job.id
     # A larger body carries an inline image; kept with every job, it would fill the memory.
-    if len(call.body) <= MOST_KEPT:
-        job.submission = SubmittedRequest(call.base + call.below, call.body)
+    kept = len(call.body) <= MOST_KEPT
+    submission = SubmittedRequest(call.base + call.below, call.body) if kept else None
+    job = call.world.submit(call.contract, checked.order, call.scenario, submission)
+    call.made = job.id
     return job
 
 
 async def _check(call: OperationRequest, message: Message, body: Any) -> CheckedOrder | Refusal:
     """Read the order of a submission, and check its images."""
     understood = read_order(call.contract, call.route.operation, replace(message, body=body))
-    return understood if isinstance(understood, Refusal) else await check_images(call, understood)
+    if isinstance(understood, Refusal):
+        return understood
+    return unkept_echo(understood.order, call.spooled) or await check_images(call, understood)
 
 
 def _repeat(call: OperationRequest, used: UsedKey, fingerprint: bytes) -> OperationResponse:

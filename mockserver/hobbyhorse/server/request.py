@@ -21,7 +21,7 @@ from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal, read_body, rea
 from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
-from hobbyhorse.server.files.large_bodies import MOST_INLINE_BYTES, too_many
+from hobbyhorse.server.files.large_bodies import MOST_INLINE_BYTES
 from hobbyhorse.server.front.forwarded import PUBLIC
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.socket_faults import TRANSPORT
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from hobbyhorse.server.trouble import FaultedResponse
 
 Item = TypeVar("Item")
-# Bodies of more than a megabyte that one key has in memory: 4 of 64 MiB are 256 MiB.
+# Large bodies that one key has in memory: 4 of 64 MiB are 256 MiB.
 MOST_LARGE_BODIES_OF_KEY = 4
 JSON_HEADER = (b"content-type", b"application/json")
 CALLBACKS_MODULE, RENDERER_MODULE = "hobbyhorse.server.callbacks", "hobbyhorse.server.files.renderer"
@@ -195,7 +195,7 @@ class OperationRequest:
             return refused
         if len(self.body) > MOST_INLINE_BYTES:
             return await self._large_json()
-        value: dict[str, Any] | Refusal = too_many(self.body) or read_body(self.header("content-type"), self.body)
+        value: dict[str, Any] | Refusal = read_body(self.header("content-type"), self.body)
         return value
 
     async def _large_json(self) -> dict[str, Any] | Refusal:

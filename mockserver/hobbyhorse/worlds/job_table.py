@@ -13,6 +13,7 @@ No question about a job or a tally takes longer because the world has more jobs.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
@@ -90,6 +91,9 @@ class JobTable(Mapping[str, Job]):
         # The ids by number, from the first number that is kept; None for a job that was forgotten.
         self._ids: list[str | None] = []
         self._first_number = 0
+        # The bytes of each order by number, and of all; 0 for a job in the archive.
+        self._sizes = array("I")
+        self.kept_bytes = 0
         self._by_provider: dict[str | None, list[int]] = defaultdict(list)
         self._by_end: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         self._packer = Packer()
@@ -112,6 +116,8 @@ class JobTable(Mapping[str, Job]):
         number = job.number = self._first_number + len(self._ids)
         self._jobs[job.id] = job
         self._ids.append(job.id)
+        self._sizes.append(0)
+        self._measure(job)
         for provider in (None, job.contract.key):
             self._by_provider[provider].append(number)
         self._index.add(job.contract.key, job.id, self)
@@ -121,6 +127,14 @@ class JobTable(Mapping[str, Job]):
         self._stages[job.contract.key, job.counted] += 1
         heappush(self._planned, (_next_change(job, job.created) or job.finished, number))
         self._duplicates += self._add_order(_hash_of(job), number) > 0
+
+    def _measure(self, job: Job) -> None:
+        """Account for the bytes of a job's order and submission, and compute the hash of the order."""
+        text = _order_text(job)
+        job.order_hash = job.order_hash or _digest(text)
+        size = len(text) + (len(job.submission.body) if job.submission is not None else 0)
+        self._sizes[job.number - self._first_number] = size
+        self.kept_bytes += size
 
     def empty(self) -> JobTable:
         """Give up this table; return an empty one instead."""
@@ -148,9 +162,11 @@ class JobTable(Mapping[str, Job]):
         self._archive = archive
         self._first_number, count, self._lost_before, self._duplicates, spent = tallies
         self._ids, self._spent = [None] * count, Decimal(spent)
+        self._sizes = array("I", [0]) * count
         for job in running:
             self._ids[job.number - self._first_number] = job.id
             self._jobs[job.id] = self._open[job.number] = job
+            self._measure(job)
             self._reserved += job.cost
             job.counted = job.timeline[0][1]
             self._stages[job.contract.key, job.counted] += 1
@@ -234,11 +250,14 @@ class JobTable(Mapping[str, Job]):
                 return provider, job_id
         return None
 
-    def forget(self, count: int) -> list[Job]:
-        """Forget the oldest jobs that have ended, up to a number of them; return them. The totals stay."""
+    def forget(self, count: int, size: int = 0) -> list[Job]:
+        """Forget the oldest jobs that have ended, until `count` jobs and `size` bytes are gone; return them.
+
+        The totals stay.
+        """
         # The newest one stays: it is being submitted.
         ended = (number for number in self._by_provider[None][:-1] if number not in self._open)
-        forgotten = [self.at(number) for number in islice(ended, count)]
+        forgotten = [self.at(number) for number in self._oldest(ended, count, size)]
         gone = {job.number for job in forgotten}
         for numbers in (*self._by_provider.values(), *self._by_end.values()):
             numbers[:] = [number for number in numbers if number not in gone]
@@ -248,11 +267,20 @@ class JobTable(Mapping[str, Job]):
             self._forget_order(job)
             self._stages[job.contract.key, job.timeline[-1][1]] -= 1
             self._ids[job.number - self._first_number] = None
+            self.kept_bytes -= self._sizes[job.number - self._first_number]
         kept = next((at for at, name in enumerate(self._ids) if name is not None), len(self._ids))
-        del self._ids[:kept]
+        del self._ids[:kept], self._sizes[:kept]
         self._first_number += kept
         self._unpacked = deque(number for number in self._unpacked if number not in gone)
         return forgotten
+
+    def _oldest(self, numbers: Iterable[int], count: int, size: int) -> Iterator[int]:
+        """Yield numbers until there are `count` and their orders have `size` bytes."""
+        for number in numbers:
+            if count <= 0 and size <= 0:
+                return
+            yield number
+            count, size = count - 1, size - self._sizes[number - self._first_number]
 
     def _forget_order(self, job: Job) -> None:
         """Forget the order of a job, so that a later one is no duplicate of it."""
@@ -536,6 +564,14 @@ def order_hash(job: Job) -> str:
 def _hash_of(job: Job) -> bytes:
     # Computed once: pictures that were fetched get other names in the order.
     if not job.order_hash:
-        name = repr((job.contract.key, job.order.identity)).encode()
-        job.order_hash = hashlib.blake2b(name, digest_size=ORDER_HASH_BYTES).digest()
+        job.order_hash = _digest(_order_text(job))
     return job.order_hash
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=ORDER_HASH_BYTES).digest()
+
+
+def _order_text(job: Job) -> bytes:
+    """Return a text that is equal for jobs with equal orders at one provider."""
+    return repr((job.contract.key, job.order.identity)).encode()

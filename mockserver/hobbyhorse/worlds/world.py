@@ -18,7 +18,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, id_tail, lay_troubled
 from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
 from hobbyhorse.worlds.job_table import JobIndex, JobTable
-from hobbyhorse.worlds.jobs import Job, pace
+from hobbyhorse.worlds.jobs import Job, SubmittedRequest, pace
 from hobbyhorse.worlds.journal import Entry, Journal, next_number
 from hobbyhorse.worlds.ledger import Ledger, Totals
 from hobbyhorse.worlds.limits import Limits, Meter, Queue
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # for servers with a kept state alone
 RESETS = ("jobs", "journal", "scenarios", "clock")
 # The kinds of records that each part of a reset erases. Callbacks go with their jobs.
 ERASED = {"jobs": ("job", "key", "due", "attempt"), "journal": ("exchange",), "scenarios": (), "clock": ("due",)}
+# Bytes of the orders of a world that has a bound for its jobs: as many as 100,000 ordinary ones have.
+MOST_JOB_BYTES = 128 << 20
 # Hexadecimal digits of the hash of a key: no two keys of a server will share them.
 HASH_DIGITS = 16
 
@@ -82,7 +84,7 @@ class World:
     on_move: Callable[[World, Job], None] = lambda world, job: None
     """Called with each job after a change of its timeline, except at its submission."""
     keep_jobs: int | None = None
-    """The number of jobs from which the oldest ended ones are forgotten; None for no bound."""
+    """The number of jobs from which the oldest ended ones are forgotten; None for no bound, also not in bytes."""
     on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
     """Called with the jobs that the world has forgotten."""
     ids: Random | None = None
@@ -204,16 +206,21 @@ class World:
         self.clock.at(moment, run)
 
     def _forget_jobs(self) -> None:
-        """Forget the oldest ended jobs beyond the bound."""
+        """Forget the oldest ended jobs beyond the bounds."""
         most = self.keep_jobs
-        if most is None or len(self.jobs) <= most:
+        if most is None or (len(self.jobs) <= most and not self._is_full()):
             return
         # Many at once, because the table looks at every number; so not for a few that have ended beside running ones.
-        if len(self.jobs) - len(self.jobs.running) > most // 1_000:
-            forgotten = self.jobs.forget(len(self.jobs) - most + most // 1_000)
+        if len(self.jobs) - len(self.jobs.running) > (0 if self._is_full() else most // 1_000):
+            size = self.jobs.kept_bytes - MOST_JOB_BYTES + MOST_JOB_BYTES // 100 if self._is_full() else 0
+            forgotten = self.jobs.forget(len(self.jobs) - most + most // 1_000, size)
             if self.unkept is not None:
                 self.unkept.forget(job.number for job in forgotten)
             self.on_forget(self, forgotten)
+
+    def _is_full(self) -> bool:
+        """Whether the orders of the kept jobs have more bytes than they may have."""
+        return self.keep_jobs is not None and self.jobs.kept_bytes > MOST_JOB_BYTES
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on, and plan the jobs that wait for a worker again."""
@@ -224,9 +231,12 @@ class World:
     def refuses(self, order: Order) -> str | None:
         """Return the situation that refuses an order because it would exceed a limit, or None."""
         limits = self.limits
-        if limits.concurrent_jobs is None and limits.balance is None:
+        if limits.concurrent_jobs is None and limits.balance is None and not self._is_full():
             return None
         self.jobs.settle(self.clock.now())
+        self._forget_jobs()
+        if self._is_full():
+            return "overloaded"
         if limits.concurrent_jobs is not None and len(self.jobs.running) >= limits.concurrent_jobs:
             return "rate_limited"
         # Jobs under way count with their price: they may still succeed, and be billed.
@@ -235,7 +245,13 @@ class World:
             return "insufficient_balance"
         return None
 
-    def submit(self, contract: Contract, order: Order, active: ActiveScenario | None = None) -> Job:
+    def submit(
+        self,
+        contract: Contract,
+        order: Order,
+        active: ActiveScenario | None = None,
+        submission: SubmittedRequest | None = None,
+    ) -> Job:
         """Create and return the job of an order, under an active scenario if given."""
         now = self.clock.now()
         self.draw_anew()
@@ -252,7 +268,7 @@ class World:
             job_id += id_tail(trouble)
         else:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
-        job = Job(job_id, contract, order, timeline, seed, error, active_scenario=active)
+        job = Job(job_id, contract, order, timeline, seed, error, active_scenario=active, submission=submission)
         if active is not None:
             # A further submission belongs to this scenario only while it has faults for submissions left.
             active.bound = True

@@ -1,4 +1,4 @@
-"""A large body is read elsewhere, loses its long texts, and is the same order; one with too many members is refused."""
+"""A large body is read elsewhere, loses its pictures, and is the same order; the rest of it has a bound."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.server.files.large_bodies import (
-    LONG_TEXT,
-    MOST_COMMAS,
+    LONG_URI,
     MOST_INLINE_BYTES,
+    MOST_SPOOLED,
     fingerprint_of,
     read_large_body,
     spooled_name,
-    too_many,
 )
 from hobbyhorse.server.request import MOST_LARGE_BODIES_OF_KEY
 from tests.conftest import contracts_that
@@ -51,56 +50,73 @@ def with_picture(contract: Contract, model: Model, url: str) -> dict[str, Any]:
     return found
 
 
-# ---- members
+# ---- the bound
 
 
 @pytest.mark.parametrize(
-    ("body", "refused"),
+    "value",
     [
-        (b"[" + b"1," * MOST_COMMAS + b"1]", False),
-        (b"[" + b"1," * (MOST_COMMAS + 1) + b"1]", True),
-        (b"," * (MOST_COMMAS + 1), True),
-        (b'{"prompt": "' + b"a, " * (MOST_COMMAS + 1) + b'"}', False),
-        (b'{"prompt": "' + rb"\"," * (MOST_COMMAS + 1) + b'"}', False),
-        (b'"' + b"," * (MOST_COMMAS + 1), True),
-        (b'["' + rb"\\" + b'"' + b"," * (MOST_COMMAS + 1), True),
+        {"extra": [[]] * MOST_INLINE_BYTES},
+        {f"{number}": 1 for number in range(MOST_INLINE_BYTES)},
+        {"prompt": "p" * MOST_INLINE_BYTES},
+        {"texts": ["t" * 100] * 700},
+        {"p" * MOST_INLINE_BYTES: 1},
+        {"data": "data:" + "x" * MOST_INLINE_BYTES},
+        {"small": ["data:;base64," + "x" * 900] * 80},
+        {"many": ["data:;base64," + "x" * LONG_URI] * (MOST_SPOOLED + 64)},
     ],
-    ids=["the bound", "one more", "no JSON", "in a text", "after an escaped quote", "no end", "after a backslash"],
+    ids=["lists", "members", "a text", "many texts", "a name", "no base64", "small URIs", "many URIs"],
 )
-def test_commas_outside_texts_are_counted_before_a_body_is_parsed(body: bytes, refused: bool) -> None:
-    found = too_many(body)
-    assert (found is not None) == refused
-    if found is not None:
-        assert found.situation == "body_too_large"
-        assert f"more than {MOST_COMMAS} commas" in (found.message or "")
-        assert "bound of the mock server" in (found.message or "")
+def test_a_body_without_its_pictures_has_a_bound_whatever_its_bytes_are(value: Any, tmp_path: Path) -> None:
+    found = read_large_body(JSON, orjson.dumps(value), tmp_path)
+    assert isinstance(found.value, Refusal)
+    assert found.value.situation == "body_too_large"
+    assert f"at most {MOST_INLINE_BYTES}" in (found.value.message or "")
+    assert "bound of the mock server" in (found.value.message or "")
+    assert len(found.spooled) <= MOST_SPOOLED
 
 
-@pytest.mark.parametrize("size", [3, 12])
-async def test_a_body_with_too_many_members_is_refused_as_too_large(size: int, contract: Contract) -> None:
+def test_a_body_with_millions_of_members_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*how: object) -> None:
+        raise AssertionError("the body is parsed")
+
+    monkeypatch.setattr("hobbyhorse.server.files.large_bodies.read_body", fail)
+    for body in (b"[" + b"1," * MOST_INLINE_BYTES, b"," * (MOST_INLINE_BYTES + 1), b'"' + b"," * MOST_INLINE_BYTES):
+        assert isinstance(read_large_body(JSON, body, tmp_path).value, Refusal)
+
+
+async def test_a_body_over_the_bound_is_refused_and_nothing_of_it_is_kept(contract: Contract) -> None:
     mock = Mock([contract])
     operation, model, body = documented(contract)
-    body = {**body, "extra": [10 ** (size - 2)] * (MOST_COMMAS + 1)}
-    assert (len(orjson.dumps(body)) > MOST_INLINE_BYTES) == (size == 12), "in this process, and in another one"
+    body = {**body, "extra": [inline(bytes(LONG_URI)), "x" * MOST_INLINE_BYTES]}
     reply = await mock.call(contract, operation.role, path={"model": model.id}, body=body)
     assert reply.reading is not None
     assert {"body_too_large", "invalid_request"} & set(reply.reading.situations)
     (noted,) = list(mock.world.journal)
-    assert any("commas" in note for note in noted.notes)
+    assert any("bound of the mock server" in note for note in noted.notes)
     assert not mock.world.jobs
+    assert not list(mock.fake.renderer()._image_directory.path.glob("*.uri"))
 
 
-# ---- long texts
+async def test_an_order_up_to_the_bound_is_kept_and_repeated_as_it_was_sent(contract: Contract) -> None:
+    mock = Mock([contract])
+    operation, model, body = documented(contract)
+    given = {"texts": ["t" * 1_000] * 60}
+    reply = await mock.call(contract, operation.role, path={"model": model.id}, body={**body, "metadata": given})
+    assert reply.reading is not None
+    if "accepted" in reply.reading.situations:
+        (job,) = mock.world.jobs.values()
+        assert job.order.echoed.get("metadata", given) == given
 
 
-def test_a_long_data_uri_is_written_to_a_file_and_a_long_text_is_cut(tmp_path: Path) -> None:
-    uri = inline(bytes(LONG_TEXT))
-    value = {
-        "image": uri,
-        "prompt": "p" * (LONG_TEXT + 1),
-        "other": ["x" * LONG_TEXT, 1, None],
-        "data": "data:" + "x" * LONG_TEXT,
-    }
+# ---- pictures
+
+
+def test_a_long_data_uri_is_written_to_a_file(tmp_path: Path) -> None:
+    uri = inline(bytes(LONG_URI))
+    value = {"image": uri, "prompt": "p" * LONG_URI, "other": ["x", 1, None], "data": "data:" + "x" * LONG_URI}
     found = read_large_body(JSON, orjson.dumps(value), tmp_path)
     assert found.fingerprint == fingerprint_of(value)
     name = spooled_name(found.value["image"])
@@ -109,10 +125,24 @@ def test_a_long_data_uri_is_written_to_a_file_and_a_long_text_is_cut(tmp_path: P
     assert found.spooled[name].read_text() == uri
     assert found.value["image"] == f"data:image/png;base64,spooled+{name}"
     assert len(base64.b64decode(found.value["image"].partition(",")[2], validate=True)) == 30
-    assert found.value["prompt"] == "p" * LONG_TEXT
-    assert found.value["other"] == value["other"]
-    assert len(found.value["data"]) == LONG_TEXT
+    assert {**found.value, "image": uri} == value
     assert spooled_name(uri) is None
+
+
+with_metadata = contracts_that(lambda contract: "metadata" in contract.operations["submit"].bindings)
+
+
+@with_metadata
+async def test_a_long_data_uri_that_responses_would_repeat_is_refused(contract: Contract) -> None:
+    mock = Mock([contract])
+    operation, model, body = documented(contract)
+    body = {**body, "metadata": {"a": inline(bytes(MOST_INLINE_BYTES))}}
+    reply = await mock.call(contract, operation.role, path={"model": model.id}, body=body)
+    assert reply.reading is not None
+    assert {"body_too_large", "invalid_request"} & set(reply.reading.situations)
+    (noted,) = list(mock.world.journal)
+    assert any("may only be a picture" in note for note in noted.notes)
+    assert not mock.world.jobs
 
 
 def test_a_large_body_that_is_no_object_is_refused_as_any_other(tmp_path: Path) -> None:
@@ -172,17 +202,6 @@ async def test_the_name_of_another_requests_picture_means_nothing() -> None:
     reply = await mock.call(contract, operation.role, path={"model": model.id}, body=body)
     assert reply.reading is not None
     assert "invalid_request" in reply.reading.situations
-
-
-async def test_a_prompt_of_megabytes_does_not_stay_with_its_job(contract: Contract) -> None:
-    mock = Mock([contract])
-    operation, model, body = documented(contract)
-    prompt = (*operation.model_parameters.pointer, *model.parameters["prompt"][0])
-    await mock.call(contract, operation.role, path={"model": model.id}, body=replaced(body, prompt, "é, " * 2_000_000))
-    for job in mock.world.jobs.values():
-        assert len(job.order.prompt) <= LONG_TEXT
-    (noted,) = list(mock.world.journal)
-    assert len(noted.body) <= 64 * 1024
 
 
 async def test_large_bodies_of_a_key_are_read_in_turns_and_polls_go_on() -> None:

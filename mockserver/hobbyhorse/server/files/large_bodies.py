@@ -1,11 +1,13 @@
-"""Large request bodies, as a worker process reads them: parsed, and without the texts that make them large.
+"""Large request bodies, as a worker process reads them: parsed, and without the pictures that make them large.
 
 A body of megabytes is a picture in it, as a data URI. Reading it takes a quarter of a second, in which the server
-could respond to nobody. So a worker process parses it, writes each long data URI to a file, and puts a short one in
-its place that names the file: everything that follows, such as the validation, is then as cheap as for any body. The
-names are random, and only those of the same request are known, so that no client can name the picture of another one.
+could respond to nobody. So a worker process parses it, writes each data URI to a file, and puts a short one in its
+place that names the file: everything that follows, such as the validation, is then as cheap as for any body. The names
+are random, and only those of the same request are known, so that no client can name the picture of another one.
 
-Any other long text is kept to its first `LONG_TEXT` characters: no provider takes a prompt of that length.
+The rest of a body has a bound, `MOST_INLINE_BYTES`, and so has each body that is read at once. Everything else that
+the server does with an order takes a time, and a memory, in proportion to it: to validate it, to keep it with its job,
+to repeat its metadata in a list. So one bound limits all of that, whatever the bytes are: members, items or long texts.
 """
 
 from __future__ import annotations
@@ -13,20 +15,21 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from hobbyhorse.contract.request import Refusal, read_body
+from hobbyhorse.contract.request import Order, Refusal, read_body
 
-# Bodies up to this size are parsed at once, in a few milliseconds; four documented pictures of 10 MiB are larger.
-MOST_INLINE_BYTES = 1 << 20
-# Far more members and items than any documented request has; as Python objects they take a hundred megabytes.
-MOST_COMMAS = 200_000
-# Characters of a text that stays in a large body: a hundred times the longest documented prompt.
-LONG_TEXT = 256 * 1024
+# Bytes of a body without its pictures, which also are read at once. The largest documented order has a tenth of it; as
+# empty lists, it holds the event loop for 30 ms.
+MOST_INLINE_BYTES = 64 * 1024
+# Characters of a data URI from which it is written to a file: a smaller one is no larger than a prompt.
+LONG_URI = 1024
+# Data URIs that are written to files: ten times as many as an order has pictures.
+MOST_SPOOLED = 100
 # Characters before the data of a data URI: its media type with parameters.
 MOST_URI_HEAD = 200
 # Processor time that reading a body may take: 64 MiB take one.
@@ -51,39 +54,54 @@ def fingerprint_of(value: Any) -> bytes:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def too_many(body: bytes) -> Refusal | None:
-    """Refuse a body with too many members and items, before it is parsed."""
-    # Commas in texts count for nothing; but most bodies do not even have enough with these.
-    if body.count(b",") <= MOST_COMMAS or _STRING.sub(b"", body).count(b",") <= MOST_COMMAS:
+def too_large(size: int, part: str) -> Refusal | None:
+    """Refuse a body of which a part has too many bytes."""
+    if size <= MOST_INLINE_BYTES:
         return None
-    message = f"the body has more than {MOST_COMMAS} commas outside texts; this is a bound of the mock server"
+    message = f"the body has {size} bytes {part}; at most {MOST_INLINE_BYTES}; this is a bound of the mock server"
     return Refusal("body_too_large", message, ("body",))
 
 
 def read_large_body(content_type: str | None, body: bytes, directory: Path) -> ReadBody:
     """Read a body in a worker process; see above."""
-    value = too_many(body) or read_body(content_type, body)
+    # Before it is parsed: as Python objects, millions of members would take gigabytes.
+    value = too_large(len(_STRING.sub(b"", body)), "outside texts") or read_body(content_type, body)
     if isinstance(value, Refusal):
         return ReadBody(value)
     spooled: dict[str, Path] = {}
-    return ReadBody(_short(value, directory, spooled), fingerprint_of(value), spooled)
+    short = _short(value, directory, spooled)
+    rest = f"without data URIs of at least {LONG_URI} characters"
+    return ReadBody(too_large(len(orjson.dumps(short)), rest) or short, fingerprint_of(value), spooled)
 
 
 def _short(value: Any, directory: Path, spooled: dict[str, Path]) -> Any:
-    """Return a value without long texts; its nesting is bounded already."""
+    """Return a value without long data URIs; its nesting is bounded already."""
     if isinstance(value, dict):
-        return {name[:LONG_TEXT]: _short(one, directory, spooled) for name, one in value.items()}
+        return {name: _short(one, directory, spooled) for name, one in value.items()}
     if isinstance(value, list):
         return [_short(one, directory, spooled) for one in value]
-    if not isinstance(value, str) or len(value) <= LONG_TEXT:
+    if not isinstance(value, str) or len(value) < LONG_URI or len(spooled) == MOST_SPOOLED:
         return value
     head, comma, _ = value[:MOST_URI_HEAD].partition(",")
     if not (comma and head[:5].lower() == "data:" and head[-7:].lower() == ";base64"):
-        return value[:LONG_TEXT]
+        return value
     name = secrets.token_hex(16)
     spooled[name] = directory / f"{name}.uri"
     spooled[name].write_text(value)
     return f"{head},{_MARK}{name}"
+
+
+def unkept_echo(order: Order, spooled: Collection[str]) -> Refusal | None:
+    """Refuse an order with a spooled data URI in a value that responses repeat as it was sent."""
+    # The common case: a body without large pictures.
+    if not spooled:
+        return None
+    # In an input it is a picture, for which a provider shows another URL.
+    repeated = orjson.dumps([order.prompt, *(value for name, value in order.echoed.items() if name != "input")])
+    if not any(name.encode() in repeated for name in spooled):
+        return None
+    message = f"a data URI of at least {LONG_URI} characters may only be a picture; this is a bound of the mock server"
+    return Refusal("body_too_large", message, ("body",))
 
 
 def spooled_name(url: str) -> str | None:
