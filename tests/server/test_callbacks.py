@@ -413,6 +413,23 @@ async def test_the_video_of_an_unknown_job_can_be_fetched_and_the_request_is_rec
 
 
 @calling
+async def test_the_oldest_attempts_are_dropped_when_their_bodies_have_too_many_bytes(
+    contract: Contract, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    job = await order(mock, contract, receiver.url)
+    await mock.clock.advance(86_400)
+    dispatcher = mock.fake.callback_dispatcher()
+    (first,) = dispatcher.attempts
+    monkeypatch.setattr("hobbyhorse.server.callbacks.MOST_ATTEMPT_BYTES", 3 * len(first.body))
+    for _ in range(4):
+        dispatcher.redeliver(mock.world, mock.world.jobs[job])
+        await mock.clock.advance(1)
+    assert len(receiver.received) == 5
+    assert [attempt.number for attempt in dispatcher.attempts] == [0, 0, 0]
+
+
+@calling
 async def test_few_unknown_jobs_are_remembered(contract: Contract, httpserver: HTTPServer) -> None:
     mock, receiver = Mock([contract]), Receiver(httpserver)
     for _ in range(MOST_STRANGERS + 2):

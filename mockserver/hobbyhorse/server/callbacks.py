@@ -64,11 +64,14 @@ from hobbyhorse.state.errors import NotKept
 from hobbyhorse.state.records import DueRecord
 from hobbyhorse.worlds.job_table import JobTable
 from hobbyhorse.worlds.jobs import CallbackPlan, Job, JobView, MediaLinks
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BYTES
 from hobbyhorse.worlds.signed_links import LinkSigner
 from hobbyhorse.worlds.world import World
 
 # Of each world, as many as it keeps exchanges: a long run must not fill the memory.
 MOST_ATTEMPTS_KEPT = 1_000
+# Bytes of their bodies, also as many as of exchanges.
+MOST_ATTEMPT_BYTES = MOST_JOURNAL_BYTES
 # Of each world: clients fetch the file of a callback soon, or never.
 MOST_STRANGERS = 8
 # Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
@@ -229,6 +232,7 @@ class CallbackDispatcher:
         found = self._attempts.get(world.handle)
         if found is None:
             found = self._attempts[world.handle] = deque(self._earlier(world), MOST_ATTEMPTS_KEPT)
+            _drop_oldest(found)
         return found
 
     def forget(self, world: World) -> None:
@@ -238,7 +242,9 @@ class CallbackDispatcher:
 
     def _record(self, world: World, attempt: CallbackAttempt, provider: str) -> None:
         self._counters.callbacks[provider, attempt.outcome] += 1
-        self.of_world(world).append(attempt)
+        kept = self.of_world(world)
+        kept.append(attempt)
+        _drop_oldest(kept)
         if world.unkept is not None:
             world.unkept.attempt(attempt)
 
@@ -431,6 +437,13 @@ class CallbackDispatcher:
     async def close(self) -> None:
         """Close the connections to all receivers."""
         await self._sender.close()
+
+
+def _drop_oldest(kept: deque[CallbackAttempt]) -> None:
+    """Drop the oldest attempts while the bodies have more bytes than are kept."""
+    surplus = sum(len(attempt.body) for attempt in kept) - MOST_ATTEMPT_BYTES
+    while surplus > 0:
+        surplus -= len(kept.popleft().body)
 
 
 def _effect(moves: Sequence[Move], callbacks: Callbacks | None) -> CallbackEffect:
