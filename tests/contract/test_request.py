@@ -13,6 +13,7 @@ from hobbyhorse.contract.folder import build, load
 from hobbyhorse.contract.forms.expressions import Message, replaced
 from hobbyhorse.contract.request import (
     DEEPEST_BODY,
+    MOST_NOTED,
     Order,
     Refusal,
     ValidRequest,
@@ -130,6 +131,16 @@ def test_an_undeclared_parameter_is_accepted_and_noted() -> None:
     found = orders(contract, {**body, "resolutoin": "720P"}, {})
     assert isinstance(found, ValidRequest)
     assert any("resolutoin" in note for note in found.notes)
+
+
+def test_few_undeclared_parameters_are_noted_by_name() -> None:
+    contract = next(contract for contract in CONTRACTS if contract.key == "vtrix")
+    _, _, body = documented(contract)
+    for more, last in ((0, f"undeclared parameter 'x{MOST_NOTED - 1}'"), (7, "7 more undeclared parameters")):
+        found = orders(contract, {**body, **{f"x{number}": 1 for number in range(MOST_NOTED + more)}}, {})
+        assert isinstance(found, ValidRequest)
+        assert len(found.notes) == MOST_NOTED + bool(more)
+        assert found.notes[-1] == last
 
 
 def test_an_omitted_parameter_has_the_documented_default(contract: Contract) -> None:

@@ -43,6 +43,25 @@ def places(place: str, value: Any) -> tuple[str, ...]:
     return found.places
 
 
+# ---- one violation
+
+
+def test_one_violation_is_found_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"id": "x", "state": 1}
+    whole = SCHEMAS.violations(API + "/Job", value)
+
+    class One:
+        """A validator that can only name the first error."""
+
+        def __init__(self, schemas: Schemas, place: str) -> None:
+            validator = schemas.validator(place)
+            self.is_valid, self.validate = validator.is_valid, validator.validate
+
+    one = One(SCHEMAS, API + "/Job")
+    monkeypatch.setattr(Schemas, "validator", lambda schemas, place: one)
+    assert SCHEMAS.violations(API + "/Job", value, most=1) == whole[:1]
+
+
 # ---- addresses
 
 

@@ -19,7 +19,7 @@ from hobbyhorse.scenarios.armed import SUBMISSIONS
 from hobbyhorse.scenarios.fields import FILE_URLS, JOB_URLS
 from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, misfits, read_scenario
 from hobbyhorse.server.socket_faults import Dropped
-from hobbyhorse.server.trouble import HEADER
+from hobbyhorse.server.trouble import HEADER, MARK_BEGINS, MOST_MARKS, marked_scenario
 from tests.conftest import CONTRACTS, many
 from tests.world import KEY, Mock, Reply, documented
 
@@ -198,6 +198,14 @@ async def test_a_request_can_name_its_scenario_in_a_header_or_in_its_prompt(cont
     assert (await mock.call(contract, "submit", path={"model": model.id}, body=marked)).status == refused
     assert [armed.source for armed in mock.world.scenarios.armed] == ["header", "prompt"]
     assert mock.world.scenarios.unmet() == []
+
+
+def test_few_beginnings_of_a_mark_are_looked_at() -> None:
+    mark = MARK_BEGINS + b"stuck]]"
+    assert marked_scenario(b"a " + mark) == "stuck"
+    assert marked_scenario((MARK_BEGINS + b"]") * (MOST_MARKS - 1) + mark) == "stuck"
+    assert marked_scenario((MARK_BEGINS + b"]") * MOST_MARKS + mark) is None
+    assert marked_scenario(MARK_BEGINS) is None
 
 
 @pytest.mark.anyio

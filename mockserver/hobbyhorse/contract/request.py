@@ -34,6 +34,9 @@ MOST_BODY_BYTES = 64 * 1024 * 1024
 # limit is 1,000 calls; no documented request has more than a few levels.
 DEEPEST_BODY = 200
 
+# Undeclared parameters that are noted by name: the journal keeps the notes of each exchange.
+MOST_NOTED = 20
+
 # CJK ideographs: extension A, the basic block, compatibility forms, and the supplementary planes. Punctuation and kana
 # are not included: each counts as one character. A text, which is compiled on first use: it takes 4 ms.
 _CHINESE = "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
@@ -300,7 +303,9 @@ def _undeclared(contract: Contract, model: Model, parameters: Any) -> list[str]:
     # Providers accept and ignore unknown parameters, so only the journal can reveal a misspelt one.
     schema, _ = contract.schemas.deref(contract.schemas.document(model.schema_file), model.schema_file)
     known = schema.get("properties", {})
-    return [f"undeclared parameter {name[:80]!r}" for name in parameters if name not in known]
+    found = [name for name in parameters if name not in known]
+    notes = [f"undeclared parameter {name[:80]!r}" for name in found[:MOST_NOTED]]
+    return notes if len(found) <= MOST_NOTED else [*notes, f"{len(found) - MOST_NOTED} more undeclared parameters"]
 
 
 def _refusal(violation: Violation, prefix: tuple[str | int, ...]) -> Refusal:

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 HEADER = "x-mock-scenario"
 # At most 100 characters of a name: the pattern runs over whole prompts, and must not match a stray `[[`.
 PROMPT_MARK = re.compile(rb"\[\[scenario:([^\]]{1,100})\]\]")
+MARK_BEGINS = b"[[scenario:"
+# Beginnings of a mark that are looked at: a prompt has one, and a body of megabytes may have millions.
+MOST_MARKS = 100
 # A weight of zero: the client does not accept the coding (RFC 9110, section 12.4.2).
 NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
 BLANK = Sent(200, (JSON_HEADER,), b"")
@@ -99,9 +102,8 @@ async def find_scenario(  # noqa: C901
             return None
         if isinstance(await call.read(), Refusal):
             return None
-        # The cheap test first: nearly every body has no mark.
-        if name is None and b"[[scenario:" in call.body and (marked := PROMPT_MARK.search(call.body)) is not None:
-            name, source = marked[1].decode("utf-8", "replace"), "prompt"
+        if name is None and (marked := marked_scenario(call.body)) is not None:
+            name, source = marked, "prompt"
     if name is None and not armed.active:
         return None
     only = None
@@ -119,6 +121,19 @@ async def find_scenario(  # noqa: C901
     if "job" in operation.bindings and operation.role not in SUBMISSIONS:
         return None
     return armed.find(call.contract, operation.role, only)
+
+
+def marked_scenario(body: bytes) -> str | None:
+    """Return the name of the scenario that a prompt in the body names, or None."""
+    at = -1
+    for _ in range(MOST_MARKS):
+        # The common case, a body without a mark, ends here.
+        at = body.find(MARK_BEGINS, at + 1)
+        if at < 0:
+            return None
+        if (found := PROMPT_MARK.match(body, at)) is not None:
+            return found[1].decode("utf-8", "replace")
+    return None
 
 
 def _job_in_path(call: OperationRequest) -> Job | None:

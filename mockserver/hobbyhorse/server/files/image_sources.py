@@ -30,6 +30,7 @@ STORED_PREFIX = "sha256:"
 
 _PROVIDER_SCHEME = re.compile(r"(?!https?:|ftps?:|file:)[a-z][a-z0-9+.-]*://\S+$", re.IGNORECASE)
 """A URL in a provider's own scheme, such as the URL of an upload."""
+_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def split(url: str) -> SplitResult | None:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         return None
-    return parts if usable and not any(character.isspace() for character in url) else None
+    return parts if usable and _SPACE.search(url) is None else None
 
 
 def host_of(parts: SplitResult) -> str:
