@@ -7,6 +7,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.types import Message as Event
@@ -16,6 +17,7 @@ from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal
 from hobbyhorse.contract.routes import Routes
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.server.request import (
+    ITEMS_AT_ONCE,
     Caller,
     ClientGone,
     ContractBroken,
@@ -25,6 +27,7 @@ from hobbyhorse.server.request import (
     caller_of,
     first_headers,
     header,
+    in_steps,
     load,
     read_all,
     refuse,
@@ -251,3 +254,49 @@ async def test_a_module_that_is_being_imported_is_waited_for(tmp_path: Path, mon
     goes_on.set()
     await asyncio.gather(first, second)
     assert sys.modules.pop("late_module").whole
+
+
+# ---- lists
+
+
+async def turns_during(work: asyncio.Future[Any]) -> int:
+    """Return the turns of the event loop until a future is done."""
+    turns = 0
+    while not work.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return turns
+
+
+async def test_after_some_items_of_a_list_other_requests_go_on() -> None:
+    turns = await turns_during(asyncio.ensure_future(in_steps(iter(range(3 * ITEMS_AT_ONCE + 1)))))
+    assert turns - await turns_during(asyncio.ensure_future(in_steps(iter(range(1))))) == 3
+    assert await in_steps(iter("abc")) == ["a", "b", "c"]
+
+
+@contracts_that(lambda contract: "list" in contract.operations)
+async def test_lists_of_jobs_are_made_in_steps(contract: Contract) -> None:
+    mock, turns = Mock([contract], pace="instant"), dict[str, list[int]]()
+    (size,) = {place.name for place in contract.operations["list"].bindings["size"].request}
+    for more in (0, 0, 2 * ITEMS_AT_ONCE):
+        for _ in range(more):
+            await mock.submit(contract)
+        requests = {path: mock.send("GET", path, host="localhost") for path in ("/_mock/jobs", "/_mock/ledger")}
+        requests["list"] = mock.call_plain(contract, "list", query=f"?{size}={2 * ITEMS_AT_ONCE}")
+        for name, request in requests.items():
+            turns.setdefault(name, []).append(await turns_during(asyncio.ensure_future(request)))
+    # The first one of each kind may have to load modules.
+    for _, without, whole in turns.values():
+        assert whole - without == 2
+
+
+async def test_a_list_during_a_reset_has_the_jobs_that_it_has_reached(contract: Contract) -> None:
+    mock = Mock([contract], pace="instant")
+    for _ in range(3 * ITEMS_AT_ONCE):
+        await mock.submit(contract)
+    listed = asyncio.ensure_future(mock.send("GET", "/_mock/jobs", host="localhost"))
+    while not listed.done():
+        await asyncio.sleep(0)
+        mock.world.reset(["jobs"])
+    assert (await listed).status == 200
+    assert len((await listed).json["jobs"]) <= ITEMS_AT_ONCE

@@ -288,6 +288,20 @@ def test_jobs_are_forgotten_from_the_oldest_ended_one_on_and_running_ones_stay(c
     assert world.submit(contract, order_of(contract, seed=9)).number == 4
 
 
+def test_a_reader_in_steps_gets_no_job_that_is_gone_when_its_turn_comes(contract: Contract) -> None:
+    world = world_of()
+    jobs = [world.submit(contract, order_of(contract, seed=number)) for number in range(6)]
+    world.clock.step(max(job.finished for job in jobs))
+    world.jobs.settle(world.clock.now())
+    table = world.jobs
+    listed = table.listed(table.numbers()[:])
+    assert next(listed).number == 0
+    table.forget(3)
+    assert next(listed).number == 3
+    world.jobs = table.empty()
+    assert list(listed) == []
+
+
 def test_the_newest_of_numbers_are_a_view() -> None:
     newest = Newest(range(5))
     assert (len(newest), newest[0], newest[-1], list(newest)) == (5, 4, 0, [4, 3, 2, 1, 0])

@@ -191,11 +191,16 @@ async def list_jobs(call: OperationRequest) -> OperationResponse:
     stages = call.route.operation.items.stages if call.route.operation.items else {}
     now = call.world.clock.now()
 
-    def item(number: int) -> bytes:
-        view = call.view(call.world.jobs.at(number), now)
+    jobs = call.world.jobs
+    newest = Newest(jobs.numbers(call.contract.key))
+
+    def item(job: Job) -> bytes:
+        view = call.view(job, now)
         return situation.items[stages[view.stage.name]].write(view.lookup)
 
-    return write_list(call, situation, message, Newest(call.world.jobs.numbers(call.contract.key)), item)
+    return await write_list(
+        call, situation, message, len(newest), lambda start, stop: map(item, jobs.listed(newest[start:stop]))
+    )
 
 
 async def list_models(call: OperationRequest) -> OperationResponse:
@@ -210,7 +215,8 @@ async def list_models(call: OperationRequest) -> OperationResponse:
     def item(model: Model) -> bytes:
         return situation.items[0].write(lambda name: catalogue.lookup(call.contract, model, name))
 
-    return write_list(call, situation, message, catalogue.search(call.contract, wanted), item)
+    found = catalogue.search(call.contract, wanted)
+    return await write_list(call, situation, message, len(found), lambda start, stop: map(item, found[start:stop]))
 
 
 async def show_model(call: OperationRequest) -> OperationResponse:

@@ -406,6 +406,16 @@ class JobTable(Mapping[str, Job]):
         found = self._jobs[job_id]
         return self._unpacked_job(job_id, found) if isinstance(found, bytes) else found
 
+    def listed(self, numbers: Iterable[int]) -> Iterator[Job]:
+        """Yield the jobs with these numbers as `at` does, without the jobs that are gone when their turn comes.
+
+        For readers in steps: between two steps, jobs may be forgotten, or the table emptied.
+        """
+        for number in numbers:
+            index = number - self._first_number
+            if not self.emptied and index >= 0 and self._ids[index] is not None:
+                yield self.at(number)
+
     def _unpacked_job(self, job_id: str, found: bytes) -> Job:
         """Return a job that is packed, or in the archive."""
         if not found:
@@ -442,10 +452,9 @@ class JobTable(Mapping[str, Job]):
         submitted = self._first_number + len(self._ids)
         return Totals(submitted - len(self._lost) - self._lost_before, self._duplicates, self._spent)
 
-    def entry(self, number: int, now: float) -> LedgerEntry:
+    def entry(self, job: Job, now: float) -> LedgerEntry:
         """Return the ledger's entry of a job. Call `settle` first."""
-        job = self.at(number)
-        stage = job.stage(now)
+        number, stage = job.number, job.stage(now)
         billed, lost = stage.kind == "success", number in self._lost
         first = None if lost else self._first(job)
         return LedgerEntry(

@@ -397,7 +397,7 @@ class World:
         now = self.clock.now()
         self.jobs.settle(now)
         chosen = self.jobs.numbers() if numbers is None else numbers
-        return Ledger(tuple(self.jobs.entry(number, now) for number in chosen))
+        return Ledger(tuple(self.jobs.entry(self.jobs.at(number), now) for number in chosen))
 
     def totals(self) -> Totals:
         """Return the totals of the ledger of all jobs."""

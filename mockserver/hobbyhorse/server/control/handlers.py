@@ -21,7 +21,7 @@ from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.control.access import Team
-from hobbyhorse.server.request import CALLBACKS_MODULE, header, load, nothing_to_keep, nothing_to_write
+from hobbyhorse.server.request import CALLBACKS_MODULE, header, in_steps, load, nothing_to_keep, nothing_to_write
 from hobbyhorse.server.worker.threads import WorldThreads
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
 from hobbyhorse.traces.redaction import Redactor
@@ -204,13 +204,10 @@ async def list_jobs(request: ControlRequest) -> Any:
     _check_known("stage", wanted, stages)
     found = _numbers(request.world, provider, wanted)
     shown, more = _newest(found, _job_number(request), request.query.get("limit", DEFAULT_LIMIT))
-    jobs, redactor = [request.world.jobs.at(number) for number in shown], redactor_of(request)
-    return {
-        "now": now,
-        "total": len(found),
-        "jobs": [redactor.values(job_json(job, now)) for job in jobs],
-        "older": jobs[0].id if more else None,
-    }
+    table, total, redactor = request.world.jobs, len(found), redactor_of(request)
+    older = table.at(shown[0]).id if more else None
+    jobs = await in_steps(redactor.values(job_json(job, now)) for job in table.listed(shown))
+    return {"now": now, "total": total, "jobs": jobs, "older": older}
 
 
 def redactor_of(request: ControlRequest, contract: Contract | None = None) -> Redactor:
@@ -584,7 +581,7 @@ async def list_attempts(request: ControlRequest) -> Any:
     attempts = request.context.callback_dispatcher().of(request.world)
     shown, _ = _page(list(enumerate(attempts)), None, request.query.get("limit"))
     redactor = redactor_of(request)
-    return {"attempts": [redactor.values(attempt_json(attempt)) for _, attempt in shown]}
+    return {"attempts": await in_steps(redactor.values(attempt_json(attempt)) for _, attempt in shown)}
 
 
 def attempt_json(attempt: CallbackAttempt) -> dict[str, Any]:
@@ -621,11 +618,10 @@ async def redeliver(request: ControlRequest) -> Any:
 
 async def get_ledger(request: ControlRequest) -> Any:
     """Show the billed and billable jobs."""
-    totals = request.world.totals()
-    numbers, more = _newest(
-        request.world.jobs.numbers(), _job_number(request), request.query.get("limit", MOST_ENTRIES)
-    )
-    shown = request.world.ledger(numbers).entries
+    now, table, totals = request.world.clock.now(), request.world.jobs, request.world.totals()
+    numbers, more = _newest(table.numbers(), _job_number(request), request.query.get("limit", MOST_ENTRIES))
+    older = table.at(numbers[0]).id if more else None
+    shown = await in_steps(table.entry(job, now) for job in table.listed(numbers))
     entries = [
         {
             "job": entry.job,
@@ -645,7 +641,7 @@ async def get_ledger(request: ControlRequest) -> Any:
         "usd": float(totals.usd),
         "duplicates": totals.duplicates,
         "entries": entries,
-        "older": shown[0].job if more else None,
+        "older": older,
     }
 
 
