@@ -26,6 +26,7 @@ from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.server.control import admin, authority, handlers
 from hobbyhorse.server.control.access import AccessCheck, Forbidden, Team
 from hobbyhorse.server.control.handlers import ControlContext, ControlError, ControlRequest, Handler
+from hobbyhorse.server.files.large_bodies import MOST_INLINE_BYTES
 from hobbyhorse.server.request import api_key, first_headers, header
 from hobbyhorse.state.errors import NotKept
 from hobbyhorse.worlds.journal import next_number
@@ -34,8 +35,8 @@ from hobbyhorse.worlds.world import World
 __all__ = ["AccessCheck", "ControlContext", "ControlPlane", "read_document", "read_operations"]
 
 DOCUMENT = "control.openapi.json"
-# 1 MiB: far above any scenario, the largest body that the document allows, and small enough to hold in memory.
-MOST_BODY = 1024 * 1024
+# Far above any scenario, the largest body that the document allows; as a submission, it is validated in milliseconds.
+MOST_BODY = MOST_INLINE_BYTES
 SEE = "GET /_mock/openapi.json documents the allowed values"
 JSON_TYPE = "application/json"
 METRICS_PATH, ADMIN_PATH = "/_mock/metrics", "/_mock/worlds"
