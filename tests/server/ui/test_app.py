@@ -299,6 +299,14 @@ async def test_the_live_view_ends_when_its_world_is_forgotten_and_when_the_serve
         assert one.body.count(b"event: change") >= 1
 
 
+async def test_the_head_of_a_live_view_ends_at_once() -> None:
+    browser = Browser()
+    for path in ("/events", f"{browser.world()}/events"):
+        reply = await browser._send("HEAD", path, b"", {})
+        assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert reply.body == b""
+
+
 async def test_requests_with_a_refused_key_are_shown_to_the_reader_of_all_worlds(contract: Contract) -> None:
     browser = Browser(api_keys=frozenset({KEY}), teams={"key-a": Team("team-a", "a-")}, control_key="main")
     await browser.post("/login", {"key": "main"})

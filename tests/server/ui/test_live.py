@@ -10,7 +10,7 @@ import pytest
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.server.ui import live
-from hobbyhorse.server.ui.live import changes, state_of
+from hobbyhorse.server.ui.live import changes, shared, state_of
 from tests.world import Mock
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +41,20 @@ async def test_a_quiet_world_shows_that_the_connection_lives(monkeypatch: pytest
     stopping.set()
     # One more may have been under way.
     assert len([event async for event in stream]) <= 1
+
+
+def test_many_pages_share_one_reading_of_each_pause() -> None:
+    moments, readings = [0.0], list[float]()
+
+    def read() -> Hashable:
+        readings.append(moments[0])
+        return moments[0]
+
+    found = shared(read, lambda: moments[0])
+    for moment in (0.0, 0.1, live.PAUSE, live.PAUSE, 1.9 * live.PAUSE, 2 * live.PAUSE):
+        moments[0] = moment
+        assert [found(), found()] == [readings[-1]] * 2
+    assert readings == [0.0, live.PAUSE, 2 * live.PAUSE]
 
 
 async def test_the_stop_of_the_server_ends_the_stream_at_once() -> None:

@@ -29,7 +29,7 @@ from hobbyhorse.server.control.handlers import HANDLERS, ControlContext, Control
 from hobbyhorse.server.files import host as files
 from hobbyhorse.server.request import RENDERER_MODULE, load
 from hobbyhorse.server.ui import views
-from hobbyhorse.server.ui.live import changes, state_of
+from hobbyhorse.server.ui.live import changes, shared, state_of
 from hobbyhorse.server.ui.sessions import Sessions, Viewer
 from hobbyhorse.server.ui.templating import ASSETS, asset, render
 from hobbyhorse.server.ui.views import Look
@@ -65,6 +65,8 @@ class Page:
         self._context, self._renderer = context, renderer
         self._sessions = Sessions(access)
         self._catalogue: tuple[object, list[dict[str, Any]]] = (None, [])
+        # One reading for all open pages: it goes over every world.
+        self._read_worlds = shared(lambda: _state_of_worlds(context))
         self.stopping = asyncio.Event()
         """Set when the server stops, which ends the live views."""
         world = f"{ROOT}/worlds/{{handle}}"
@@ -179,10 +181,7 @@ class Page:
         return _html("worlds.html", {**found, "viewer": viewer, "now": time.time()})
 
     async def _worlds_events(self, request: Request, viewer: Viewer) -> Response:
-        def read() -> Any:
-            return sum(1 for _ in self._context.worlds), max((one.used for one in self._context.worlds), default=0)
-
-        return self._stream(read)
+        return self._stream(request, self._read_worlds)
 
     async def _open(self, request: Request, viewer: Viewer) -> Response:
         """Open the world of an API key."""
@@ -241,12 +240,13 @@ class Page:
             world = views.find_world(look.request, look.viewer, handle)
             return None if world is None else state_of(world, dispatcher, look.query.get("job"))
 
-        return self._stream(read)
+        return self._stream(request, read)
 
-    def _stream(self, read: Callable[[], Any]) -> Response:
+    def _stream(self, request: Request, read: Callable[[], Any]) -> Response:
         # A proxy such as nginx would otherwise keep events back.
         headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(changes(read, self.stopping), media_type="text/event-stream", headers=headers)
+        events = changes(read, self.stopping) if request.method == "GET" else ()
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     async def _file(self, request: Request, look: Look) -> Response:
         """Serve a file of a job, without a trace in the journal: the page is not the client."""
@@ -299,6 +299,12 @@ class Page:
             # As after a request to the control plane: also a refused one may have changed something.
             one.world.changed()
             await one.context.kept(one.world)
+
+
+def _state_of_worlds(context: ControlContext) -> tuple[int, int]:
+    """Return a record that differs when the list of worlds shows something else."""
+    used = [world.used for world in context.worlds]
+    return len(used), max(used, default=0)
 
 
 def _number(name: str, text: str, most: float) -> float:

@@ -39,6 +39,18 @@ def state_of(world: World, dispatcher: CallbackDispatcher, job_id: str | None = 
     return len(numbers), jobs, world.journal.total, len(attempts), last, armed, speed, origin, grown, world.label
 
 
+def shared(read: Callable[[], Hashable], now: Callable[[], float] = time.monotonic) -> Callable[[], Hashable]:
+    """Return a function for all pages that reads a record anew only if the last reading is older than `PAUSE`."""
+    last: list[tuple[float, Hashable]] = []
+
+    def found() -> Hashable:
+        if not last or now() - last[0][0] >= PAUSE:
+            last[:] = [(now(), read())]
+        return last[0][1]
+
+    return found
+
+
 async def changes(read: Callable[[], Hashable | None], stopping: asyncio.Event) -> AsyncIterator[bytes]:
     """Yield an event whenever the record differs from the last one, until the server stops or it is None."""
     last, quiet_since = read(), time.monotonic()
