@@ -113,6 +113,14 @@ async def test_a_path_is_cut_and_has_neither_the_key_nor_the_query(path: str, sh
     assert request.path == shown
 
 
+async def test_a_short_key_stays_in_a_path_because_it_is_in_words_too() -> None:
+    recorder = Recorder()
+    async with running(Observed(Fake(), [recorder.setup])) as client:
+        await client.get(f"{TASKS}/x", headers={"authorization": "Bearer k"})
+    (request,) = recorder.requests
+    assert request.path == f"{TASKS}/x"
+
+
 def test_the_options_name_the_application() -> None:
     made: list[Any] = []
 

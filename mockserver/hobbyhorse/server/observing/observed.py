@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hobbyhorse.server.observing.held_loop import HeldLoop, Steps
 from hobbyhorse.server.request import OperationRequest
+from hobbyhorse.traces.redaction import SHORTEST_KEY
 
 if TYPE_CHECKING:
     from hobbyhorse.server.app import Fake
@@ -54,7 +55,8 @@ class ObservedRequest:
     def path(self) -> str:
         """The path without the query and without the client's key, cut."""
         path = self.raw_path
-        if self.call is not None and self.call.key:
+        # A shorter key would match ordinary words.
+        if self.call is not None and self.call.key and len(self.call.key) >= SHORTEST_KEY:
             path = path.replace(self.call.key, "[key]")
         return path if len(path) <= MOST_PATH else f"{path[:MOST_PATH]}…"
 
