@@ -421,7 +421,9 @@ def test_it_is_no_proxy_for_other_hosts(proxy: Watched, upstream: Scripted) -> N
     assert upstream.got == b""
 
 
-@pytest.mark.parametrize("path", ["/_mock/jobs", "/%5Fmock/reset", "/%5f%6dock?x=/", "/_mock"])
+@pytest.mark.parametrize(
+    "path", ["/_mock/jobs", "/%5Fmock/reset", "/%5f%6dock?x=/", "/_mock", "/metrics", "/metric%73?x"]
+)
 @pytest.mark.parametrize(
     "hosts", ["evil.example", "localhost.evil.example", "10.0.0.1", "127.1", "", "localhost\r\nHost: evil.example"]
 )

@@ -77,7 +77,7 @@ CONNECT_SECONDS = 30.0
 # Closing a socket with unread bytes resets it, and a reset may destroy the refusal before the client has read it.
 LINGER_SECONDS = 2.0
 
-CONTROL_PATH = "/_mock"
+CONTROL_PATH, METRICS_PATH = "/_mock", "/metrics"
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]{1,5})?")
 
 CLIENT, UPSTREAM, PROXY = "client", "upstream", "proxy"
@@ -185,7 +185,8 @@ def _lowered(head: Head) -> Headers:
 def _is_control(head: Head) -> bool:
     """Whether a request is for the control plane of a mock server."""
     # As the server reads it: an escape may stand for any character.
-    return unquote(head.target.partition("?")[0]).startswith(CONTROL_PATH)
+    path = unquote(head.target.partition("?")[0])
+    return path.startswith(CONTROL_PATH) or path == METRICS_PATH
 
 
 def _is_for_this_machine(head: Head) -> bool:
