@@ -21,9 +21,28 @@ async def test_a_path_that_belongs_to_no_provider_is_refused_in_the_servers_own_
 
 async def test_a_method_that_a_server_route_does_not_allow_is_refused_with_405() -> None:
     mock = Mock(load_all())
-    for path in ("/", "/media/world/job/video.mp4", "/fixtures/images/square.webp"):
+    for path in ("/", "/fixtures/images/square.webp"):
         reply = await mock.send("DELETE", path)
         assert (reply.status, reply.json["error"]["code"]) == (405, "wrong_method")
+
+
+@pytest.mark.parametrize(
+    ("method", "end", "status", "code"),
+    [
+        ("GET", "/", 404, b"NoSuchKey"),
+        ("POST", "", 405, b"MethodNotAllowed"),
+        ("POST", "/", 404, b"NoSuchKey"),
+        ("DELETE", "/more", 404, b"NoSuchKey"),
+    ],
+)
+async def test_a_request_that_no_media_link_allows_is_refused_in_the_xml_of_the_media_host(
+    method: str, end: str, status: int, code: bytes, host: Host
+) -> None:
+    path, _, query = (await host.video()).partition("?")
+    response = await host.client.request(method, f"{path}{end}?{query}")
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/xml")
+    assert b"<Code>" + code + b"</Code>" in response.content
+    assert ("allow" in response.headers) == (status == 405)
 
 
 async def test_the_index_lists_the_providers_under_the_origin_of_the_request() -> None:

@@ -31,4 +31,7 @@ class FileRefusal:
 # The codes and messages are taken from Amazon S3, so that a client for an object store can read them.
 EXPIRED = FileRefusal(403, "AccessDenied", "Request has expired")
 NOT_FOUND = FileRefusal(404, "NoSuchKey", "The specified key does not exist.")
+WRONG_METHOD = FileRefusal(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+WRONG_RANGE = FileRefusal(400, "InvalidArgument", "The Range header is malformed.")
+NO_RANGE = FileRefusal(416, "InvalidRange", "The requested range is not satisfiable")
 UNAVAILABLE = FileRefusal(503, "SlowDown", "Please reduce your request rate.")

@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hobbyhorse.scenarios.object_store import NOT_FOUND, FileRefusal
+from hobbyhorse.scenarios.object_store import NOT_FOUND, WRONG_METHOD, FileRefusal
 from hobbyhorse.server.files import host as media
 from hobbyhorse.server.files.fixtures import fixture_image
 from hobbyhorse.server.request import RENDERER_MODULE, load
@@ -37,7 +37,7 @@ class ServerRoutes:
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/", self._index),
                 Route("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
@@ -50,6 +50,9 @@ class ServerRoutes:
             ],
             exception_handlers={404: self._unknown_path, 405: self._unknown_path},
         )
+        # A path with another slash at its end is another path, which nothing is served at.
+        application.router.redirect_slashes = False
+        return application
 
     async def _index(self, request: Request) -> Response:
         """List the served providers and their URLs."""
@@ -57,8 +60,12 @@ class ServerRoutes:
         return JSONResponse({"providers": {key: f"{origin}/{key}" for key in self.providers}})
 
     async def _unknown_path(self, request: Request, error: Exception) -> Response:
-        """Refuse a path that belongs to no provider, in the shape of the control plane."""
+        """Refuse a path that belongs to no provider, in the shape of the control plane or of the media host."""
         status = error.status_code if isinstance(error, HTTPException) else 404
+        if request.url.path.startswith("/media/"):
+            refused = media.refusal(NOT_FOUND if status == 404 else WRONG_METHOD)
+            refused.headers.update(getattr(error, "headers", None) or {})
+            return refused
         known = ", ".join(f"/{key}" for key in self.providers)
         problem = {
             "code": "unknown_path" if status == 404 else "wrong_method",

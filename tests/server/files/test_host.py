@@ -70,10 +70,13 @@ async def test_several_ranges_come_as_one_message_of_several_parts(host: Host) -
     assert whole[100:110] in response.content
 
 
-@pytest.mark.parametrize("wanted", ["bytes=99999999-", "bytes=10-5"])
+@pytest.mark.parametrize("wanted", ["bytes=99999999-", "bytes=10-5", "lines=0-1"])
 async def test_a_range_that_is_not_there_is_refused(wanted: str, host: Host) -> None:
     response = await host.client.get(await host.video(), headers={"range": wanted})
     assert response.status_code in (400, 416)
+    assert response.headers["content-type"] == "application/xml"
+    assert (b"<Code>InvalidRange</Code>" in response.content) == (response.status_code == 416)
+    assert ("content-range" in response.headers) == (response.status_code == 416)
 
 
 async def test_a_file_that_the_client_has_is_not_sent_again(host: Host) -> None:

@@ -6,16 +6,20 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Message as Event
+from starlette.types import Receive, Scope, Send
 
-from hobbyhorse.scenarios.object_store import NOT_FOUND, SOON, XML_TYPE, FileRefusal
+from hobbyhorse.scenarios.object_store import NO_RANGE, NOT_FOUND, SOON, WRONG_RANGE, XML_TYPE, FileRefusal
 from hobbyhorse.worlds.jobs import Job
 
 if TYPE_CHECKING:
     from hobbyhorse.server.files.renderer import Renderer
 
 VIDEO, FIRST_FRAME = "video.mp4", "first_frame.jpg"
+RANGE_REFUSALS = {refused.status: refused for refused in (WRONG_RANGE, NO_RANGE)}
 MEDIA_TYPES = {VIDEO: "video/mp4", FIRST_FRAME: "image/jpeg"}
 
 
@@ -41,7 +45,27 @@ def _file(path: Path, job: Job, name: str, request: Request) -> Response:
     }
     if _matches(request.headers.get("if-none-match", ""), tag):
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type=MEDIA_TYPES[name], headers=headers)
+    return _RangedFile(path, media_type=MEDIA_TYPES[name], headers=headers)
+
+
+class _RangedFile(FileResponse):
+    """A file or a part of it; the refusal of a range has the form of every other refusal here."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        refused: Response | None = None
+
+        async def sending(event: Event) -> None:
+            nonlocal refused
+            if event["type"] == "http.response.start" and event["status"] in RANGE_REFUSALS:
+                refused = refusal(RANGE_REFUSALS[event["status"]])
+                refused.headers.update({k: v for k, v in Headers(raw=event["headers"]).items() if k == "content-range"})
+            if refused is None:
+                await send(event)
+
+        await super().__call__(scope, receive, sending)
+        if refused is not None:
+            await refused(scope, receive, send)
 
 
 def _matches(wanted: str, tag: str) -> bool:
