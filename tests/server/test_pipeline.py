@@ -132,3 +132,21 @@ async def test_a_request_that_its_client_abandons_is_not_recorded(contract: Cont
     begun = {"type": "http.request", "body": b'{"a":', "more_body": True}
     await send(mock, operation.method, f"/{contract.key}{path}", events.append, begun)
     assert (events, mock.world.journal.total, mock.fake.journal.total) == ([], 0, 0)
+
+
+async def test_a_body_is_held_no_longer_than_until_it_is_noted(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bytes] = []
+
+    async def respond(call: OperationRequest) -> None:
+        held.append(call.body)
+        await usual(call)
+
+    usual = pipeline.respond
+    monkeypatch.setattr(pipeline, "respond", respond)
+    mock = Mock([contract])
+    await mock.submit(contract)
+    assert held == [b""]
+    (exchange,) = mock.world.journal
+    assert exchange.body

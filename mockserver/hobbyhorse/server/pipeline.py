@@ -186,6 +186,8 @@ def note(call: OperationRequest) -> None:
         made=call.made,
     )
     entry.connections = call.world.count(connection(call.scope))
+    # The request lives on until its response is sent, and perhaps until the garbage collector finds it.
+    call.body = b""
     (call.known or call.services).journal.add(entry)
     if call.world.unkept is not None:
         call.world.unkept.entry(entry)
