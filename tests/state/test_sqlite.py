@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -148,6 +149,36 @@ async def test_a_store_that_cannot_be_written_says_so_once(
     assert failures == [f"the state in {str(tmp_path)!r} cannot be written: {error}"]
     assert store.kept < number
     store.stop()
+
+
+async def test_nothing_is_kept_in_a_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "state"
+    store, failures = SqliteStore(folder), list[str]()
+    store.on_failure = failures.append
+    await store.until_kept(store.put(Changes(world=WORLD, head=Head(1), checked=False)))
+    shutil.rmtree(folder)
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    number = store.put(Changes(world=WORLD, head=Head(2), checked=False), wake=False)
+    store.write_now()
+    store._writer.join(10)
+    assert failures == [f"the state in {str(folder)!r} cannot be written: its database was removed"]
+    assert store.kept < number
+    store.stop()
+
+
+async def test_a_folder_that_comes_back_in_time_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, aside = tmp_path / "state", tmp_path / "aside"
+    store = SqliteStore(folder)
+    await store.until_kept(store.put(Changes(world=WORLD, head=Head(1), checked=False)))
+    folder.rename(aside)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.001)
+    number = store.put(Changes(world=WORLD, head=Head(2), checked=False), wake=False)
+    store.write_now()
+    assert store.kept < number
+    aside.rename(folder)
+    await store.until_kept(number)
+    assert (await store.look(WORLD)).head == Head(2)
+    await store.close()
 
 
 async def test_full_synchronisation_is_an_option(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ has locked, and for `SLOW_PAUSE` seconds everything after a commit that took lon
   when `kept` has reached its number; the check is a comparison.
 * A transaction survives the end of the process at any moment, because the kernel has it. With `synchronous=FULL` it
   also survives a loss of power.
-* A transaction that fails (a full disk) is tried again for `PATIENCE` seconds. Then nothing may go on: memory is ahead
+* A transaction that fails (a full disk, a folder that was removed) is tried again for `PATIENCE` seconds. Then nothing may go on: memory is ahead
   of the database, and `on_failure` has to end the process. Nothing was responded that is lost.
 
 Journal lines of reads are noted, not waited for: they are written with the next change, or after `NOTE_SECONDS`.
@@ -19,6 +19,7 @@ Journal lines of reads are noted, not waited for: they are written with the next
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -76,6 +77,7 @@ class SqliteStore:
             self._writing.execute(f"pragma synchronous = {'full' if full else 'normal'}")
             found = read_meta(self._writing)
             self._writing.executescript(tables.SCHEMA)
+            self._file = os.stat(self.folder.database)
         except sqlite3.Error as error:
             self.folder.close()
             raise StateError(f"{str(path)!r} is not a state: {error}") from None
@@ -123,6 +125,7 @@ class SqliteStore:
         try:
             db.execute("begin immediate")
             results = [one(db) for one, _ in work]
+            self._check_place()
             db.execute("commit")
         except Exception:
             with suppress(sqlite3.Error):
@@ -302,6 +305,7 @@ class SqliteStore:
                 # Before the changes: a change may have a later form of a line.
                 tables.note(db, notes)
                 results = [one(db) for one, _ in work]
+                self._check_place()
                 db.execute("commit")
             except Exception as error:
                 with suppress(sqlite3.Error):
@@ -313,6 +317,15 @@ class SqliteStore:
                 time.sleep(RETRY_SECONDS)
             else:
                 return results
+
+    def _check_place(self) -> None:
+        """Raise sqlite3.Error if the database was removed: SQLite would go on writing to a file without a name."""
+        try:
+            there = os.path.samestat(os.stat(self.folder.database), self._file)
+        except OSError:
+            there = False
+        if not there:
+            raise sqlite3.OperationalError("its database was removed")
 
     def _report(self, work: Sequence[tuple[Work, asyncio.Future[Any] | None]], results: Sequence[Any]) -> None:
         """Wake the tasks that wait for the written changes."""
