@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 
 from hobbyhorse.state import redis_owners
+from hobbyhorse.state.errors import StoreFailure
 from hobbyhorse.state.records import DueRecord, Head
 from hobbyhorse.state.redis import NotOwner, RedisStore
+from hobbyhorse.state.redis_connection import RedisConnection, RedisError, RedisRefused, RedisUnavailable
 from hobbyhorse.state.redis_owners import RedisOwners
 from hobbyhorse.state.store import Changes
 from tests.state.redis_server import needs_redis, shared_redis
@@ -115,3 +118,73 @@ async def test_worlds_with_dues_and_without_an_owner_are_found(stores: list[Redi
     assert list(await owners_of(heir).orphans()) == []
     await owners_of(dead).leave()
     assert list(await owners_of(heir).orphans()) == [WORLD]
+
+
+class Scripted:
+    """A connection that replies what a test has planned; then the task that asks is cancelled."""
+
+    def __init__(self, *replies: object) -> None:
+        self.replies = list(replies)
+        self.asked: list[str] = []
+
+    async def _reply(self, what: str) -> Any:
+        self.asked.append(what)
+        if not self.replies:
+            raise asyncio.CancelledError
+        if isinstance(reply := self.replies.pop(0), Exception):
+            raise reply
+        return reply
+
+    async def run(self, *given: object) -> Any:
+        return await self._reply("run")
+
+    async def call(self, name: str, *given: object) -> Any:
+        return await self._reply(name)
+
+
+def scripted(*replies: object) -> tuple[RedisOwners, Scripted]:
+    connection = Scripted(*replies)
+    return RedisOwners(cast(RedisConnection, connection), "me", "127.0.0.1:1"), connection
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [RedisError("READONLY You can't write"), RedisError("OOM"), RedisUnavailable("late"), RedisRefused("lost")],
+    ids=lambda failure: type(failure).__name__,
+)
+async def test_no_failure_ends_the_renewals(failure: StoreFailure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_owners, "RENEW_SECONDS", 0)
+    owners, connection = scripted(1, failure, failure, 1)
+    with pytest.raises(asyncio.CancelledError):
+        await owners.keep_renewing()
+    assert len(connection.asked) == 5
+
+
+async def test_a_failed_renewal_lets_other_tasks_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_owners, "RENEW_SECONDS", 0)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        for _ in range(3):
+            await asyncio.sleep(0)
+            turns += 1
+
+    owners, _ = scripted(*[RedisUnavailable("the connection was closed")] * 9)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.gather(count(), owners.keep_renewing())
+    assert turns == 3
+
+
+async def test_a_process_that_could_not_ask_what_it_owns_asks_again() -> None:
+    owners, connection = scripted(0, RedisError("LOADING"), 1, [b"another"])
+    owners.owned.add(WORLD)
+    lost: list[str] = []
+    owners.on_lost = lost.append
+    with pytest.raises(RedisError):
+        await owners.renew()
+    assert not owners.has(WORLD)
+    # Its address is there now, but from the renewal that has failed.
+    await owners.renew()
+    assert lost == [WORLD]
+    assert connection.asked == ["run", "HMGET"] * 2

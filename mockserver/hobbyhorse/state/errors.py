@@ -10,5 +10,9 @@ class StateError(Exception):
     """The state cannot be used, for a reason that the user can correct; the message is one line."""
 
 
+class StoreFailure(Exception):
+    """A store has not done what it was asked for; it may do it later."""
+
+
 class NotKept(Exception):
     """A change was not kept, and will not be: the world in memory is no more true."""

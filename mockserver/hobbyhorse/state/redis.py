@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from hobbyhorse.state.errors import StateError
+from hobbyhorse.state.errors import StateError, StoreFailure
 from hobbyhorse.state.records import (
     FORMAT,
     KEPT_LINES,
@@ -37,7 +37,6 @@ from hobbyhorse.state.redis_connection import (
     RedisConnection,
     RedisError,
     RedisRefused,
-    RedisUnavailable,
     read_address,
 )
 from hobbyhorse.state.redis_owners import RedisOwners
@@ -107,7 +106,7 @@ class RedisStore:
             await self._redis.call("SETNX", "hh:state", os.urandom(NAME_BYTES).hex())
             self._state = await self._redis.call("GET", "hh:state")
             return int(await self._redis.call("INCR", "hh:runs"))
-        except (RedisUnavailable, RedisRefused, RedisError) as error:
+        except StoreFailure as error:
             await self._redis.close()
             raise StateError(f"the state cannot be used: {error}") from None
 
@@ -385,7 +384,7 @@ async def open_to_read(url: str) -> RedisStore:
     try:
         await store._redis.open()
         kept = await store._redis.call("EXISTS", "hh:state")
-    except (RedisUnavailable, RedisRefused, RedisError) as error:
+    except StoreFailure as error:
         await store.close()
         raise StateError(f"the state cannot be used: {error}") from None
     if not kept:

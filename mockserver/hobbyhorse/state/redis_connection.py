@@ -30,6 +30,8 @@ from urllib.parse import unquote, urlsplit
 
 from hiredis import ProtocolError, Reader, pack_command
 
+from hobbyhorse.state.errors import StoreFailure
+
 Part: TypeAlias = bytes | str | int | float
 Command: TypeAlias = tuple[Part, ...]
 
@@ -41,21 +43,22 @@ WAIT_SECONDS = 5.0
 WATCH_SECONDS = 0.25
 # Before the next attempt to connect: at once after a lost connection, then ever later, but before a request gives up.
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.02, 0.5
-# Replies to a new connection that mean "later": it loads its data, or is not the primary yet.
-LATER = ("LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN")
+# Replies to a new connection that mean "later": it loads its data, is not the primary yet, cannot write to its disk, or
+# has too many connections.
+LATER = ("LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MISCONF", "ERR max number of clients reached")
 
 _MORE = object()
 
 
-class RedisError(Exception):
+class RedisError(StoreFailure):
     """An error that Redis replied."""
 
 
-class RedisUnavailable(Exception):
+class RedisUnavailable(StoreFailure):
     """Redis did not reply in time."""
 
 
-class RedisRefused(Exception):
+class RedisRefused(StoreFailure):
     """Redis, or the `accept` of a connection, refuses the connection for good."""
 
 
@@ -258,7 +261,7 @@ class RedisConnection(asyncio.Protocol):
                 self._fail(refusal)
                 self._on_refused(refusal)
                 return
-            except (OSError, asyncio.TimeoutError, RedisError, RedisUnavailable) as error:
+            except (OSError, asyncio.TimeoutError, StoreFailure) as error:
                 self._why = str(error) or type(error).__name__
                 if self._transport is not None:
                     self._transport.abort()

@@ -21,10 +21,9 @@ from functools import partial
 from typing import TypeVar
 
 from hobbyhorse.state import sqlite_tables as tables
-from hobbyhorse.state.errors import NotKept
+from hobbyhorse.state.errors import NotKept, StoreFailure
 from hobbyhorse.state.records import KEPT_LINES, Head
 from hobbyhorse.state.redis import RedisStore
-from hobbyhorse.state.redis_connection import RedisRefused, RedisUnavailable
 from hobbyhorse.state.store import Changes, Heads, Meta
 
 # Jobs that are fetched, stored or erased at once: some 150 KB, which Redis, the parser and the copies handle in a few
@@ -193,9 +192,10 @@ class RedisLog:
     async def close(self) -> None:
         """Wait until everything that was put is kept or lost, and close the connection."""
         if self.put_last > self.kept:
-            await asyncio.wait([asyncio.ensure_future(self.until_kept(self.put_last))])
+            with suppress(NotKept):
+                await self.until_kept(self.put_last)
         if self.store.owners is not None:
-            with suppress(RedisUnavailable, RedisRefused):
+            with suppress(StoreFailure):
                 await self.store.owners.leave()
         await self.store.close()
         if self._erasing:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
+from hobbyhorse.state.errors import StoreFailure
 from hobbyhorse.state.redis_connection import RedisConnection, RedisUnavailable
 from hobbyhorse.state.redis_scripts import BEAT, ORPHANS, OTHERS, OWN
 
@@ -53,7 +55,7 @@ class RedisOwners:
         return world in self.owned and asyncio.get_running_loop().time() < self._until
 
     async def find(self, world: str) -> Owner:
-        """Return the owner of a world; it becomes this process if there is none. Raises RedisUnavailable."""
+        """Return the owner of a world; it becomes this process if there is none. Raises StoreFailure."""
         until = asyncio.get_running_loop().time() + WAIT_SECONDS
         while True:
             found = await self._redis.run(OWN, (), (world, self.name))
@@ -76,10 +78,12 @@ class RedisOwners:
         return loop.time() < self._until
 
     async def renew(self) -> None:
-        """Renew the lease of this process. Raises RedisUnavailable."""
-        sent = asyncio.get_running_loop().time()
+        """Renew the lease of this process. Raises StoreFailure."""
+        loop = asyncio.get_running_loop()
+        sent = loop.time()
         there = await self._redis.run(BEAT, (), (self.name, self._address, int(LEASE_SECONDS * 1000)))
-        if not there and self.owned:
+        # The address of an earlier renewal may be there, whose reply was lost. So the own lease counts too.
+        if self.owned and not (there and loop.time() < self._until):
             worlds = sorted(self.owned)
             owners = await self._redis.call("HMGET", "hh:owner", *worlds)
             for world, owner in zip(worlds, owners, strict=True):
@@ -96,18 +100,17 @@ class RedisOwners:
     async def keep_renewing(self) -> None:
         """Renew the lease until cancelled."""
         while True:
-            try:
+            # Redis may refuse the renewal for a while: it is full, or a replica that is not the primary yet.
+            with suppress(StoreFailure):
                 await self.renew()
-            except RedisUnavailable:
-                continue
             await asyncio.sleep(RENEW_SECONDS)
 
     async def orphans(self) -> Sequence[str]:
-        """Return worlds whose next due has come, and whose owner is dead. Raises RedisUnavailable."""
+        """Return worlds whose next due has come, and whose owner is dead. Raises StoreFailure."""
         return [world.decode() for world in await self._redis.run(ORPHANS, (), ("", MOST_ORPHANS))]
 
     async def others(self) -> Sequence[str]:
-        """Return the addresses of the other living processes. Raises RedisUnavailable."""
+        """Return the addresses of the other living processes. Raises StoreFailure."""
         return [address.decode() for address in await self._redis.run(OTHERS, (), (self.name,))]
 
     async def leave(self) -> None:

@@ -10,8 +10,9 @@ has locked, and for `SLOW_PAUSE` seconds everything after a commit that took lon
   when `kept` has reached its number; the check is a comparison.
 * A transaction survives the end of the process at any moment, because the kernel has it. With `synchronous=FULL` it
   also survives a loss of power.
-* A transaction that fails (a full disk, a folder that was removed) is tried again for `PATIENCE` seconds. Then nothing may go on: memory is ahead
-  of the database, and `on_failure` has to end the process. Nothing was responded that is lost.
+* A transaction that fails (a full disk, a folder that was removed) is tried again for `PATIENCE` seconds. Then nothing
+  may go on: memory is ahead of the database, and `on_failure` has to end the process. Nothing was responded that is
+  lost.
 
 Journal lines of reads are noted, not waited for: they are written with the next change, or after `NOTE_SECONDS`.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -18,7 +19,10 @@ from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import bind
+from hobbyhorse.server.shared import run
 from hobbyhorse.server.shared.keeper import SharedKeeper
+from hobbyhorse.state.errors import StateError
+from hobbyhorse.state.redis import RedisStore, open_to_read
 from tests.conftest import CONTRACTS
 from tests.server.kept import crash
 from tests.state.redis_server import RedisServer, needs_redis
@@ -136,6 +140,54 @@ def test_a_process_that_slept_too_long_serves_nothing_old(redis: RedisServer, re
             assert time.monotonic() < until
             time.sleep(0.05)
         assert "Traceback" not in sleeping.said() + other.said()
+
+
+@pytest.mark.anyio
+async def test_a_task_that_has_failed_does_not_keep_the_rest_open(redis: RedisServer, tmp_path: Path) -> None:
+    with bind("127.0.0.1", 0) as peer:
+        keeper = SharedKeeper(redis.url, CONTRACTS, peer, tmp_path)
+        fake = Fake(CONTRACTS, Options(state=keeper, run="a-run"))
+        await keeper.connect()
+        keeper.start(fake.worlds, fake._services)
+        await keeper.find(fake.worlds.handle("a-key"))
+        world = fake.worlds.of("a-key")
+        assert world is not None
+        await keeper.kept(world)
+
+        async def fail() -> None:
+            raise OSError
+
+        failed = asyncio.create_task(fail())
+        await asyncio.wait([failed])
+        keeper._tasks.append(failed)
+        world.label = "changed"
+        world.changed()
+        await fake.close()
+    assert isinstance(failed.exception(), OSError)
+    store = await open_to_read(redis.url)
+    head = (await store.look(world.handle)).head
+    assert head is not None
+    assert head.values["settings"]["label"] == "changed"
+    assert keeper.owners is not None
+    assert await store._redis.call("EXISTS", f"hh:p:{keeper.owners.name}") == 0
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_refuses_commands_is_one_reason_not_to_start(redis: RedisServer, tmp_path: Path) -> None:
+    store = RedisStore(redis.url)
+    await store.open()
+    await store._redis.call("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(StateError, match="the state cannot be used: OOM"):
+            await run._check(redis.url, 0, CONTRACTS)
+        with bind("127.0.0.1", 0) as peer:
+            keeper = SharedKeeper(redis.url, CONTRACTS, peer, tmp_path)
+            with pytest.raises(StateError, match="the state cannot be used: OOM"):
+                await keeper.connect()
+    finally:
+        await store._redis.call("CONFIG", "SET", "maxmemory", "0")
+        await store.close()
 
 
 @pytest.mark.anyio

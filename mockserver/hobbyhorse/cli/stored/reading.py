@@ -12,7 +12,7 @@ from typing import Annotated, Protocol, TypeVar
 import typer
 
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.state.errors import REDIS_SCHEMES, StateError
+from hobbyhorse.state.errors import REDIS_SCHEMES, StateError, StoreFailure
 from hobbyhorse.state.inspection import Reader
 from hobbyhorse.state.sqlite import SqliteReader
 
@@ -41,7 +41,7 @@ def read_state(place: str, work: Callable[[Reader], Awaitable[Found]]) -> Found:
 
     try:
         return asyncio.run(run())
-    except StateError as error:
+    except (StateError, StoreFailure) as error:
         raise UsageError(str(error)) from None
 
 

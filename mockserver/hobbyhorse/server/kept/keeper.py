@@ -13,7 +13,7 @@ import base64
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -291,16 +291,19 @@ class Keeper:
 
     async def close(self) -> None:
         """Write everything, and let go of the store."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._ticking
-        for task in tuple(self._reading):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        self._write_changed()
-        await self._store.close()
+        await end_tasks([*self._reading, *([self._ticking] if self._ticking is not None else ())])
+        try:
+            self._write_changed()
+        finally:
+            await self._store.close()
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and wait until they have ended. One that has failed earlier does not keep the others open."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _give_up(reason: str) -> None:

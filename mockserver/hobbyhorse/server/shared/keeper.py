@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.server.kept.keeper import UNWRITABLE, Keeper
+from hobbyhorse.server.kept.keeper import UNWRITABLE, Keeper, end_tasks
 from hobbyhorse.server.metrics.peers import Figures, ask_all
 from hobbyhorse.server.request import Services
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.handing import Factory, Handing
 from hobbyhorse.server.shared.routing import WorldRouter
-from hobbyhorse.state.errors import NotKept
+from hobbyhorse.state.errors import NotKept, StateError, StoreFailure
 from hobbyhorse.state.redis import RedisStore
-from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.state.redis_log import RedisLog
 from hobbyhorse.state.redis_owners import Owner, RedisOwners
 from hobbyhorse.state.store import Heads
@@ -63,11 +62,14 @@ class SharedKeeper(Keeper):
     async def connect(self) -> None:
         """Reach Redis, and begin to own worlds. Raises StateError."""
         store = self._log.store
-        await self._log.connect()
-        await self._set_time()
-        # A socket on all addresses is reached at the one by which this machine reaches Redis.
-        host = store.own_host if self._peer_host in ("0.0.0.0", "::") else self._peer_host
-        self.owners = await store.join(f"{host}:{self._peer_port}")
+        try:
+            await self._log.connect()
+            await self._set_time()
+            # A socket on all addresses is reached at the one by which this machine reaches Redis.
+            host = store.own_host if self._peer_host in ("0.0.0.0", "::") else self._peer_host
+            self.owners = await store.join(f"{host}:{self._peer_port}")
+        except StoreFailure as error:
+            raise StateError(f"the state cannot be used: {error}") from None
         self.owners.on_lost = self._drop_here
 
     def start(self, worlds: Worlds, services: Services) -> None:
@@ -93,7 +95,7 @@ class SharedKeeper(Keeper):
         return owned and self._worlds is not None and self._worlds.is_ready(handle)
 
     async def find(self, handle: str) -> Owner:
-        """Return the owner of a world, after reading it whole if that is this process. Raises RedisUnavailable."""
+        """Return the owner of a world, after reading it whole if that is this process. Raises StoreFailure."""
         owner = await self._fetched(handle)
         if owner.address is None:
             await self.until_ready(handle)
@@ -137,7 +139,7 @@ class SharedKeeper(Keeper):
         assert self.owners is not None
         try:
             addresses = await self.owners.others()
-        except (RedisUnavailable, RedisError) as error:
+        except StoreFailure as error:
             raise NotKept from error
         return await ask_all(addresses)
 
@@ -145,7 +147,7 @@ class SharedKeeper(Keeper):
         """Return the heads of worlds of all processes. Raises NotKept if Redis cannot be reached."""
         try:
             return await super().listed(before, count)
-        except (RedisUnavailable, RedisError) as error:
+        except StoreFailure as error:
             raise NotKept from error
 
     def accept(self, factory: Factory) -> None:
@@ -158,7 +160,7 @@ class SharedKeeper(Keeper):
         return handing is not None and protocol.hand_over(partial(handing.give, owner.name), receive)
 
     async def exists(self, handle: str) -> bool:
-        """Whether a world is kept. Raises RedisUnavailable."""
+        """Whether a world is kept. Raises StoreFailure."""
         return await self._log.store.exists(handle)
 
     def _drop_here(self, handle: str) -> None:
@@ -219,7 +221,7 @@ class SharedKeeper(Keeper):
     async def _adopt(self) -> None:
         while True:
             await asyncio.sleep(ADOPT_SECONDS)
-            with suppress(RedisUnavailable, RedisError):
+            with suppress(StoreFailure):
                 await self._adopt_once()
 
     async def _adopt_once(self) -> None:
@@ -232,10 +234,7 @@ class SharedKeeper(Keeper):
 
     async def close(self) -> None:
         """Write everything, and leave the worlds to the other processes."""
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(self._tasks)
         if self._handing is not None:
             self._handing.close()
         await super().close()

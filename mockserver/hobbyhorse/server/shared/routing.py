@@ -19,7 +19,7 @@ from hobbyhorse.server.pipeline import headers_of
 from hobbyhorse.server.request import Provider, Services, refusal_of
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.socket_faults import connection
-from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
+from hobbyhorse.state.errors import StoreFailure
 from hobbyhorse.state.redis_owners import Owner
 from hobbyhorse.worlds.world import Worlds
 
@@ -81,7 +81,7 @@ class WorldRouter:
                 if asyncio.get_running_loop().time() > until:
                     break
                 await asyncio.sleep(RETRY_SECONDS)
-        except (RedisUnavailable, RedisError):
+        except StoreFailure:
             pass
         await _refuse(scope, send, provider)
         return False

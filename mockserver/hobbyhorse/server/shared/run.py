@@ -18,9 +18,8 @@ from hobbyhorse.server.run import Shared, bind, serve
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.shared.front import KINDS
 from hobbyhorse.server.shared.keeper import SharedKeeper
-from hobbyhorse.state.errors import StateError
+from hobbyhorse.state.errors import StateError, StoreFailure
 from hobbyhorse.state.redis import RedisStore
-from hobbyhorse.state.redis_connection import RedisError, RedisUnavailable
 from hobbyhorse.state.store import agreed
 
 if TYPE_CHECKING:  # made only for a server with TLS
@@ -43,6 +42,8 @@ async def _check(url: str, seed: int, contracts: Sequence[Contract]) -> str | No
         running = await store.running(sorted({*(found.contracts if found else ()), *(one.key for one in contracts)}))
         await store.set_meta(agreed(found, seed, {one.key: digest(one) for one in contracts}, running))
         return await store.risk()
+    except StoreFailure as error:
+        raise StateError(f"the state cannot be used: {error}") from None
     finally:
         await store.close()
 
@@ -59,7 +60,7 @@ async def _shared_authority(url: str, new: Callable[[], tuple[bytes, bytes]]) ->
         found = await store.once("hh:tls", lambda: json.dumps([pem.decode() for pem in new()]).encode())
         certificate, key = json.loads(found)
         return certificate.encode(), key.encode()
-    except (RedisUnavailable, RedisError) as error:
+    except StoreFailure as error:
         raise StateError(f"the state cannot be used: {error}") from None
     finally:
         await store.close()
