@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -293,3 +294,41 @@ def test_the_number_of_armed_scenarios_is_bounded(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ScenarioError, match="2 scenarios are armed already; disarm finished ones") as refused:
         arm(found, {})
     assert refused.value.code == "too_many"
+
+
+def met(scenarios: ArmedScenarios, name: str, jobs: int) -> tuple[ActiveScenario, Sequence[str]]:
+    """Return a new active scenario with a number of jobs, and the jobs that have to be kept after it was met."""
+    active = ActiveScenario(scenarios.arm(read_scenario({"timeline": {"move": "stuck"}}), [CONTRACT]), CONTRACT)
+    for number in range(jobs):
+        active.add_job(f"{name}-{number}")
+    return active, scenarios.meet(active)
+
+
+def test_the_job_of_a_scenario_keeps_it_but_not_each_of_several() -> None:
+    scenarios = ArmedScenarios()
+    assert met(scenarios, "one", 1)[1] == ["one-0"]
+    assert scenarios.active_ones() == []
+    active, kept = met(scenarios, "two", 2)
+    assert (kept, scenarios.active_ones()) == ((), [active])
+    scenarios.forget_jobs()
+    assert (active.jobs, scenarios.active_ones()) == ([], [])
+
+
+def test_the_jobs_keep_a_scenario_that_was_met_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SHARED", 2)
+    scenarios = ArmedScenarios()
+    (one, _), (two, _) = met(scenarios, "one", 2), met(scenarios, "two", 3)
+    assert scenarios.meet(one) == ()
+    three, kept = met(scenarios, "three", 2)
+    assert list(kept) == ["two-0", "two-1", "two-2"]
+    assert scenarios.active_ones() == [one, three]
+    assert list(scenarios.meet(two)) == ["one-0", "one-1"]
+
+
+def test_a_scenario_of_very_many_jobs_stays_with_its_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SHARED", 1)
+    scenarios = ArmedScenarios()
+    many, _ = met(scenarios, "many", module.MOST_JOBS + 50)
+    assert len(many.jobs) == module.MOST_JOBS + 1
+    assert list(met(scenarios, "few", 2)[1]) == ["few-0", "few-1"]
+    assert scenarios.active_ones() == [many]

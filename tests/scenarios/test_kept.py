@@ -82,3 +82,38 @@ def test_a_request_that_names_a_scenario_finds_the_one_that_was_armed_for_it() -
     found = again(before)
     found.for_requests(scenario, [CONTRACT], "prompt")
     assert len(found.armed) == 1
+
+
+def shared(scenarios: ArmedScenarios, count: int) -> ActiveScenario:
+    """Return an active scenario with a number of jobs, met after each of them."""
+    scenarios.arm(read_scenario({"moves": {"submit": [{"move": "html_page", "times": "always"}]}}), [CONTRACT])
+    active = scenarios.find(CONTRACT, "submit")
+    assert active is not None
+    for number in range(count):
+        active.use("submit")
+        active.add_job(f"job-{number}")
+        scenarios.meet(active)
+    return active
+
+
+def test_a_scenario_of_several_jobs_is_read_as_it_was_met_last() -> None:
+    before = ArmedScenarios()
+    active = shared(before, 2)
+    # As its jobs have kept it.
+    copy = through(write_active(active))
+    before.disarm()
+    active.use("submit")
+    before.meet(active)
+    reader, found = ScenarioReader([CONTRACT]), ArmedScenarios()
+    reader.scenarios(through(write_scenarios(before)), found)
+    of_job = reader.active(copy)
+    assert of_job is not None
+    assert of_job.used == {"submit": [3]}
+    assert found.active_ones() == [of_job]
+    assert found.find(CONTRACT, "submit") is None, "it was disarmed"
+    assert write_scenarios(found) == write_scenarios(before)
+
+
+def test_however_many_jobs_share_a_scenario_it_is_written_as_long() -> None:
+    sizes = {len(orjson.dumps(write_active(shared(ArmedScenarios(), count)))) // 100 for count in (200, 900)}
+    assert len(sizes) == 1

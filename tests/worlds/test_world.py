@@ -15,9 +15,12 @@ from hobbyhorse.contract.lifecycle import LifecycleError, lay, stage_at
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.effects import ID_TAILS
 from hobbyhorse.scenarios.scenario import read_scenario
+from hobbyhorse.state.records import encode
 from hobbyhorse.worlds.job_table import JobTable
 from hobbyhorse.worlds.jobs import Job, SubmittedRequest
+from hobbyhorse.worlds.kept_worlds import head_of
 from hobbyhorse.worlds.limits import Limits
+from hobbyhorse.worlds.unkept import Unkept
 from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds, _shifted
 from tests.conftest import CONTRACTS, contracts_that
 from tests.world import order_of
@@ -424,6 +427,25 @@ def test_a_fault_adds_characters_to_the_id_of_a_job() -> None:
         job = world.submit(contract, order_of(contract), active)
         assert job.id.endswith(characters)
         assert world.find(contract, job.id) is job
+
+
+def test_a_request_that_meets_a_scenario_writes_none_of_its_earlier_jobs(contract: Contract) -> None:
+    world = world_of(unkept=Unkept("handle", set()))
+    always = {"moves": {"submit": [{"move": "latency", "seconds": 0, "times": "always"}]}}
+    world.scenarios.arm(read_scenario(always), [contract], jobs=1)
+    written, sizes = [], []
+    for _ in range(150):
+        active = world.scenarios.find(contract, "submit")
+        assert active is not None
+        active.use("submit")
+        world.submit(contract, order_of(contract), active)
+        world.met(active)
+        assert world.unkept is not None
+        written.append(len(world.unkept.jobs))
+        sizes.append(len(encode(head_of(world, 0.0))))
+        world.unkept.clear()
+    assert set(written) == {1}
+    assert sizes[-1] < sizes[110] + 100, "the head is not longer either"
 
 
 # ---- bounds

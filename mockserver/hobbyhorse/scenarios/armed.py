@@ -26,6 +26,9 @@ SUBMISSIONS = frozenset({"submit", "run"})
 MOST_ARMED = 1_000
 # Active scenarios kept for requests without a job (list, models, health): the oldest one can no longer be met by them.
 MOST_RECENT = 100
+# Active scenarios of several jobs that a world keeps itself, and jobs of one of these that are known: each request that
+# meets one writes at most so many. With more jobs than that, a scenario stays with its world.
+MOST_SHARED, MOST_JOBS = 100, 100
 
 
 @dataclass(slots=True, eq=False)
@@ -89,13 +92,20 @@ class ActiveScenario:
         self.links: dict[str, str] = {}
         """The query of each link that a variation has changed, by the link's path: it must come back as it was."""
         self.jobs: list[str] = []
-        """The ids of the jobs that were submitted under it."""
+        """The ids of the first jobs that were submitted under it, at most one more than `MOST_JOBS`."""
         self.number = armed.begun
         """Counts the applications of its armed scenario."""
         self._used: dict[str, list[int]] = {}
         armed.begun += 1
         if armed.left is not None:
             armed.left -= 1
+
+    def add_job(self, job_id: str) -> None:
+        """Note a job that was submitted under it."""
+        # A further submission belongs to it only while it has faults for submissions left.
+        self.bound = True
+        if len(self.jobs) <= MOST_JOBS:
+            self.jobs.append(job_id)
 
     @property
     def scenario(self) -> Scenario:
@@ -176,6 +186,8 @@ class ArmedScenarios:
         self._armed: dict[int, ArmedScenario] = {}
         self._open: list[ActiveScenario] = []
         self._recent: deque[ActiveScenario] = deque(maxlen=MOST_RECENT)
+        # Those of several jobs, the one that was met last at the end.
+        self._shared: dict[ActiveScenario, None] = {}
         self._number = 0
         self.active = False
         """Whether anything was armed since the last `clear`: spares most requests a walk through the list."""
@@ -225,8 +237,30 @@ class ArmedScenarios:
         return self.arm(scenario, contracts, jobs=None, source=source)
 
     def active_ones(self) -> list[ActiveScenario]:
-        """Return the active scenarios that may still take a submission, or a request without a job."""
-        return [*self._open, *(active for active in self._recent if active not in self._open)]
+        """Return the active scenarios that may still take a submission or a request without a job, or are shared."""
+        return [*dict.fromkeys((*self._open, *self._recent, *self._shared))]
+
+    def meet(self, active: ActiveScenario) -> Sequence[str]:
+        """Note that a request has met an active scenario; return the jobs that have to be kept again, by id.
+
+        A job keeps the state of its scenario. If several jobs share the scenario, the world keeps it for all of them.
+        """
+        if len(active.jobs) < 2:
+            return active.jobs
+        self._shared.pop(active, None)
+        self._shared[active] = None
+        if len(self._shared) > MOST_SHARED:
+            for oldest in self._shared:
+                if len(oldest.jobs) <= MOST_JOBS:
+                    del self._shared[oldest]
+                    return oldest.jobs
+        return ()
+
+    def forget_jobs(self) -> None:
+        """Forget the jobs of active scenarios, because the world has forgotten all jobs."""
+        for active in self.active_ones():
+            active.jobs.clear()
+        self._shared.clear()
 
     def restore(
         self,
@@ -234,12 +268,14 @@ class ArmedScenarios:
         armed: Iterable[ArmedScenario],
         opened: Iterable[ActiveScenario],
         recent: Iterable[ActiveScenario],
+        shared: Iterable[ActiveScenario] = (),
     ) -> None:
         """Take over what was armed and active in an earlier process; `number` is the id of the last armed one."""
         self._number = number
         self._armed = {one.id: one for one in armed}
         self._open, self.active = [*opened], bool(self._armed)
         self._recent.extend(recent)
+        self._shared = dict.fromkeys(shared)
 
     @property
     def number(self) -> int:

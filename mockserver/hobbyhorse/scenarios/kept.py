@@ -1,7 +1,8 @@
 """Armed and active scenarios as JSON, and back: so that a server which is restarted goes on where it was.
 
-An active scenario may be reached from several places: the list of open ones, and each of its jobs. Each place writes it
-whole, and `ScenarioReader` makes one object of the copies, which its armed scenario and its number identify.
+An active scenario may be reached from several places: the list of the world, and each of its jobs. Each place writes it
+whole, and `ScenarioReader` makes one object of the copies, which its armed scenario and its number identify. The copy
+of the world is read first, because the copies of jobs may be older.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def write_scenarios(scenarios: ArmedScenarios) -> dict[str, Any]:
     found = scenarios.active_ones()
     return {
         "number": scenarios.number,
+        "applies": scenarios.active,
         "armed": [write_armed(armed) for armed in scenarios.armed],
         "active": [[scenarios.is_open(one), scenarios.is_recent(one), write_active(one)] for one in found],
     }
@@ -85,7 +87,10 @@ class ScenarioReader:
             armed,
             [one for opened, _, one in active if opened and one is not None],
             [one for _, recent, one in active if recent and one is not None],
+            [one for _, _, one in active if one is not None and len(one.jobs) > 1],
         )
+        # Jobs may be under a scenario although none is armed any more.
+        scenarios.active = found.get("applies", scenarios.active)
 
     def armed(self, found: Mapping[str, Any]) -> ArmedScenario:
         """Return an armed scenario. Raises ScenarioError if this program does not know one of its faults."""

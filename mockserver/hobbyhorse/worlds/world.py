@@ -177,7 +177,7 @@ class World:
         """Note that a request has met an active scenario, which all its jobs share."""
         if self.unkept is not None:
             self.unkept.touch()
-            for job_id in active.jobs:
+            for job_id in self.scenarios.meet(active):
                 if (job := self.jobs.get(job_id)) is not None:
                     self.unkept.job(job)
 
@@ -270,9 +270,7 @@ class World:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
         job = Job(job_id, contract, order, timeline, seed, error, active_scenario=active, submission=submission)
         if active is not None:
-            # A further submission belongs to this scenario only while it has faults for submissions left.
-            active.bound = True
-            active.jobs.append(job.id)
+            active.add_job(job.id)
         if self.limits.workers is not None or self.limits.rivals:
             self._queue(job)
         self.jobs.settle(now)
@@ -376,6 +374,7 @@ class World:
             self.endings.clear()
             self.strangers.clear()
             self.queue.clear()
+            self.scenarios.forget_jobs()
             self.generation += 1
         if "journal" in what:
             self.journal.clear()

@@ -18,7 +18,7 @@ from hobbyhorse.worlds.world import World
 from tests.conftest import contracts_that
 from tests.server.kept.restarting import Kept, kept
 from tests.server.test_callbacks import Receiver, order
-from tests.world import KEY, documented
+from tests.world import KEY, documented, order_of
 
 pytestmark = pytest.mark.anyio
 
@@ -256,6 +256,30 @@ async def test_a_callback_can_be_redelivered_after_a_restart(
 
 
 # ---- scenarios, settings, clocks
+
+
+async def test_jobs_that_share_a_scenario_go_on_with_the_faults_that_are_left(
+    contract: Contract, tmp_path: Path
+) -> None:
+    async with kept(tmp_path, contract, strict=False) as server:
+        moves = {
+            "submit": [{"move": "latency", "seconds": 0, "times": "always"}],
+            "status": [{"move": "html_page", "times": 3}],
+        }
+        await server.plane.ok("POST", "/scenarios/arm", {"scenario": {"moves": moves}})
+        jobs = []
+        for _ in range(3):
+            active = world(server).scenarios.find(contract, "submit")
+            assert active is not None
+            jobs.append(world(server).submit(contract, order_of(contract), active).id)
+            world(server).met(active)
+        world(server).scenarios.disarm()
+        for job in jobs:
+            assert b"<html" in (await server.mock.call_plain(contract, "status", path={"job": job})).body
+            await server.restart()
+        for job in jobs:
+            assert (await stage(server, contract, job))[1] == job
+        assert len({id(world(server).jobs[job].active_scenario) for job in jobs}) == 1
 
 
 async def test_an_armed_scenario_goes_on_with_the_faults_that_are_left(contract: Contract, tmp_path: Path) -> None:
