@@ -11,7 +11,7 @@ import pytest
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
 from hobbyhorse.traces.har import read_har
 from hobbyhorse.traces.har_writing import to_har
-from hobbyhorse.traces.redaction import Redactor, is_secret_name
+from hobbyhorse.traces.redaction import Redactor, is_secret_name, without_key
 from hobbyhorse.traces.trace import KEY, REDACTED, shows_key
 from tests.conftest import CONTRACTS
 from tests.traces.recorders import ACME, API, SECRET, archive, named, poll, submission
@@ -54,6 +54,16 @@ def test_the_key_headers_of_every_contract_are_secret() -> None:
             if part == "header":
                 assert dict(Redactor(contract, ()).headers([(name, f"{before}hush")]))[name] == REDACTED
                 assert dict(Redactor(contract, ["hush"]).headers([(name, f"{before}hush")]))[name] == before + KEY
+
+
+@pytest.mark.parametrize("key", [SECRET, "sk/a+b =%20ü", 'sk"quoted\\'])
+def test_a_key_is_replaced_however_much_of_it_is_percent_encoded(key: str) -> None:
+    encoded = "".join(f"%{byte:02x}" for byte in key.encode())
+    first = f"%{key.encode()[0]:02X}{key[1:]}"
+    for text in (encoded, encoded.upper(), first):
+        assert Redactor(ACME, [OTHER, key]).text(f"?k={text}&x=%20") == "?k=[key-2]&x=%20"
+        assert without_key(f"?k={text}&x=%20", key) == "?k=[key]&x=%20"
+    assert redacted(notes=(f"a {SECRET} b",)).notes == ("a [key] b",)
 
 
 @pytest.mark.parametrize("key", [SECRET, "sk/a+b =%20ü", 'sk"quoted\\'])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from urllib.parse import quote
+
+import pytest
 
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.kept import ScenarioReader
 from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.state.records import ExchangeRecord, Head, decode, encode
+from hobbyhorse.traces.redaction import without_key
 from hobbyhorse.worlds.journal import Delivery, Entry, JournalNote
 from hobbyhorse.worlds.kept_worlds import head_of, line_of, read_line, restore_world
 from hobbyhorse.worlds.limits import Limits
@@ -99,6 +104,32 @@ def test_a_line_has_no_key() -> None:
     found = read_line(through(record))
     assert found.query == b"key=[key]"
     assert next(iter(found.headers)) == (b"authorization", b"Bearer [key]")
+
+
+@pytest.mark.parametrize("key", [SECRET, "sk/a+b =%20ü", 'sk"quoted'])
+def test_no_text_of_a_line_has_the_key_in_any_encoding(key: str) -> None:
+    encoded = "".join(f"%{byte:02x}" for byte in key.encode())
+    texts = (f"a {key} b", f"?k={quote(key, safe='')}", f"k={encoded}", f"k={encoded.upper()}", json.dumps(key))
+    entry = line(key)
+    for text in texts:
+        note = JournalNote("accepted", f"job {text}", 200, text.encode(), (f"not fetched: {text}",))
+        scope = {"method": "GET", "query_string": text.encode(), "headers": [(b"referer", text.encode())]}
+        entry.noted(note, scope, provider="acme", role="submit", root=text, path=text, body=b"", made=text)
+        entry.delivery = Delivery([(b"location", text.encode())], 3, 12.0)
+        kept = encode(line_of(entry, key)).decode()
+        for form in {json.dumps(one, ensure_ascii=False)[1:-1] for one in (*texts, key)} - {text}:
+            assert form not in kept, text
+        found = read_line(through(line_of(entry, key)))
+        assert found.note.notes == (f"not fetched: {without_key(text, key)}",)
+        assert "[key]" in found.note.notes[0]
+        assert found.query == without_key(text, key).encode()
+
+
+def test_a_key_that_need_not_be_encoded_is_replaced_in_a_query_that_is_no_text() -> None:
+    entry = line("abc")
+    scope = {"method": "GET", "query_string": b"\xffk=%61b%63&x=abd", "headers": []}
+    entry.noted(entry.note, scope, provider="acme", role="list", root="", path="/")
+    assert read_line(through(line_of(entry, "abc"))).query == b"\xffk=[key]&x=abd"
 
 
 def test_a_short_key_is_replaced_only_where_keys_are_sent() -> None:

@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -28,6 +29,8 @@ FEWEST = 4
 # Bytes of an unpacked body that is searched for keys: a body of JSON has far fewer, and a bomb has far more.
 MOST_UNPACKED_BYTES = 16 << 20
 GZIP = b"\x1f\x8b"
+# Keys whose forms are remembered: those of the worlds that a server serves at a time.
+MOST_KEYS = 1_024
 _SECRET_NAME = re.compile(
     r"auth(?!enticate)|cookie|token|secret|passw|credential|api-?_?key|(?:^|[-_])key$", re.IGNORECASE
 )
@@ -57,9 +60,11 @@ class Redactor:
         # An idempotency key is no secret, and the rules compare it.
         self._public = {place.name.lower()} if place is not None and place.part == "header" else set()
         self._query = frozenset(name for part, name, _ in contract.security if part == "query")
-        forms = {form: word for key, word in self._words.items() if len(key) >= shortest for form in _forms(key)}
+        long = [key for key in found if len(key) >= shortest]
+        forms = {form: self._words[key] for key in long for form in key_forms(key)}
         # The longest form first: a shorter one may be part of it.
         self._forms = sorted(forms.items(), key=lambda form: len(form[0]), reverse=True)
+        self._long = sorted(long, key=len, reverse=True)
 
     def exchange(self, one: Exchange) -> Exchange:
         """Return an exchange without secrets."""
@@ -72,12 +77,15 @@ class Redactor:
             answer=self.content(one.answer),
             job=None if one.job is None else self.text(one.job),
             made=None if one.made is None else self.text(one.made),
+            notes=tuple(map(self.text, one.notes)),
         )
 
     def text(self, text: str) -> str:
         """Return a text without keys."""
         for form, word in self._forms:
             text = text.replace(form, word)
+        for key in self._long if "%" in text else ():
+            text = _percent_encoded(key).sub(self._words[key], text)
         return text
 
     def values(self, value: Any) -> Any:
@@ -145,10 +153,26 @@ class Redactor:
         return any(self.text(text) != text for text in texts) or self.content(body) != body
 
 
-def _forms(key: str) -> set[str]:
-    """Return the encodings of a key: plain, in a URL, and in JSON."""
+def without_key(text: str, key: str) -> str:
+    """Return a text without a key in any of its encodings."""
+    for form in key_forms(key):
+        text = text.replace(form, KEY)
+    return _percent_encoded(key).sub(KEY, text) if "%" in text else text
+
+
+@lru_cache(maxsize=MOST_KEYS)
+def key_forms(key: str) -> tuple[str, ...]:
+    """Return the encodings of a key: plain, in a URL, and in JSON; the longest first."""
     quoted = json.dumps(key)[1:-1]
     in_url = {quote(key, safe=""), quote(key), quote_plus(key)}
     # Percent-encoding has digits of either case.
     lower = {re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), form) for form in in_url}
-    return {key, quoted, quoted.replace("/", "\\/"), json.dumps(key, ensure_ascii=False)[1:-1]} | in_url | lower
+    found = {key, quoted, quoted.replace("/", "\\/"), json.dumps(key, ensure_ascii=False)[1:-1]} | in_url | lower
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+@lru_cache(maxsize=MOST_KEYS)
+def _percent_encoded(key: str) -> re.Pattern[str]:
+    """Return the pattern of a key of which any characters are percent-encoded, also those that need not be."""
+    encoded = ["".join(f"%{byte:02x}" for byte in char.encode(errors="surrogateescape")) for char in key]
+    return re.compile("".join(f"(?:{re.escape(char)}|(?i:{one}))" for char, one in zip(key, encoded, strict=True)))

@@ -11,7 +11,7 @@ import orjson
 from hobbyhorse.scenarios.kept import ScenarioReader, write_scenarios
 from hobbyhorse.state.records import ExchangeRecord, Head, read, written
 from hobbyhorse.traces.exchange import RawHeaders
-from hobbyhorse.traces.redaction import SHORTEST_KEY
+from hobbyhorse.traces.redaction import SHORTEST_KEY, key_forms, without_key
 from hobbyhorse.traces.trace import KEY
 from hobbyhorse.worlds.journal import Delivery, Entry, JournalNote
 from hobbyhorse.worlds.limits import read_limits
@@ -20,6 +20,7 @@ from hobbyhorse.worlds.world import Ending, World
 # The size of a cache of headers as JSON: of some hundred connections and as many lengths of responses.
 MOST_HEADERS = 1_024
 BARE = KEY.encode()
+ESCAPED = "surrogateescape"
 
 
 def head_of(world: World, real: float) -> Head:
@@ -106,29 +107,36 @@ def restore_world(world: World, head: Head, real: float, scenarios: ScenarioRead
 
 def line_of(entry: Entry, key: str) -> ExchangeRecord:
     """Return a line of a journal as a record, without the API key."""
-    note, delivery, path, body, answer = entry.note, entry.delivery, entry.path, entry.body, entry.note.body
+    note, delivery, query = entry.note, entry.delivery, entry.query
     # A short key would match ordinary words: it is replaced only where keys are sent.
-    if len(key) >= SHORTEST_KEY:
-        secret = key.encode()
-        path, body, answer = path.replace(key, KEY), body.replace(secret, BARE), answer.replace(secret, BARE)
-    query = entry.query and (entry.query.replace(key.encode(), BARE) if key else entry.query)
+    secret = key if len(key) >= SHORTEST_KEY else ""
+    if query and key:
+        # Escaped, because a query may be no text.
+        query = without_key(query.decode(errors=ESCAPED), key).encode(errors=ESCAPED)
     return ExchangeRecord(
         entry.line,
         {
             "arrived": entry.arrived,
             "number": entry.number,
             "dated": entry.dated,
-            "delivery": (_names(tuple(delivery.headers), ""), delivery.size, delivery.answered),
+            "delivery": (_names(tuple(delivery.headers), secret), delivery.size, delivery.answered),
             "provider": entry.provider,
             "role": entry.role,
             "method": entry.method,
-            "root": entry.root,
-            "path": path,
+            "root": _text(entry.root, secret),
+            "path": _text(entry.path, secret),
             "query": written(query),
             "headers": _names(tuple(entry.headers), key),
-            "body": written(body),
-            "made": entry.made,
-            "note": (note.situation, note.job, note.status, written(answer), note.notes, note.move),
+            "body": written(_content(entry.body, secret)),
+            "made": entry.made and _text(entry.made, secret),
+            "note": (
+                note.situation,
+                note.job and _text(note.job, secret),
+                note.status,
+                written(_content(note.body, secret)),
+                [_text(one, secret) for one in note.notes],
+                note.move,
+            ),
             "connections": entry.connections,
         },
     )
@@ -156,13 +164,24 @@ def read_line(record: ExchangeRecord) -> Entry:
     return entry
 
 
+def _text(text: str, key: str) -> str:
+    return without_key(text, key) if key else text
+
+
+def _content(content: bytes, key: str) -> bytes:
+    """Return a body without the API key."""
+    for form in key_forms(key) if key else ():
+        content = content.replace(form.encode(), BARE)
+    return content
+
+
 # The requests of a connection have equal headers, and most responses one of few lengths.
 @lru_cache(maxsize=MOST_HEADERS)
 def _names(headers: tuple[tuple[bytes, bytes], ...], key: str) -> orjson.Fragment:
     """Return headers as JSON, without the API key."""
     # latin-1 maps each byte to one character.
     found = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    return orjson.Fragment(orjson.dumps([(name, value.replace(key, KEY) if key else value) for name, value in found]))
+    return orjson.Fragment(orjson.dumps([(name, _text(value, key)) for name, value in found]))
 
 
 def _headers(found: list[tuple[str, str]]) -> RawHeaders:

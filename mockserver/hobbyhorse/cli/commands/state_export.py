@@ -9,7 +9,7 @@ from hobbyhorse.state.inspection import Reader, lines
 
 
 def command(place: Place) -> None:
-    """Print a state as JSON lines: the facts, then each world and its records. It has no API keys."""
+    """Print a state as JSON lines: the facts, then each world and its records. Orders may have API keys in them."""
     read_state(place, _print)
 
 
