@@ -50,6 +50,14 @@ async def test_a_body_over_64_mib_is_refused_whatever_length_it_declares(contrac
     assert not mock.world.jobs
 
 
+@pytest.mark.parametrize("declared", ["9" * 5_000, "9" * 18, "\u00b2"])
+async def test_a_declared_length_that_no_body_has_never_fails(contract: Contract, declared: str) -> None:
+    mock = Mock([contract])
+    reply = await submit(mock, contract, Bad("", headers=(("content-length", declared),)))
+    assert reply.status < 500
+    assert bool(mock.world.jobs) is not declared.isdecimal()
+
+
 # ---- the parts of one request
 
 

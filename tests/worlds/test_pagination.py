@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +44,12 @@ def test_the_previous_cursor_leads_back(total: int, size: int) -> None:
         assert (back.start, back.stop) == (first.start, first.stop)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "b2xkZXI6", "b2xkZXI6LTE=", "b2xkZXI6eA==", "é", "====", "bmV3ZXI6MQ=="])
+VERY_LONG = base64.urlsafe_b64encode(b"older:" + b"9" * 5_000).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "b2xkZXI6", "b2xkZXI6LTE=", "b2xkZXI6eA==", "é", "====", "bmV3ZXI6MQ==", VERY_LONG]
+)
 def test_an_invalid_cursor_is_refused(cursor: str) -> None:
     with pytest.raises(PageError, match="is not a valid cursor"):
         page(10, {"cursor": cursor})

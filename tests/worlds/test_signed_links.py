@@ -39,6 +39,14 @@ def test_a_link_is_valid_for_nothing_else(path: str, other: str, expires: int, l
         assert refused.value.code == "SignatureDoesNotMatch"
 
 
+@pytest.mark.parametrize("until", ["abc", "nan", "inf", "1e9", "-1", "1_0", " 1", "\u0661", "9" * 5_000])
+def test_a_signed_expiry_that_is_not_a_number_of_seconds_is_refused(until: str) -> None:
+    query = {"Expires": until, "Signature": signer(0)._seal("/media/a", until)}
+    with pytest.raises(LinkError) as refused:
+        signer(0).check("/media/a", query, 0)
+    assert refused.value.code == "AccessDenied"
+
+
 def test_a_link_without_an_expiry_is_valid_forever() -> None:
     signer(0).check("/media/a", query_of("/media/a", None), 1e12)
 

@@ -251,8 +251,9 @@ class OperationRequest:
     async def _read(self) -> Refusal | None:
         # A declared length is refused unread; a chunked body has none and is counted as it arrives.
         declared = self.header("content-length") or ""
-        if declared.isdigit() and int(declared) > MOST_BODY_BYTES:
-            return _too_large(declared)
+        # `int` raises for superscripts and for very long numbers.
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > MOST_BODY_BYTES):
+            return _too_large(declared[:20])
         chunks, size = [], 0
         while True:
             message = await self.receive()

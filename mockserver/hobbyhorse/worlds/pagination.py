@@ -11,6 +11,8 @@ from hobbyhorse.contract.forms.expressions import MISSING
 
 PAGE_VALUES = ("page", "size", "offset", "cursor")
 """The request values that select a page."""
+# Of a number in a cursor: no list has more items.
+MOST_DIGITS = 18
 
 
 class PageError(ValueError):
@@ -61,7 +63,7 @@ def _read(cursor: str) -> int:
         mark, _, older = base64.urlsafe_b64decode(cursor).decode().partition(":")
     except ValueError:
         mark, older = "", ""
-    # isdigit alone accepts characters such as superscripts, which int refuses.
-    if mark != "older" or not (older.isascii() and older.isdigit()):
+    # isdigit alone accepts characters such as superscripts, which int refuses, as it refuses very long numbers.
+    if mark != "older" or not (older.isascii() and older.isdigit() and len(older) <= MOST_DIGITS):
         raise PageError(f"{cursor[:80]!r} is not a valid cursor; use the next_cursor or previous_cursor of a response")
     return int(older)

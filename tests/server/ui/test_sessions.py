@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ def test_a_changed_or_foreign_cookie_opens_nothing(monkeypatch: pytest.MonkeyPat
     text, _, signature = value.partition(".")
     other = cookie(GUARDED.login(scope(), "main")).partition("=")[2].partition(".")[0]
     flipped = signature[:-1] + ("0" if signature[-1] != "0" else "1")
-    for wrong in (f"{other}.{signature}", f"{text}.{flipped}", f"{text}.", text, "", ".", "e30=.x", "bnVsbA==.x"):
+    deep = urlsafe_b64encode(b"[" * 40_000).decode()
+    changed = (f"{other}.{signature}", f"{text}.{flipped}", f"{text}.", text)
+    for wrong in (*changed, "", ".", "e30=.x", "bnVsbA==.x", deep, f"{deep}.x"):
         assert GUARDED.viewer(scope(cookie=f"{name}={wrong}")) is None
     assert GUARDED.viewer(scope()) is None
     # A server with another key.

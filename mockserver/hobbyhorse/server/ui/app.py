@@ -87,7 +87,7 @@ class Page:
                 Route(f"{world}/disarm", self._looked(self._disarm), methods=["POST"]),
                 Route(f"{world}/redeliver", self._looked(self._redeliver), methods=["POST"]),
                 Route(f"{world}/jobs/{{id:path}}", self._looked(self._job)),
-                Route(f"{world}/exchanges/{{number:int}}", self._looked(self._exchange)),
+                Route(f"{world}/exchanges/{{number}}", self._looked(self._exchange)),
                 Route(f"{world}/{{section}}", self._looked(self._section)),
             ],
             redirect_slashes=False,
@@ -175,9 +175,8 @@ class Page:
 
     async def _worlds(self, request: Request, viewer: Viewer) -> Response:
         """Show the worlds."""
-        before = request.query_params.get("before", "")
-        number = int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else None
-        found = views.worlds(self._control(request), viewer, number)
+        before = views.whole_number(request.query_params.get("before", ""))
+        found = views.worlds(self._control(request), viewer, before)
         return _html("worlds.html", {**found, "viewer": viewer, "now": time.time()})
 
     async def _worlds_events(self, request: Request, viewer: Viewer) -> Response:
@@ -203,7 +202,11 @@ class Page:
         return _world_html("jobs.html", look, "jobs", {**views.jobs(look), "detail": detail})
 
     async def _exchange(self, request: Request, look: Look) -> Response:
-        detail = views.exchange(look, request.path_params["number"])
+        # Not a number in the route: Starlette reads it before the login is checked, and raises if it is very long.
+        number = views.whole_number(request.path_params["number"])
+        if number is None:
+            raise HTTPException(404)
+        detail = views.exchange(look, number)
         return _world_html("exchanges.html", look, "exchanges", {**views.exchanges(look), "detail": detail})
 
     async def _section(self, request: Request, look: Look) -> Response:

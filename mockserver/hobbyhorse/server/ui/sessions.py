@@ -97,7 +97,7 @@ class Sessions:
         try:
             claims: Mapping[str, Any] = json.loads(urlsafe_b64decode(text))
             name, until = claims["team"], claims["until"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         key = self._key_of(name)
         if key is None or not hmac.compare_digest(_signature(key, text).encode(), signature.encode()):

@@ -67,8 +67,13 @@ class Look:
 
     def number(self, name: str) -> int | None:
         """Return a number of the query, or None."""
-        text = self.query.get(name, "")
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
+        return whole_number(self.query.get(name, ""))
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that a part of an address names, or None."""
+    # `int` accepts other digits, signs and underscores, and raises for very long numbers.
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
 
 
 def worlds(request: ControlRequest, viewer: Viewer, before: int | None) -> dict[str, Any]:

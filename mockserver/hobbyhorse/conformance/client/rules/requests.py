@@ -275,7 +275,7 @@ def _whole(trace: AnnotatedTrace, step: Step) -> bool:
         return False
     # A declared length decides; a chunked body is complete if the response was.
     length = exchange.header("content-length")
-    if length is not None and length.isdecimal():
+    if length is not None and length.isdecimal() and len(length) < 19:
         return int(length) <= len(body)
     if body:
         return len(body) < KEPT_BYTES and (step.delivered or exchange.header("transfer-encoding") is None)

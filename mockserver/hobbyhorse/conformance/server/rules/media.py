@@ -370,7 +370,7 @@ def _range(step: Step, first: str, last: str) -> Iterator[Breach]:
         yield Breach(f"range request {step.number} for the video gets {step.status}; expected: 206", (), step.status)
         return
     received = step.exchange.answer_header("content-range") or ""
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", received.strip())
+    found = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", received.strip())
     if found is None:
         yield Breach(f"range request {step.number} gets 206 with an invalid Content-Range: {received!r}", (), received)
         return
@@ -421,7 +421,7 @@ def _length(step: Step, size: int | None) -> Iterator[Breach]:
     # A HEAD response may omit the length (RFC 9110, 9.3.2).
     if not _plain(step) or size is None or (step.exchange.method == "HEAD" and length is None):
         return
-    if length is None or not length.isdigit() or int(length) != size:
+    if length is None or not re.fullmatch("[0-9]{1,18}", length) or int(length) != size:
         message = f"request {step.number}: the video has {size} bytes, but its Content-Length is {length}"
         yield Breach(message, (), length)
 
