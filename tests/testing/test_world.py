@@ -219,6 +219,10 @@ def test_the_end_of_the_next_job_can_be_set(world: AnyWorld, contract: Contract)
     assert world.jobs[0].error == (None, "no horse")
     with pytest.raises(ValueError, match=r"no provider has a terminal stage 'nowhere'; allowed: .*" + failure.name):
         world.end_next_job("nowhere")
+    for _ in range(100):
+        world.end_next_job(failure.name)
+    with pytest.raises(ValueError, match="100 ends wait for their jobs"):
+        world.end_next_job(failure.name)
 
 
 @contracts_that(lambda contract: "cancel" in contract.operations)

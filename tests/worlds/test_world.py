@@ -21,7 +21,7 @@ from hobbyhorse.worlds.jobs import Job, SubmittedRequest
 from hobbyhorse.worlds.kept_worlds import head_of
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.unkept import Unkept
-from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds, _shifted
+from hobbyhorse.worlds.world import MOST_ENDINGS, RESETS, Ending, World, Worlds, _shifted
 from tests.conftest import CONTRACTS, contracts_that
 from tests.world import order_of
 
@@ -47,6 +47,28 @@ def test_a_job_ends_as_the_next_ending_says_and_well_without_one(contract: Contr
     assert (contract.graph[well.timeline[-1][1]].kind, well.error) == ("success", (None, None))
     assert world.find(contract, well.id) is well
     assert world.find(contract, "nothing") is None
+
+
+def test_an_ending_waits_for_a_job_of_a_provider_that_has_its_stage() -> None:
+    stages = [(one, other, stage) for one in CONTRACTS for other in CONTRACTS for stage in one.graph.terminals()]
+    foreign = [(one, other, stage) for one, other, stage in stages if stage.name not in other.graph.stages]
+    assert foreign
+    for one, other, stage in foreign:
+        world = world_of()
+        world.end_next(Ending(stage.name))
+        theirs = world.submit(other, order_of(other))
+        assert other.graph[theirs.timeline[-1][1]].kind == "success"
+        assert world.submit(one, order_of(one)).timeline[-1][1] == stage.name
+        assert not world.endings
+
+
+def test_a_bounded_number_of_endings_waits(contract: Contract) -> None:
+    world, ending = world_of(), Ending(contract.graph.terminals()[0].name)
+    assert [world.end_next(ending) for _ in range(MOST_ENDINGS)][-1] == MOST_ENDINGS
+    with pytest.raises(ValueError, match="100 ends wait for their jobs"):
+        world.end_next(ending)
+    world.submit(contract, order_of(contract))
+    assert world.end_next(ending) == MOST_ENDINGS
 
 
 @waiting

@@ -460,12 +460,12 @@ class MockWorld:
         self._server.run(lambda: self._server.asgi.reset(self._world, what or RESETS))
 
     def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Set the terminal stage of the next job, and the code and message of its error if that is a failure."""
+        """Set the terminal stage of the next job of a provider that has it, and the code and message of a failure."""
         # Checked here: a wrong stage would only fail at the next submission, inside the server.
         stages = {found.name for contract in self._server.asgi.contracts for found in contract.graph.terminals()}
         if stage not in stages:
             raise ValueError(f"no provider has a terminal stage {stage!r}; allowed: {', '.join(sorted(stages))}")
-        self._server.run(lambda: self._world.endings.append(Ending(stage, code, message)))
+        self._server.run(lambda: self._world.end_next(Ending(stage, code, message)))
 
     def wait_for(self, count: int = 1, timeout: float = 5.0, **wanted: Any) -> list[Exchange]:
         """Wait in real time until `count` exchanges have the wanted fields, such as `role="submit"`; return all such.

@@ -77,6 +77,7 @@ ERRORS: Mapping[str, type[RemoteError]] = {
     "invalid_scenario": RemoteScenarioError,
     "not_applicable": RemoteScenarioError,
     "too_many": RemoteScenarioError,
+    "too_many_ends": RemoteValueError,
 }
 """The classes of refusals by the control plane's code; any other code is a plain RemoteError."""
 
@@ -294,7 +295,7 @@ class RemoteWorld:
         self.ask("POST", f"/jobs/{job}/transition", {name: value for name, value in body.items() if value is not None})
 
     def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Set the terminal stage of the next job, and the code and message of its error if that is a failure."""
+        """Set the terminal stage of the next job of a provider that has it, and the code and message of a failure."""
         self.ask("POST", "/jobs/end-next", {"stage": stage, "code": code, "message": message})
 
     def redeliver(self, job: str) -> None:

@@ -131,7 +131,10 @@ class AnyWorld(Protocol):
         """Move a job to a stage that may follow its own. Raises LifecycleError, which names them, or KeyError."""
 
     def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Set the terminal stage of the next job, and the code and message of its error. Raises ValueError."""
+        """Set the terminal stage of the next job of a provider that has it, and the code and message of its error.
+
+        Raises ValueError if no provider has the stage, or if 100 ends wait for their jobs.
+        """
 
     def redeliver(self, job: str) -> None:
         """Deliver a job's callback again. Raises LookupError if there is none."""

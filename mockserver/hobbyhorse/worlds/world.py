@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hobbyhorse.clock.clock import Action, Clock
 from hobbyhorse.contract.forms.ids import ID_BITS, ID_FORMS
-from hobbyhorse.contract.lifecycle import LifecycleError, Stage, Timeline, cut, lay
+from hobbyhorse.contract.lifecycle import Graph, LifecycleError, Stage, Timeline, cut, lay
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, id_tail, lay_troubled
@@ -34,6 +34,8 @@ ERASED = {"jobs": ("job", "key", "due", "attempt"), "journal": ("exchange",), "s
 MOST_JOB_BYTES = 128 << 20
 # Hexadecimal digits of the hash of a key: no two keys of a server will share them.
 HASH_DIGITS = 16
+# The ends that wait for their jobs. A kept state has all of them in one record, which each of them writes anew.
+MOST_ENDINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class World:
-    """The state of one key. `jobs` maps ids to jobs; `endings` apply to the next jobs in order (default: success)."""
+    """The state of one key. `jobs` maps ids to jobs.
+
+    Each of the `endings` applies to the next job of a provider that has its stage; the other jobs succeed.
+    """
 
     key: str = field(repr=False)
     handle: str
@@ -245,6 +250,25 @@ class World:
             return "insufficient_balance"
         return None
 
+    def end_next(self, ending: Ending) -> int:
+        """Set the end of the next job of a provider that has its stage; return the number of ends that wait.
+
+        Raises ValueError if too many wait.
+        """
+        if len(self.endings) >= MOST_ENDINGS:
+            raise ValueError(f"{len(self.endings)} ends wait for their jobs, and no more may")
+        self.endings.append(ending)
+        return len(self.endings)
+
+    def _take_ending(self, graph: Graph) -> Ending | None:
+        """Take the first end that a job with these stages can have. The ends of other providers' jobs keep waiting."""
+        for ending in self.endings:
+            stage = graph.stages.get(ending.stage)
+            if stage is not None and stage.terminal:
+                self.endings.remove(ending)
+                return ending
+        return None
+
     def submit(
         self,
         contract: Contract,
@@ -257,7 +281,7 @@ class World:
         self.draw_anew()
         job_id = contract.job_id_prefix + self.new_id(contract.job_id_form, now)
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
-        ending = self.endings.popleft() if self.endings else None
+        ending = self._take_ending(contract.graph) if self.endings else None
         if ending is not None:
             self.changed()
         # A scenario draws from its own generator: arming one must not change the ids of later jobs.

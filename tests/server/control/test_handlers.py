@@ -21,7 +21,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
 from hobbyhorse.worlds.ledger import Ledger
-from hobbyhorse.worlds.world import World
+from hobbyhorse.worlds.world import MOST_ENDINGS, World
 from tests.conftest import CONTRACTS
 from tests.server.control.plane import (
     SCENARIO,
@@ -143,6 +143,27 @@ async def test_the_end_of_the_next_job_is_set(one: Contract) -> None:
     assert jobs[0]["error"] == {"code": "E1", "message": "no horse"}
     error = await plane.refused(422, "POST", "/jobs/end-next", {"stage": one.graph.initial})
     assert (error["code"], failure.name in error["hint"]) == ("invalid_body", True)
+
+
+async def test_a_bounded_number_of_ends_waits(one: Contract) -> None:
+    plane, said = Plane([one]), {"stage": one.graph.terminals()[0].name, "message": "m" * 1_000}
+    for _ in range(MOST_ENDINGS):
+        await plane.ok("POST", "/jobs/end-next", said)
+    error = await plane.refused(409, "POST", "/jobs/end-next", said)
+    assert (error["code"], error["message"]) == ("too_many_ends", "100 ends wait for their jobs, and no more may")
+    assert len(plane.mock.world.endings) == MOST_ENDINGS
+    await plane.ok("POST", "/reset", {"what": ["jobs"]})
+    assert await plane.ok("POST", "/jobs/end-next", said) == {"set": 1}
+    await plane.refused(422, "POST", "/jobs/end-next", {**said, "message": "m" * 1_001})
+
+
+async def test_the_end_of_the_next_job_never_fails_a_submission() -> None:
+    plane = Plane()
+    for stage in {stage.name for contract in CONTRACTS for stage in contract.graph.terminals()}:
+        await plane.ok("POST", "/jobs/end-next", {"stage": stage})
+    for contract in CONTRACTS * 6:
+        await plane.mock.submit(contract)
+    assert not plane.mock.world.endings
 
 
 async def test_a_job_is_moved_along_the_graph_only(contract: Contract) -> None:

@@ -276,15 +276,19 @@ async def get_job(request: ControlRequest) -> Any:
 
 
 async def end_next_job(request: ControlRequest) -> Any:
-    """Set the terminal stage of the next job."""
+    """Set the terminal stage of the next job of a provider that has the stage."""
     # Checked here: a wrong stage would only fail at the next submission of the client.
     stages = {stage.name for contract in request.context.contracts for stage in contract.graph.terminals()}
     stage = request.body["stage"]
     if stage not in stages:
         message = f"no provider has a terminal stage {stage!r}"
         raise ControlError(422, "invalid_body", message, f"allowed: {', '.join(sorted(stages))}")
-    request.world.endings.append(Ending(stage, request.body.get("code"), request.body.get("message")))
-    return {"set": len(request.world.endings)}
+    try:
+        waiting = request.world.end_next(Ending(stage, request.body.get("code"), request.body.get("message")))
+    except ValueError as error:
+        hint = 'submit the jobs, or forget the ends: POST /_mock/reset with {"what": ["jobs"]}'
+        raise ControlError(409, "too_many_ends", str(error), hint) from None
+    return {"set": waiting}
 
 
 async def move_job(request: ControlRequest) -> Any:
