@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, format_pointer, repla
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
 from tests.conftest import contracts_that
-from tests.world import Mock, documented
+from tests.world import Mock, documented, order_of
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +107,51 @@ async def test_cursors_lead_through_every_job_once_even_while_jobs_are_added(con
     refused = await mock.call(contract, "list", query=f"?{cursor}=nonsense")
     assert refused.reading is not None
     assert "invalid_request" in refused.reading.situations
+
+
+@contracts_that(lambda contract: "list" in contract.operations)
+async def test_a_list_without_a_size_is_a_page(contract: Contract) -> None:
+    mock = Mock([contract])
+    for _ in range(120):
+        mock.world.submit(contract, order_of(contract))
+    reply = await mock.call(contract, "list")
+    assert 1 < len(read_items(contract.operations["list"], message_of([], reply.json))) <= 100
+
+
+@contracts_that(lambda contract: lists_by(contract, "cursor"))
+async def test_a_page_of_large_jobs_ends_early_and_its_cursor_goes_on(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.server.request.MOST_PAGE_BYTES", 1)
+    operation, mock = contract.operations["list"], Mock([contract])
+    jobs = [await mock.submit(contract) for _ in range(4)]
+    seen, query = [], ""
+    for _ in jobs:
+        reply = await mock.call(contract, "list", query=query)
+        assert reply.reading is not None
+        seen += [item["job"] for item in read_items(operation, message_of([], reply.json))]
+        query = f"?{operation.bindings['cursor'].request[0].name}={reply.reading.values.get('next_cursor')}"
+    assert (seen, reply.reading.values.get("next_cursor")) == (jobs[::-1], None)
+
+
+@contracts_that(lambda contract: "list" in contract.operations)
+async def test_a_list_is_written_in_turns_with_other_requests(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.server.request.MOST_TURN_BYTES", 1)
+    mock = Mock([contract])
+    for _ in range(15):
+        mock.world.submit(contract, order_of(contract))
+    listed = asyncio.ensure_future(mock.call(contract, "list"))
+    for _ in range(10):
+        assert not listed.done()
+        await asyncio.sleep(0)
+    # Meanwhile all jobs are forgotten: the list ends.
+    mock.world.reset(("jobs",))
+    other = await mock.submit(contract)
+    reply = await listed
+    found = [item["job"] for item in read_items(contract.operations["list"], message_of([], reply.json))]
+    assert (reply.status, len(found) < 12, other in found) == (200, True, False)
 
 
 @contracts_that(lambda contract: lists_by(contract, "page"))

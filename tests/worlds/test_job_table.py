@@ -282,6 +282,7 @@ def test_jobs_are_forgotten_from_the_oldest_ended_one_on_and_running_ones_stay(c
     spent = world.totals().usd
     assert [job.number for job in world.jobs.forget(2)] == [0, 2]
     assert list(world.jobs) == [jobs[1].id, jobs[3].id]
+    assert [number for number in range(-9, 9) if world.jobs.keeps(number)] == [1, 3]
     assert [entry.job for entry in world.ledger().entries] == [jobs[1].id, jobs[3].id]
     assert (world.totals().usd, world.totals().billable) == (spent, 4)
     assert world.jobs.forget(9) == [], "one runs, and the newest one stays"

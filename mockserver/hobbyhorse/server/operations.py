@@ -189,18 +189,16 @@ async def list_jobs(call: OperationRequest) -> OperationResponse:
         return refuse(call, message)
     situation = _situation(call, "listed", message)
     stages = call.route.operation.items.stages if call.route.operation.items else {}
-    now = call.world.clock.now()
+    now, table = call.world.clock.now(), call.world.jobs
 
-    jobs = call.world.jobs
-    newest = Newest(jobs.numbers(call.contract.key))
-
-    def item(job: Job) -> bytes:
-        view = call.view(job, now)
+    def item(number: int) -> bytes | None:
+        # Other requests run between two items: they may forget jobs, or all of them.
+        if call.world.jobs is not table or not table.keeps(number):
+            return None
+        view = call.view(table.at(number), now)
         return situation.items[stages[view.stage.name]].write(view.lookup)
 
-    return await write_list(
-        call, situation, message, len(newest), lambda start, stop: map(item, jobs.listed(newest[start:stop]))
-    )
+    return await write_list(call, situation, message, Newest(table.numbers(call.contract.key)), item)
 
 
 async def list_models(call: OperationRequest) -> OperationResponse:
@@ -215,8 +213,7 @@ async def list_models(call: OperationRequest) -> OperationResponse:
     def item(model: Model) -> bytes:
         return situation.items[0].write(lambda name: catalogue.lookup(call.contract, model, name))
 
-    found = catalogue.search(call.contract, wanted)
-    return await write_list(call, situation, message, len(found), lambda start, stop: map(item, found[start:stop]))
+    return await write_list(call, situation, message, catalogue.search(call.contract, wanted), item)
 
 
 async def show_model(call: OperationRequest) -> OperationResponse:

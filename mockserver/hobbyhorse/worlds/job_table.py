@@ -301,6 +301,11 @@ class JobTable(Mapping[str, Job]):
         assert found is not None
         return found
 
+    def keeps(self, number: int) -> bool:
+        """Whether the job with a number is kept, and not forgotten."""
+        at = number - self._first_number
+        return 0 <= at < len(self._ids) and self._ids[at] is not None
+
     def plan(self, job: Job) -> None:
         """Note that the timeline of a job has changed."""
         if job.number in self._open:
