@@ -131,6 +131,9 @@ def test_an_undeclared_parameter_is_accepted_and_noted() -> None:
     found = orders(contract, {**body, "resolutoin": "720P"}, {})
     assert isinstance(found, ValidRequest)
     assert any("resolutoin" in note for note in found.notes)
+    found = orders(contract, {**body, **{f"odd-{number}": 1 for number in range(10_000)}}, {})
+    assert isinstance(found, ValidRequest)
+    assert (len(found.notes), found.notes[-1]) == (MOST_NOTED + 1, "9980 more undeclared parameters")
 
 
 def test_few_undeclared_parameters_are_noted_by_name() -> None:

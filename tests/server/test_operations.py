@@ -125,13 +125,14 @@ async def test_a_page_of_large_jobs_ends_early_and_its_cursor_goes_on(
     monkeypatch.setattr("hobbyhorse.server.request.MOST_PAGE_BYTES", 1)
     operation, mock = contract.operations["list"], Mock([contract])
     jobs = [await mock.submit(contract) for _ in range(4)]
-    seen, query = [], ""
+    seen, query, following = list[Any](), "", None
     for _ in jobs:
         reply = await mock.call(contract, "list", query=query)
         assert reply.reading is not None
         seen += [item["job"] for item in read_items(operation, message_of([], reply.json))]
-        query = f"?{operation.bindings['cursor'].request[0].name}={reply.reading.values.get('next_cursor')}"
-    assert (seen, reply.reading.values.get("next_cursor")) == (jobs[::-1], None)
+        following = reply.reading.values.get("next_cursor")
+        query = f"?{operation.bindings['cursor'].request[0].name}={following}"
+    assert (seen, following) == (jobs[::-1], None)
 
 
 @contracts_that(lambda contract: "list" in contract.operations)

@@ -16,6 +16,8 @@ from hobbyhorse.worlds.journal import (
     resume_numbers,
 )
 
+# The bytes of `entry()` with a path of two characters.
+BARE = 79
 HEADERS = ((b"Authorization", b"Bearer secret"), (b"X-Api-Key", b"secret"), (b"Accept", b"*/*"))
 
 
@@ -114,8 +116,8 @@ def test_a_waiter_wakes_with_the_next_exchange_and_not_with_an_earlier_one() -> 
     asyncio.run(main())
 
 
-def test_the_bodies_of_a_journal_have_a_bound_in_bytes() -> None:
-    journal = Journal(most_bytes=250)
+def test_a_journal_has_a_bound_in_bytes() -> None:
+    journal = Journal(most_bytes=250 + 2 * BARE + BARE)
     for number in range(5):
         noted = entry(f"/{number}")
         noted.body, noted.note = b"x" * 60, JournalNote(status=200, body=b"y" * 40)
@@ -133,12 +135,41 @@ def test_the_bodies_of_a_journal_have_a_bound_in_bytes() -> None:
 
 def test_a_journal_may_have_exactly_as_many_bytes_as_its_bound() -> None:
     for most_bytes, kept in ((200, ["/0", "/1"]), (199, ["/1"])):
-        journal = Journal(most_bytes=most_bytes)
+        journal = Journal(most_bytes=most_bytes + 2 * BARE)
         for number in range(2):
             noted = entry(f"/{number}")
             noted.body, noted.note = b"x" * 60, JournalNote(status=200, body=b"y" * 40)
             journal.add(noted)
         assert [one.path for one in journal] == kept
+
+
+def test_every_part_of_an_exchange_counts() -> None:
+    for part in ("headers", "root", "path", "query", "body", "answer", "notes"):
+        journal = Journal(most_bytes=10_000)
+        for number in range(3):
+            noted, long = entry("/0"), "x" * 4_000
+            if part == "headers":
+                noted.headers = [(b"x-long", f"{number}{long}".encode())]
+            elif part in ("query", "body"):
+                setattr(noted, part, long.encode())
+            elif part in ("root", "path"):
+                setattr(noted, part, long)
+            else:
+                noted.note = JournalNote(body=long.encode()) if part == "answer" else JournalNote(notes=(long,))
+            journal.add(noted)
+        assert (len(journal), journal.kept_bytes // 1_000) == (2, 8), part
+        journal.load()
+        journal.add(entry("/0"))
+        assert len(journal) == 3
+
+
+def test_equal_headers_of_a_connection_count_for_each_exchange() -> None:
+    journal, shared = Journal(most_bytes=10_000), [(b"x-long", b"x" * 4_000)]
+    for _ in range(3):
+        noted = entry()
+        noted.headers = shared
+        journal.add(noted)
+    assert len(journal) == 2
 
 
 def test_the_newest_exchanges_come_in_pages_newest_first() -> None:

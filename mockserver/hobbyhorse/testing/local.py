@@ -32,7 +32,7 @@ from hobbyhorse.testing.world import EXCHANGE_FIELDS
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds import jobs as live_jobs
 from hobbyhorse.worlds.jobs import PACES
-from hobbyhorse.worlds.journal import Journal
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BYTES, Journal
 from hobbyhorse.worlds.ledger import Ledger
 from hobbyhorse.worlds.limits import Limits, read_limits
 from hobbyhorse.worlds.mistakes import COMPLAINTS
@@ -424,7 +424,8 @@ class MockWorld:
 
         The old journal is dropped.
         """
-        self._world.journal = Journal(most)
+        # Twice the usual bytes: the journal has many small exchanges.
+        self._world.journal = Journal(most, 2 * MOST_JOURNAL_BYTES)
         self._world.connections = set()
 
     def shorten(self, share: float) -> None:

@@ -15,7 +15,7 @@ from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange, RawHeaders
 
 # Exchanges kept per world: far more than one test makes.
 MOST_EXCHANGES = 1_000
-# Bytes of bodies kept per world: 16 KiB for each of its exchanges, of which most have less than one.
+# Bytes kept per world: 16 KiB for each of its exchanges, of which most have less than two.
 MOST_JOURNAL_BYTES = 16 << 20
 # Bytes kept of each body. JSON of a provider fits many times over; a picture sent inline is cut.
 MOST_JOURNAL_BODY_BYTES = 64 * 1024
@@ -124,6 +124,8 @@ class Entry(Handover):
     _read: tuple[Delivery, Exchange] | None = field(init=False)
     connections: int = 0
     """The open connections of the client, its own included; 0 if they are not counted."""
+    size: int = 0
+    """The bytes that it has in the journal."""
     line: int = 0
     """The position in the journal, counted from 0 since it began."""
     kept: bool = False
@@ -202,11 +204,13 @@ def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
 
 
 class Journal:
-    """The newest `most` exchanges, with at most `most_bytes` of bodies; `total` counts the dropped ones too."""
+    """The newest `most` exchanges, with at most `most_bytes`; `total` counts the dropped ones too."""
 
     def __init__(self, most: int = MOST_EXCHANGES, most_bytes: int = MOST_JOURNAL_BYTES) -> None:
         self._entries: deque[Entry] = deque()
         self._most, self._most_bytes, self._bytes = most, most_bytes, 0
+        # The headers that were weighed last, and their bytes.
+        self._weighed: tuple[RawHeaders, int] = ((), 0)
         self._waiters: set[asyncio.Future[None]] = set()
         self.total = 0
         self._older: Callable[[], Iterable[Entry]] | None = None
@@ -223,7 +227,7 @@ class Journal:
         newer, self._bytes = self._entries, 0
         self._entries = deque(older())
         self._entries.extend(newer)
-        self._bytes = sum(_size(entry) for entry in self._entries)
+        self._bytes = sum(self._weigh(entry) for entry in self._entries)
         self._trim()
 
     def add(self, entry: Entry) -> None:
@@ -231,7 +235,7 @@ class Journal:
         entry.line = self.total
         self.total += 1
         self._entries.append(entry)
-        self._bytes += len(entry.body) + len(entry.note.body)
+        self._bytes += self._weigh(entry)
         self._trim()
         if self._waiters:
             # A waiter may belong to another event loop: a test's, while the server runs in a thread.
@@ -240,7 +244,17 @@ class Journal:
 
     def _trim(self) -> None:
         while len(self._entries) > self._most or self._bytes > self._most_bytes:
-            self._bytes -= _size(self._entries.popleft())
+            self._bytes -= self._entries.popleft().size
+
+    def _weigh(self, entry: Entry) -> int:
+        """Set and return the bytes of an entry."""
+        headers, note = entry.headers, entry.note
+        # The polls of a connection share one list of headers, which is added up once.
+        if headers is not self._weighed[0]:
+            self._weighed = headers, sum(len(name) + len(value) for name, value in headers)
+        size = self._weighed[1] + len(entry.root) + len(entry.path) + len(entry.query)
+        entry.size = size = size + len(entry.body) + len(note.body) + sum(map(len, note.notes))
+        return size
 
     async def changed(self) -> None:
         """Wait until the next exchange is added."""
@@ -302,17 +316,13 @@ class Journal:
 
     @property
     def kept_bytes(self) -> int:
-        """The bytes of the bodies that are kept."""
+        """The bytes of the exchanges that are kept."""
         return self._bytes
 
     @property
     def awaited(self) -> bool:
         """Whether a request waits for the next exchange."""
         return bool(self._waiters)
-
-
-def _size(entry: Entry) -> int:
-    return len(entry.body) + len(entry.note.body)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

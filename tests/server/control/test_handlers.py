@@ -18,8 +18,9 @@ from pytest_httpserver import HTTPServer
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import Journal
+from hobbyhorse.worlds.journal import Entry, Journal
 from hobbyhorse.worlds.ledger import Ledger
 from hobbyhorse.worlds.world import MOST_ENDINGS, World
 from tests.conftest import CONTRACTS
@@ -264,6 +265,25 @@ async def test_the_journal_shows_requests_and_responses(contract: Contract) -> N
         assert name == "limit" or all(str(one[name]).lower() == value.lower() for one in found["exchanges"])
     assert len((await plane.ok("GET", "/journal?limit=1"))["exchanges"]) == 1
     assert (await plane.ok("GET", "/journal", key="another"))["exchanges"] == []
+
+
+async def test_only_the_shown_exchanges_of_the_journal_are_made_readable(
+    one: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, read = Plane([one]), list[Entry]()
+    for _ in range(5):
+        await plane.mock.submit(one)
+    made = Entry._exchange
+
+    def counted(entry: Entry) -> Exchange:
+        read.append(entry)
+        return made(entry)
+
+    monkeypatch.setattr(Entry, "_exchange", counted)
+    found = await plane.ok("GET", "/journal?limit=2&role=submit")
+    assert (found["matching"], len(found["exchanges"]), len(read)) == (5, 2, 2)
+    await plane.refused(408, "POST", "/journal/wait", {"count": 9, "timeout": 0})
+    assert len(read) == 2
 
 
 async def test_a_request_that_matched_nothing_is_shown_with_the_nearest_operation(contract: Contract) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import Response
@@ -28,7 +29,7 @@ from hobbyhorse.traces.redaction import Redactor
 from hobbyhorse.traces.trace import Trace, to_json
 from hobbyhorse.worlds.job_table import count_before
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Journal
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Entry, Journal
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.mistakes import INVALID, UNMATCHED
 from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds
@@ -47,9 +48,20 @@ MOST_RECENT_EXCHANGES = 5
 DEFAULT_TIMEOUT, DEFAULT_LIMIT = 5.0, 100
 # The entries of a ledger in one response, also without a `limit`: more than a test makes, in some 15 ms.
 MOST_ENTRIES = 1_000
+FILTERS: Mapping[str, Callable[[Entry], Any]] = {
+    "provider": attrgetter("provider"),
+    "role": attrgetter("role"),
+    "situation": attrgetter("note.situation"),
+    "status": attrgetter("note.status"),
+    "move": attrgetter("note.move"),
+    "method": attrgetter("method"),
+    "path": attrgetter("path"),
+    "job": attrgetter("note.job"),
+}
+"""The filters of the journal: each reads its value from an exchange."""
 
 
-Entry = TypeVar("Entry")
+Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
@@ -244,8 +256,8 @@ def _newest(numbers: Sequence[int], cursor: int | None, limit: int | None) -> tu
 
 
 def _page(
-    found: Sequence[tuple[int, Entry]], before: int | None, limit: int | None
-) -> tuple[Sequence[tuple[int, Entry]], bool]:
+    found: Sequence[tuple[int, Item]], before: int | None, limit: int | None
+) -> tuple[Sequence[tuple[int, Item]], bool]:
     """Return the newest entries whose position is less than `before`, and whether there are older ones."""
     # Pages go back in time: an entry that is added during the reading moves none of the older ones.
     entries = found if before is None else [(position, entry) for position, entry in found if position < before]
@@ -348,7 +360,8 @@ def _short(text: str) -> str:
 
 async def list_exchanges(request: ControlRequest) -> Any:
     """List the exchanges."""
-    found, limit = _matching(request, request.query), request.query.get("limit", DEFAULT_LIMIT)
+    found = _matching(request.world.journal, _filter(request, request.query))
+    limit = request.query.get("limit", DEFAULT_LIMIT)
     before = _journal_position(request)
     return await request.compute(lambda world: _journal(request, found, limit, before))
 
@@ -369,7 +382,8 @@ async def await_exchanges(request: ControlRequest) -> Any:
     count, timeout = int(request.body.get("count", 1)), request.body.get("timeout", DEFAULT_TIMEOUT)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    while len(found := _matching(request, request.body)) < count:
+    wanted = _filter(request, request.body)
+    while len(found := _matching(request.world.journal, wanted)) < count:
         try:
             await asyncio.wait_for(request.world.journal.changed(), max(0.0, deadline - loop.time()))
         except asyncio.TimeoutError:  # not the builtin TimeoutError before Python 3.11
@@ -383,29 +397,34 @@ def _timed_out(request: ControlRequest, found: int, count: int, timeout: float) 
     """Return the error of a wait that timed out; its hint lists the newest exchanges."""
     wanted = ", ".join(f"{name} {value!r}" for name, value in request.body.items() if name not in ("count", "timeout"))
     message = f"{found} of {count} exchanges within {timeout:g} s" + (f" with {wanted}" if wanted else "")
-    everything = list(request.world.journal)
+    newest, _ = request.world.journal.newest(MOST_RECENT_EXCHANGES)
     seen = "; ".join(
-        f"{one.method} {one.path[:MOST_TEXT]} {one.status} ({one.provider} {one.role or 'none'}, {one.situation})"
-        for one in everything[-MOST_RECENT_EXCHANGES:]
+        f"{one.method} {one.path[:MOST_TEXT]} {one.note.status} "
+        f"({one.provider} {one.role or 'none'}, {one.note.situation})"
+        for _, one in reversed(newest)
     )
-    hint = f"the journal has {len(everything)}, the newest: {seen}" if everything else "the journal is empty"
+    hint = f"the journal has {len(request.world.journal)}, the newest: {seen}" if newest else "the journal is empty"
     return ControlError(408, "timeout", message, hint)
 
 
-def _matching(request: ControlRequest, wanted: Mapping[str, Any]) -> list[tuple[int, Exchange]]:
-    """Return the exchanges that match every filter, each with its number since the journal began."""
+def _filter(request: ControlRequest, wanted: Mapping[str, Any]) -> Callable[[Entry], bool]:
+    """Return whether an exchange matches every filter of a request. Raises ControlError."""
     request.context.contract(wanted.get("provider"))
     roles = {role for contract in request.context.contracts for role in contract.operations}
     _check_known("role", wanted.get("role"), {MEDIA, *roles})
-    names = ("provider", "role", "situation", "status", "move", "path", "job")
-    pairs = [(name, wanted[name]) for name in names if name in wanted]
-    method = wanted["method"].upper() if "method" in wanted else None
-    journal = request.world.journal
-    return [
-        (number, one)
-        for number, one in enumerate(journal, journal.total - len(journal))
-        if method in (None, one.method) and all(getattr(one, name) == value for name, value in pairs)
+    # Read from the entries as they are: most are not shown, and need not be made readable.
+    pairs = [
+        (read, wanted[name].upper() if name == "method" else wanted[name])
+        for name, read in FILTERS.items()
+        if name in wanted
     ]
+    return lambda entry: all(read(entry) == value for read, value in pairs)
+
+
+def _matching(journal: Journal, wanted: Callable[[Entry], bool]) -> list[tuple[int, Entry]]:
+    """Return the exchanges that match, oldest first, each after its position since the journal began."""
+    found, _ = journal.newest(len(journal), wanted=wanted)
+    return found[::-1]
 
 
 def _check_known(name: str, got: str | None, known: Collection[str]) -> None:
@@ -415,7 +434,7 @@ def _check_known(name: str, got: str | None, known: Collection[str]) -> None:
 
 
 def _journal(
-    request: ControlRequest, found: Sequence[tuple[int, Exchange]], limit: int, before: int | None = None
+    request: ControlRequest, found: Sequence[tuple[int, Entry]], limit: int, before: int | None = None
 ) -> dict[str, Any]:
     journal = request.world.journal
     shown, more = _page(found, before, limit)
@@ -424,7 +443,7 @@ def _journal(
         "total": journal.total,
         "kept": len(journal),
         "matching": len(found),
-        "exchanges": [exchange_json(request, one, redactors) for _, one in shown],
+        "exchanges": [exchange_json(request, one.exchange(), redactors) for _, one in shown],
         "older": str(shown[0][0]) if more else None,
     }
 
