@@ -10,6 +10,8 @@ from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.server.file_requests import CANARY
 from hobbyhorse.worlds.jobs import MediaLinks
+from hobbyhorse.worlds.journal import KEYLESS_PART, MOST_EXCHANGES
+from hobbyhorse.worlds.unkept import Unkept
 from tests.world import KEY, Mock
 
 pytestmark = pytest.mark.anyio
@@ -104,3 +106,24 @@ async def test_another_origin_notes_a_sender_without_a_key_beside_the_worlds(con
     assert ([one.path for one in mock.fake.journal], mock.world.journal.total) == (["/a"], 0)
     await send(mock, "GET", path.partition("?")[0], 83)
     assert mock.world.journal.total == 1, "the world's handle in the path names the client"
+
+
+@pytest.mark.parametrize("port", [80, 83])
+async def test_requests_that_show_no_key_do_not_push_out_the_exchanges_of_the_client(
+    contract: Contract, port: int
+) -> None:
+    mock, path = await unfinished(contract)
+    await mock.submit(contract)
+    for _ in range(MOST_EXCHANGES):
+        await send(mock, "GET", path.partition("?")[0], port)
+    shown = [(one.role, one.status) for one in mock.world.journal]
+    assert (len(shown), shown[0][0]) == (1 + MOST_EXCHANGES * KEYLESS_PART, "submit")
+    assert shown[-1] == ((MEDIA, 403) if port == 80 else (None, 200)), "the client may be the one that sends them"
+
+
+async def test_what_is_not_noted_is_not_kept_either(contract: Contract) -> None:
+    mock, path = await unfinished(contract)
+    mock.world.unkept = unkept = Unkept("", set())
+    for _ in range(MOST_EXCHANGES):
+        await send(mock, "GET", path.partition("?")[0])
+    assert len(unkept.entries) == mock.world.journal.total == MOST_EXCHANGES * KEYLESS_PART

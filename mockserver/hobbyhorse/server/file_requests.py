@@ -96,11 +96,10 @@ class FileRequest:
             path=self.scope["path"],
         )
         entry.connections = self.world.count(connection(self.scope))
-        self.world.journal.add(entry)
-        if self.world.unkept is not None:
-            self.world.unkept.entry(entry)
-            if self.job.active_scenario is not None:
-                self.world.met(self.job.active_scenario)
+        # A refused file needs neither a key nor a signature.
+        keyed = move is not None or not 400 <= status < 500
+        if _note(self.world, entry, keyed) and self.job.active_scenario is not None:
+            self.world.met(self.job.active_scenario)
 
     def count(self) -> None:
         """Count the request, under its status, and the fault that its response met; later calls do nothing."""
@@ -190,7 +189,7 @@ class FileRequests:
         path, method = scope["path"], scope["method"]
         if kind != "private" and path.startswith(MEDIA_PATH):
             return await self.serve(scope, receive, send)
-        contract, world = self._sender(scope)
+        contract, world, keyed = self._sender(scope)
         sender = world or self.services.worlds.keyless
         entry = sender.arrival()
         if sender.virtual:
@@ -211,24 +210,36 @@ class FileRequests:
             path=path,
             body=body,
         )
-        (world or self.services).journal.add(entry)
-        if world is not None and world.unkept is not None:
-            world.unkept.entry(entry)
+        if world is None:
+            self.services.journal.add(entry)
+        else:
+            _note(world, entry, keyed)
         return await ClientConnection(scope, receive, send, sender.clock, entry).whole(sent)
 
-    def _sender(self, scope: Scope) -> tuple[Contract | None, World | None]:
-        """Return the provider of the requested path, and the world of the key that the request carries."""
+    def _sender(self, scope: Scope) -> tuple[Contract | None, World | None, bool]:
+        """Return the provider of the requested path, the sender's world, and whether the request carries its key."""
         first, worlds, headers = scope["path"].split("/")[1], self.services.worlds, first_headers(scope)
         contract = next((one for one in self.services.contracts if one.key == first), None)
         for one in self.services.contracts if contract is None else (contract,):
             key = api_key(one.security, headers, scope["query_string"])
             # `known`, not `of`: a request to a foreign origin must not open a world.
             if key is not None and (world := worlds.known(key)) is not None:
-                return contract, world
+                return contract, world, True
         # A link to a private host carries no key; the world's handle in its path names the client instead.
         if scope["path"].startswith(MEDIA_PATH):
-            return contract, worlds.by_handle(scope["path"].split("/")[2])
-        return contract, None
+            return contract, worlds.by_handle(scope["path"].split("/")[2]), False
+        return contract, None, False
+
+
+def _note(world: World, entry: Entry, keyed: bool) -> bool:
+    """Add an exchange to the journal of a world; return whether it has room for one without a key."""
+    if keyed:
+        world.journal.add(entry)
+    elif not world.journal.add_keyless(entry):
+        return False
+    if world.unkept is not None:
+        world.unkept.entry(entry)
+    return True
 
 
 def _as_given(scope: Scope, links: Mapping[str, str]) -> bool:

@@ -20,6 +20,9 @@ MOST_JOURNAL_BYTES = 16 << 20
 # Bytes kept of each body. JSON of a provider fits many times over; a picture sent inline is cut.
 MOST_JOURNAL_BODY_BYTES = 64 * 1024
 
+# The part of a journal that is for requests without a key: anybody who knows a link can send them.
+KEYLESS_PART = 1 / 20
+
 # The characters that RFC 3986 allows unencoded in a path.
 PATH_SAFE = "/:@!$&'()*+,;=-._~"
 
@@ -128,6 +131,8 @@ class Entry(Handover):
     """The bytes that it has in the journal."""
     line: int = 0
     """The position in the journal, counted from 0 since it began."""
+    keyless: bool = False
+    """Whether it is in the journal of a world although its sender has shown no key."""
     kept: bool = False
     """Whether it was kept before its delivery was known."""
 
@@ -211,6 +216,7 @@ class Journal:
         self._most, self._most_bytes, self._bytes = most, most_bytes, 0
         # The headers that were weighed last, and their bytes.
         self._weighed: tuple[RawHeaders, int] = ((), 0)
+        self._keyless = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self.total = 0
         self._older: Callable[[], Iterable[Entry]] | None = None
@@ -242,9 +248,23 @@ class Journal:
             for waiter in tuple(self._waiters):
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
 
+    def add_keyless(self, entry: Entry) -> bool:
+        """Append an exchange whose sender has shown no key, unless their part of the journal is full; return whether.
+
+        The holder of the key would otherwise lose its own exchanges to strangers.
+        """
+        if self._keyless >= max(1, self._most * KEYLESS_PART):
+            return False
+        self._keyless += 1
+        entry.keyless = True
+        self.add(entry)
+        return True
+
     def _trim(self) -> None:
         while len(self._entries) > self._most or self._bytes > self._most_bytes:
-            self._bytes -= self._entries.popleft().size
+            dropped = self._entries.popleft()
+            self._bytes -= dropped.size
+            self._keyless -= dropped.keyless
 
     def _weigh(self, entry: Entry) -> int:
         """Set and return the bytes of an entry."""
@@ -307,7 +327,7 @@ class Journal:
         """Drop every exchange and restart the count."""
         self._entries.clear()
         self._older = None
-        self.total = self._bytes = 0
+        self.total = self._bytes = self._keyless = 0
 
     @property
     def in_memory(self) -> int:
