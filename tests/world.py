@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +74,9 @@ class Mock:
         headers: Mapping[str, str] | None = None,
         key: str | None = KEY,
         host: str = "mock.test",
+        stays: bool = False,
     ) -> Reply:
-        """Send a request to the application, without a socket."""
+        """Send a request to the application, without a socket. The client disconnects after it, unless it `stays`."""
         bare, _, query = path.partition("?")
         sent = {"host": host, **({"authorization": f"Bearer {key}"} if key is not None else {}), **(headers or {})}
         scope: Scope = {
@@ -96,6 +98,8 @@ class Mock:
         pending: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Event:
+            if stays and not pending:
+                await asyncio.Event().wait()
             return pending.pop() if pending else {"type": "http.disconnect"}
 
         async def keep(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""The journal: bounded, counted, without secrets; it wakes its waiters on any event loop."""
+"""The journal: bounded, counted, without secrets; it ends waits on any event loop."""
 
 from __future__ import annotations
 
@@ -96,24 +96,67 @@ def test_requests_are_numbered_in_order_of_arrival() -> None:
     assert first.number < second.number
 
 
-def test_a_waiter_wakes_with_the_next_exchange_and_not_with_an_earlier_one() -> None:
+def test_a_wait_ends_with_the_last_exchange_that_it_needs_and_matches_each_once() -> None:
     async def main() -> None:
-        journal = Journal()
-        journal.add(entry())
-        waiter = asyncio.ensure_future(journal.changed())
+        journal, matched = Journal(), list[str]()
+
+        def wanted(one: Entry) -> bool:
+            matched.append(one.path)
+            return one.path == "/a"
+
+        for path in ("/a", "/b"):
+            journal.add(entry(path))
+        waiting = asyncio.ensure_future(journal.until(3, wanted))
+        for path in ("/a", "/b"):
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            # A wait may belong to another event loop than the server.
+            await asyncio.to_thread(journal.add, entry(path))
+        await asyncio.to_thread(journal.add, entry("/a"))
+        await asyncio.wait_for(waiting, 5)
+        assert matched == ["/a", "/b", "/a", "/b", "/a"]
+        await asyncio.wait_for(journal.until(3, wanted), 5)
+        cancelled = asyncio.ensure_future(journal.until(1, lambda one: one.path == "/c"))
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert not waiter.done()
-        await asyncio.to_thread(journal.add, entry())
-        await asyncio.wait_for(waiter, 5)
-        cancelled = asyncio.ensure_future(journal.changed())
-        await asyncio.sleep(0)
-        journal.add(entry())
+        assert (journal.waits, journal.awaited) == (1, True)
+        journal.add(entry("/c"))
         cancelled.cancel()
         await asyncio.wait([cancelled])
-        assert journal.total == 3
+        assert (journal.total, journal.waits, journal.awaited) == (6, 0, False)
 
     asyncio.run(main())
+
+
+def test_a_wait_counts_no_exchange_that_the_journal_has_dropped() -> None:
+    async def main() -> None:
+        journal = Journal(most=3)
+        waiting = asyncio.ensure_future(journal.until(2, lambda one: one.path == "/a"))
+        await asyncio.sleep(0)
+        for path in ("/a", "/b", "/b", "/b", "/a"):
+            journal.add(entry(path))
+        journal.clear()
+        journal.add(entry("/a"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        journal.add(entry("/a"))
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(main())
+
+
+def test_exchanges_without_a_key_have_a_part_of_the_journal() -> None:
+    journal = Journal(most=40)
+    journal.add(entry("/own"))
+    assert [journal.add_keyless(entry(f"/{number}")) for number in range(3)] == [True, True, False]
+    assert [one.path for one in journal] == ["/own", "/0", "/1"]
+    assert journal.total == 3
+    for _ in range(39):
+        journal.add(entry("/own"))
+    assert [journal.add_keyless(entry("/new")) for _ in range(3)] == [True, True, False]
+    journal.clear()
+    assert [journal.add_keyless(entry("/new")) for _ in range(3)] == [True, True, False]
+    assert Journal(most=1).add_keyless(entry("/new"))
 
 
 def test_a_journal_has_a_bound_in_bytes() -> None:

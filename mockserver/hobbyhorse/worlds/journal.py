@@ -208,6 +208,16 @@ def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
     return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
 
 
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """A wait until `count` entries match, of which the journal has `found`."""
+
+    count: int
+    wanted: Callable[[Entry], bool]
+    done: asyncio.Future[None]
+    found: int = 0
+
+
 class Journal:
     """The newest `most` exchanges, with at most `most_bytes`; `total` counts the dropped ones too."""
 
@@ -217,7 +227,7 @@ class Journal:
         # The headers that were weighed last, and their bytes.
         self._weighed: tuple[RawHeaders, int] = ((), 0)
         self._keyless = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waits: set[_Wait] = set()
         self.total = 0
         self._older: Callable[[], Iterable[Entry]] | None = None
 
@@ -237,16 +247,14 @@ class Journal:
         self._trim()
 
     def add(self, entry: Entry) -> None:
-        """Append an exchange and wake the waiters."""
+        """Append an exchange, and end the waits that it completes."""
         entry.line = self.total
         self.total += 1
         self._entries.append(entry)
         self._bytes += self._weigh(entry)
         self._trim()
-        if self._waiters:
-            # A waiter may belong to another event loop: a test's, while the server runs in a thread.
-            for waiter in tuple(self._waiters):
-                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+        if self._waits:
+            self._count(entry)
 
     def add_keyless(self, entry: Entry) -> bool:
         """Append an exchange whose sender has shown no key, unless their part of the journal is full; return whether.
@@ -265,6 +273,8 @@ class Journal:
             dropped = self._entries.popleft()
             self._bytes -= dropped.size
             self._keyless -= dropped.keyless
+            for wait in self._waits:
+                wait.found -= wait.wanted(dropped)
 
     def _weigh(self, entry: Entry) -> int:
         """Set and return the bytes of an entry."""
@@ -276,14 +286,27 @@ class Journal:
         entry.size = size = size + len(entry.body) + len(note.body) + sum(map(len, note.notes))
         return size
 
-    async def changed(self) -> None:
-        """Wait until the next exchange is added."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+    def _count(self, entry: Entry) -> None:
+        """Count a new entry for the waits that want it."""
+        for wait in tuple(self._waits):
+            if wait.wanted(entry):
+                wait.found += 1
+                if wait.found >= wait.count:
+                    # It may belong to another event loop: a test's, while the server runs in a thread.
+                    wait.done.get_loop().call_soon_threadsafe(_wake, wait.done)
+
+    async def until(self, count: int, wanted: Callable[[Entry], bool]) -> None:
+        """Wait until at least `count` entries match. Each new entry is matched once, and each dropped one."""
+        self.load()
+        wait = _Wait(count, wanted, asyncio.get_running_loop().create_future())
+        wait.found = sum(map(wanted, self._entries))
+        if wait.found >= count:
+            return
+        self._waits.add(wait)
         try:
-            await waiter
+            await wait.done
         finally:
-            self._waiters.discard(waiter)
+            self._waits.discard(wait)
 
     def __len__(self) -> int:
         self.load()
@@ -328,6 +351,8 @@ class Journal:
         self._entries.clear()
         self._older = None
         self.total = self._bytes = self._keyless = 0
+        for wait in self._waits:
+            wait.found = 0
 
     @property
     def in_memory(self) -> int:
@@ -341,8 +366,13 @@ class Journal:
 
     @property
     def awaited(self) -> bool:
-        """Whether a request waits for the next exchange."""
-        return bool(self._waiters)
+        """Whether a request waits for exchanges."""
+        return bool(self._waits)
+
+    @property
+    def waits(self) -> int:
+        """The number of requests that wait for exchanges."""
+        return len(self._waits)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -71,6 +71,7 @@ class Plane:
         headers: Mapping[str, str] | None = None,
         key: str | None = KEY,
         host: str = "localhost",
+        stays: bool = True,
     ) -> Reply:
         """Send a request to the control plane."""
         sent = dict(headers or {})
@@ -79,7 +80,8 @@ class Plane:
         if content is not None:
             sent.setdefault("content-type", "application/json")
         where = f"/_mock{path}"
-        reply = await self.mock.send(method, where, body=content or b"", headers=sent, key=key, host=host)
+        how: dict[str, Any] = {"headers": sent, "key": key, "host": host, "stays": stays}
+        reply = await self.mock.send(method, where, body=content or b"", **how)
         check_reply(method, where.partition("?")[0], reply)
         return reply
 

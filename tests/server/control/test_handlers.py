@@ -18,6 +18,7 @@ from pytest_httpserver import HTTPServer
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.server.control.handlers import MOST_WAITS
 from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Entry, Journal
@@ -115,6 +116,18 @@ async def test_older_exchanges_are_listed_page_by_page(one: Contract) -> None:
     assert (rest["matching"], rest["older"]) == (5, None)
     for cursor in ("x", "-1", "10", "9" * 40, "%C2%B2"):
         assert (await plane.refused(422, "GET", f"/journal?cursor={cursor}"))["code"] == "invalid_query"
+
+
+async def test_a_page_of_large_exchanges_ends_early(one: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = Plane([one])
+    ids = [await plane.mock.submit(one) for _ in range(5)]
+    sizes = [entry.size for entry in plane.mock.world.journal._entries]
+    for bytes_, count in ((sum(sizes), 5), (sum(sizes) - 1, 4), (sizes[-1], 1), (1, 1)):
+        monkeypatch.setattr("hobbyhorse.server.control.handlers.MOST_SHOWN_BYTES", bytes_)
+        assert len((await plane.ok("GET", "/journal"))["exchanges"]) == count
+    read = await pages(plane, "/journal", "exchanges", 4)
+    assert [one["job"] for page in reversed(read) for one in page] == ids
+    assert len(read) == 5
 
 
 async def test_a_page_that_the_journal_no_longer_keeps_is_empty(one: Contract) -> None:
@@ -328,7 +341,7 @@ async def test_a_wait_ends_with_the_exchange_that_it_waits_for(one: Contract) ->
     found = await asyncio.wait_for(waiting, 60)
     assert [exchange["role"] for exchange in found["exchanges"]] == ["submit", "submit"]
     assert (await plane.ok("POST", "/journal/wait", {"count": 3.0, "timeout": 0}))["matching"] == 3
-    assert not plane.mock.world.journal._waiters
+    assert not plane.mock.world.journal.waits
 
 
 async def test_a_wait_that_times_out_reports_the_newest_exchanges(one: Contract) -> None:
@@ -340,7 +353,26 @@ async def test_a_wait_that_times_out_reports_the_newest_exchanges(one: Contract)
     assert "0 of 1" in error["message"]
     assert "role 'status'" in error["message"]
     assert one.operations["submit"].path.partition("{")[0] in error["hint"]
-    assert not plane.mock.world.journal._waiters
+    assert not plane.mock.world.journal.waits
+
+
+async def test_a_wait_ends_with_its_client(one: Contract) -> None:
+    plane = Plane([one])
+    reply = await asyncio.wait_for(plane.request("POST", "/journal/wait", {"timeout": 60}, stays=False), 30)
+    assert (reply.status, plane.mock.world.journal.waits) == (408, 0)
+
+
+async def test_a_bounded_number_of_requests_waits_for_one_key(one: Contract) -> None:
+    plane, said = Plane([one]), {"timeout": 60}
+    waiting = [asyncio.ensure_future(plane.ok("POST", "/journal/wait", said)) for _ in range(MOST_WAITS)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert plane.mock.world.journal.waits == MOST_WAITS
+    error = await plane.refused(409, "POST", "/journal/wait", said)
+    assert (error["code"], error["message"]) == ("too_many_waits", "100 requests wait for exchanges of this key")
+    assert (await plane.refused(408, "POST", "/journal/wait", {"timeout": 0}, key="another"))["code"] == "timeout"
+    await plane.mock.submit(one)
+    assert {found["matching"] for found in await asyncio.gather(*waiting)} == {1}
 
 
 async def test_a_wait_that_the_server_ends_is_refused(one: Contract) -> None:

@@ -173,7 +173,9 @@ class ControlPlane:
         body = await self._body(operation, request)
         if operation.id == "getDocument":
             return Response(self._document, media_type=JSON_TYPE)
-        control_request = ControlRequest(self._context, world, request.scope, request.path_params, query, body, team)
+        control_request = ControlRequest(
+            self._context, world, request.scope, request.path_params, query, body, team, request.receive
+        )
         try:
             result = await HANDLERS[operation.id](control_request)
         finally:
