@@ -20,6 +20,7 @@ from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.server.files.large_bodies import (
     LONG_URI,
     MOST_INLINE_BYTES,
+    MOST_REST_BYTES,
     MOST_SPOOLED,
     fingerprint_of,
     read_large_body,
@@ -58,12 +59,12 @@ def with_picture(contract: Contract, model: Model, url: str) -> dict[str, Any]:
     [
         {"extra": [[]] * MOST_INLINE_BYTES},
         {f"{number}": 1 for number in range(MOST_INLINE_BYTES)},
-        {"prompt": "p" * MOST_INLINE_BYTES},
-        {"texts": ["t" * 100] * 700},
-        {"p" * MOST_INLINE_BYTES: 1},
-        {"data": "data:" + "x" * MOST_INLINE_BYTES},
-        {"small": ["data:;base64," + "x" * 900] * 80},
-        {"many": ["data:;base64," + "x" * LONG_URI] * (MOST_SPOOLED + 64)},
+        {"prompt": "p" * MOST_REST_BYTES},
+        {"texts": ["t" * 100] * 2_700},
+        {"p" * MOST_REST_BYTES: 1},
+        {"data": "data:" + "x" * MOST_REST_BYTES},
+        {"small": ["data:;base64," + "x" * 900] * 300},
+        {"many": ["data:;base64," + "x" * LONG_URI] * (MOST_SPOOLED + 256)},
     ],
     ids=["lists", "members", "a text", "many texts", "a name", "no base64", "small URIs", "many URIs"],
 )
@@ -71,7 +72,7 @@ def test_a_body_without_its_pictures_has_a_bound_whatever_its_bytes_are(value: A
     found = read_large_body(JSON, orjson.dumps(value), tmp_path)
     assert isinstance(found.value, Refusal)
     assert found.value.situation == "body_too_large"
-    assert f"at most {MOST_INLINE_BYTES}" in (found.value.message or "")
+    assert any(f"at most {most};" in (found.value.message or "") for most in (MOST_INLINE_BYTES, MOST_REST_BYTES))
     assert "bound of the mock server" in (found.value.message or "")
     assert len(found.spooled) <= MOST_SPOOLED
 
@@ -90,7 +91,7 @@ def test_a_body_with_millions_of_members_is_refused_before_it_is_parsed(
 async def test_a_body_over_the_bound_is_refused_and_nothing_of_it_is_kept(contract: Contract) -> None:
     mock = Mock([contract])
     operation, model, body = documented(contract)
-    body = {**body, "extra": [inline(bytes(LONG_URI)), "x" * MOST_INLINE_BYTES]}
+    body = {**body, "extra": [inline(bytes(LONG_URI)), "x" * MOST_REST_BYTES]}
     reply = await mock.call(contract, operation.role, path={"model": model.id}, body=body)
     assert reply.reading is not None
     assert {"body_too_large", "invalid_request"} & set(reply.reading.situations)
@@ -109,6 +110,15 @@ async def test_an_order_up_to_the_bound_is_kept_and_repeated_as_it_was_sent(cont
     if "accepted" in reply.reading.situations:
         (job,) = mock.world.jobs.values()
         assert job.order.echoed.get("metadata", given) == given
+
+
+async def test_a_prompt_that_is_far_too_long_gets_the_refusal_of_the_provider(contract: Contract) -> None:
+    mock = Mock([contract])
+    operation, model, body = documented(contract)
+    long = replaced(body, (*operation.model_parameters.pointer, *model.parameters["prompt"][0]), "p" * 100_000)
+    reply = await mock.call(contract, operation.role, path={"model": model.id}, body=long)
+    assert reply.reading is not None
+    assert "body_too_large" not in reply.reading.situations
 
 
 # ---- pictures

@@ -5,9 +5,9 @@ could respond to nobody. So a worker process parses it, writes each data URI to 
 place that names the file: everything that follows, such as the validation, is then as cheap as for any body. The names
 are random, and only those of the same request are known, so that no client can name the picture of another one.
 
-The rest of a body has a bound, `MOST_INLINE_BYTES`, and so has each body that is read at once. Everything else that
-the server does with an order takes a time, and a memory, in proportion to it: to validate it, to keep it with its job,
-to repeat its metadata in a list. So one bound limits all of that, whatever the bytes are: members, items or long texts.
+The rest of a body has a bound, `MOST_REST_BYTES`, because everything else that the server does with an order takes a
+time, and a memory, in proportion to it: to validate it, to keep it with its job, to repeat its metadata in a list.
+Members and items cost more than long texts, so the bytes outside texts have the bound of a body that is read at once.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import orjson
 
 from hobbyhorse.contract.request import Order, Refusal, read_body
 
-# Bytes of a body without its pictures, which also are read at once. The largest documented order has a tenth of it; as
-# empty lists, it holds the event loop for 30 ms.
+# Bytes of a body that is read at once, and of the rest of any body outside its texts. The largest documented order has
+# a tenth of it; as empty lists, it holds the event loop for 30 ms.
 MOST_INLINE_BYTES = 64 * 1024
+# Bytes of the rest of a body with its texts: a prompt that is far too long still gets the provider's own refusal.
+MOST_REST_BYTES = 256 * 1024
 # Characters of a data URI from which it is written to a file: a smaller one is no larger than a prompt.
 LONG_URI = 1024
 # Data URIs that are written to files: ten times as many as an order has pictures.
@@ -54,24 +56,25 @@ def fingerprint_of(value: Any) -> bytes:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def too_large(size: int, part: str) -> Refusal | None:
+def too_large(size: int, part: str, most: int) -> Refusal | None:
     """Refuse a body of which a part has too many bytes."""
-    if size <= MOST_INLINE_BYTES:
+    if size <= most:
         return None
-    message = f"the body has {size} bytes {part}; at most {MOST_INLINE_BYTES}; this is a bound of the mock server"
+    message = f"the body has {size} bytes {part}; at most {most}; this is a bound of the mock server"
     return Refusal("body_too_large", message, ("body",))
 
 
 def read_large_body(content_type: str | None, body: bytes, directory: Path) -> ReadBody:
     """Read a body in a worker process; see above."""
     # Before it is parsed: as Python objects, millions of members would take gigabytes.
-    value = too_large(len(_STRING.sub(b"", body)), "outside texts") or read_body(content_type, body)
+    outside = len(_STRING.sub(b"", body))
+    value = too_large(outside, "outside texts", MOST_INLINE_BYTES) or read_body(content_type, body)
     if isinstance(value, Refusal):
         return ReadBody(value)
     spooled: dict[str, Path] = {}
     short = _short(value, directory, spooled)
     rest = f"without data URIs of at least {LONG_URI} characters"
-    return ReadBody(too_large(len(orjson.dumps(short)), rest) or short, fingerprint_of(value), spooled)
+    return ReadBody(too_large(len(orjson.dumps(short)), rest, MOST_REST_BYTES) or short, fingerprint_of(value), spooled)
 
 
 def _short(value: Any, directory: Path, spooled: dict[str, Path]) -> Any:
