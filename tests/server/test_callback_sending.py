@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ from hobbyhorse.worlds.world import World, Worlds
 
 pytestmark = pytest.mark.anyio
 
+# Seconds after which a hanging thread of a failed test ends.
+PATIENCE = 30.0
 # Seconds for which a receiver may hang here.
 DEADLINE = 0.3
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -181,24 +183,17 @@ async def test_a_url_that_cannot_be_split_has_a_lane_too() -> None:
     await sender.close()
 
 
-@pytest.fixture
-def goes_on() -> Iterator[threading.Event]:
-    """Yield an event that is set at the end in any case, for threads that wait."""
-    found = threading.Event()
-    yield found
-    found.set()
-
-
 async def test_names_without_an_answer_fail_no_post_of_another_key(
-    goes_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    goes_on = threading.Event()
     sender, busy, other, usual = CallbackSender(), world("busy"), world("other"), socket.getaddrinfo
     asked: list[Any] = []
 
     def resolve(host: Any, *rest: Any, **more: Any) -> Any:
         if "slow" in str(host):
             asked.append(host)
-            goes_on.wait()
+            goes_on.wait(PATIENCE)
             raise socket.gaierror(-2, "Name or service not known")
         return usual("127.0.0.1" if "fast" in str(host) else host, *rest, **more)
 

@@ -32,6 +32,9 @@ from tests.world import Mock, documented
 
 pytestmark = pytest.mark.anyio
 
+# Seconds after which a hanging thread of a failed test ends.
+PATIENCE = 30.0
+
 
 @taking
 async def test_an_image_of_exactly_the_documented_bytes_is_accepted_and_one_more_is_not(
@@ -201,22 +204,14 @@ async def test_a_key_that_fetches_from_a_host_that_hangs_delays_no_other_key(tmp
     await asyncio.gather(*waiting)
 
 
-@pytest.fixture
-def goes_on() -> Iterator[threading.Event]:
-    """Yield an event that is set at the end in any case, for threads that wait."""
-    found = threading.Event()
-    yield found
-    found.set()
-
-
 async def test_names_without_an_answer_fail_no_fetch_of_another_key(
-    goes_on: threading.Event, httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = socket.getaddrinfo
+    goes_on, usual = threading.Event(), socket.getaddrinfo
 
     def resolve(host: Any, *rest: Any, **more: Any) -> Any:
         if "slow" in str(host):
-            goes_on.wait()
+            goes_on.wait(PATIENCE)
         return usual("127.0.0.1" if str(host).endswith("localhost") else host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -237,12 +232,14 @@ async def test_names_without_an_answer_fail_no_fetch_of_another_key(
 
 
 async def test_a_name_that_is_not_resolved_in_time_fails_the_fetch(
-    goes_on: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    goes_on = threading.Event()
     monkeypatch.setattr(names, "LOOKUP_SECONDS", 0.01)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *rest, **more: goes_on.wait() and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *rest, **more: goes_on.wait(PATIENCE) and [])
     store, fetched = ImageStore(tmp_path, FetchPolicy()), frozenset({Source.FETCH})
     found = await store.try_take(submission("http://slow.localhost/a.png"), "", fetched, "key")
+    goes_on.set()
     assert isinstance(found, PictureError)
     assert (found.code, "'slow.localhost' was not resolved within 0.01 s" in str(found)) == ("timeout", True)
 
