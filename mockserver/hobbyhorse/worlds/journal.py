@@ -273,8 +273,9 @@ class Journal:
             dropped = self._entries.popleft()
             self._bytes -= dropped.size
             self._keyless -= dropped.keyless
-            for wait in self._waits:
-                wait.found -= wait.wanted(dropped)
+            if self._waits:
+                for wait in tuple(self._waits):
+                    wait.found -= wait.wanted(dropped)
 
     def _weigh(self, entry: Entry) -> int:
         """Set and return the bytes of an entry."""
@@ -283,7 +284,11 @@ class Journal:
         if headers is not self._weighed[0]:
             self._weighed = headers, sum(len(name) + len(value) for name, value in headers)
         size = self._weighed[1] + len(entry.root) + len(entry.path) + len(entry.query)
-        entry.size = size = size + len(entry.body) + len(note.body) + sum(map(len, note.notes))
+        size += len(entry.body) + len(note.body)
+        # The common case, a poll, has none.
+        if note.notes:
+            size += sum(map(len, note.notes))
+        entry.size = size
         return size
 
     def _count(self, entry: Entry) -> None:
