@@ -312,6 +312,19 @@ async def test_a_submission_that_is_refused_anyway_uses_up_no_fault(contract: Co
 
 
 @pytest.mark.anyio
+async def test_a_request_under_a_fault_that_is_not_served_still_names_its_job(contract: Contract) -> None:
+    moves: list[dict[str, Any]] = [{"move": "reset_peer"}, {"move": "html_page"}, {"move": "latency", "seconds": 0}]
+    session = Session(contract, read_scenario({"moves": {"status": moves}}))
+    await session.mock.submit(contract)
+    (job,) = session.mock.world.jobs.values()
+    for _ in moves:
+        await session.ask("status", path={"job": job.id})
+    polls = [one for one in session.mock.world.journal if one.role == "status"]
+    assert [one.move for one in polls] == [one["move"] for one in moves]
+    assert {one.job for one in polls} == {job.id}
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("virtual", [False, True])
 async def test_a_retry_after_date_is_on_the_clock_that_the_client_reads(virtual: bool, contract: Contract) -> None:
     mock = Mock([contract], pace="fast")

@@ -273,7 +273,10 @@ def _faulted(
     call: OperationRequest, scenario: ActiveScenario, move: Move, response: OperationResponse | None
 ) -> FaultedResponse:
     """Apply a fault to a response; None is the response of an operation that was replaced."""
-    job, notes = (response.job, response.notes) if response is not None else (None, ())
+    # A request that was not served still names its job.
+    named = _job_in_path(call) if response is None else None
+    job = response.job if response is not None else named.id if named is not None else None
+    notes = response.notes if response is not None else ()
     fault = operation_fault(move.kind)
     # A fault that replaces the response sends nothing of the usual one, even if the operation took effect.
     decided = _decided(call, scenario, move, None if fault.replaces else response)
