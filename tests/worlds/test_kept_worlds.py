@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.state.records import ExchangeRecord, Head, decode, encode
 from hobbyhorse.traces.redaction import without_key
 from hobbyhorse.worlds.journal import Delivery, Entry, JournalNote
-from hobbyhorse.worlds.kept_worlds import head_of, line_of, read_line, restore_world
+from hobbyhorse.worlds.kept_worlds import HEAD_VALUES, head_of, line_of, read_line, restore_world
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.unkept import Unkept
 from hobbyhorse.worlds.world import Ending, World, Worlds
@@ -58,6 +59,21 @@ def test_a_world_is_read_as_it_was(contract: Contract) -> None:
     # The bucket is as full as it was, not full again.
     requests = [(one.meter.request(one.limits, one.clock.now()) is None) for one in (world, found) for _ in range(3)]
     assert requests[:3] == requests[3:]
+
+
+def test_every_value_without_which_a_head_cannot_be_read_is_named(contract: Contract) -> None:
+    head = head_of(opened(), REAL)
+    for name in head.values:
+        lacking = decode(
+            Head, encode(replace(head, values={key: head.values[key] for key in head.values.keys() - {name}}))
+        )
+        try:
+            restore_world(opened(), lacking, REAL, ScenarioReader([contract]))
+            assert (lacking.values["jobs"], lacking.values["journal"]) is not None
+        except KeyError:
+            assert name in HEAD_VALUES
+        else:
+            assert name not in HEAD_VALUES
 
 
 def test_the_clock_has_gone_on_meanwhile_at_its_speed(contract: Contract) -> None:

@@ -411,6 +411,7 @@ class Fake:
             renderer.close()
         if self.options.state is not None:
             await self.options.state.close()
+            self._router = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -477,14 +478,19 @@ class Fake:
             entry=entry,
         )
 
+    async def begin(self) -> None:
+        """Go on with a kept state, unless that was done. Raises StateError."""
+        if self.options.state is None or self._router is not None:
+            return
+        await self.options.state.connect()
+        self.options.state.start(self.worlds, self._services)
+        self._router = self.options.state.router(self.worlds, self._services, self.forget, self.metrics.figures)
+        self.metrics.others = self.options.state.figures_of_others
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Handle the ASGI lifespan: go on with a kept state, start a watch, close everything."""
         await receive()
-        if self.options.state is not None:
-            await self.options.state.connect()
-            self.options.state.start(self.worlds, self._services)
-            self._router = self.options.state.router(self.worlds, self._services, self.forget, self.metrics.figures)
-            self.metrics.others = self.options.state.figures_of_others
+        await self.begin()
         watching = asyncio.create_task(self._watch.run()) if self._watch is not None else None
         await send({"type": "lifespan.startup.complete"})
         await receive()

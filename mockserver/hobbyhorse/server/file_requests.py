@@ -24,6 +24,8 @@ from hobbyhorse.scenarios.effects import Sent
 from hobbyhorse.scenarios.fault import HEADS, MEDIA, UNRANGED
 from hobbyhorse.scenarios.object_store import XML_TYPE, FileRefusal
 from hobbyhorse.scenarios.scenario import Move
+from hobbyhorse.server.kept.refusing import refuse_world
+from hobbyhorse.server.kept.reporting import report
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.request import (
     JSON_HEADER,
@@ -45,6 +47,7 @@ from hobbyhorse.server.socket_faults import (
     stamp,
 )
 from hobbyhorse.server.trouble import apply_file_fault, capture, uses_of_next
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Entry, JournalNote
 from hobbyhorse.worlds.world import World
@@ -135,7 +138,11 @@ class FileRequests:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request for a file, and record it in the world of its job."""
-        found = self._job(scope)
+        try:
+            found = self._job(scope)
+        except StateError as error:  # the record of the job is damaged
+            report(str(error))
+            return await refuse_world(scope, send, None)
         if found is None:
             routes = await self.routes()
             return await routes(scope, receive, send)

@@ -32,6 +32,7 @@ from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS
 from hobbyhorse.scenarios.scenario import ScenarioError
+from hobbyhorse.server.kept.reporting import report
 from hobbyhorse.server.operations import ROLES
 from hobbyhorse.server.request import (
     JSON_HEADER,
@@ -46,7 +47,7 @@ from hobbyhorse.server.request import (
 from hobbyhorse.server.socket_faults import ClientConnection, connection, hand_over, is_open, send_with_fault
 from hobbyhorse.server.trouble import HEADER, FaultedResponse, find_scenario, refuse_scenario
 from hobbyhorse.server.trouble import respond as respond_under_scenario
-from hobbyhorse.state.errors import NotKept
+from hobbyhorse.state.errors import NotKept, StateError
 from hobbyhorse.worlds.journal import JournalNote
 
 SCENARIO_HEADER = HEADER.encode()
@@ -68,6 +69,9 @@ async def handle(call: OperationRequest) -> None:
     except ClientGone:
         return
     except asyncio.CancelledError:  # the server stops while it holds the connection
+        call.result = refuse(call, Refusal("overloaded"))
+    except StateError as error:  # a record that the request needs is damaged
+        report(str(error))
         call.result = refuse(call, Refusal("overloaded"))
     finally:
         call.release()

@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -188,7 +188,7 @@ def serve(
     front: Front | None = None,
     shared: Shared[Protocol] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. When ready, call `ready_at` with the URL, on the event loop."""
+    """Serve until SIGINT or SIGTERM. When ready, call `ready_at` with the URL, on the event loop. Raises StateError."""
     url = address(bound)
 
     def ready() -> None:
@@ -207,6 +207,7 @@ def serve(
     protocol = OpenProtocol if shared is None else shared.protocol
     kinds = None if shared is None else shared.kinds
     server = _ServeServer(_config(fake.application(), protocol=protocol), ready, front, fake.end_streams, kinds)
+    server.begin = fake.begin
     server.run(sockets=[bound] if shared is None else [bound, shared.socket])
     sys.stdout.flush()
 
@@ -219,6 +220,14 @@ def _prepare() -> None:
 
 class _ServeServer(_Server):
     """A server that ends with its process, whatever runs."""
+
+    begin: Callable[[], Awaitable[None]]
+    """Goes on with a kept state. Raises StateError."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin before the application does: uvicorn would print a traceback of the application's error."""
+        await self.begin()
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop in order, and after `STOP_SECONDS` in any case."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
 
-from hobbyhorse.state.records import KINDS, Head, JobRecord
+from hobbyhorse.state.errors import SEE, StateError
+from hobbyhorse.state.records import KINDS, Damaged, Head, JobRecord
 from hobbyhorse.state.store import Look, Meta, Page
 
 PAGE = 1_000  # records in memory at one time: about a megabyte
@@ -36,7 +37,7 @@ class Reader(Protocol):
 
 
 async def records(reader: Reader, world: str, kind: str) -> AsyncIterator[Any]:
-    """Yield all records of a kind of a world, newest first."""
+    """Yield all records of a kind of a world, newest first; `Damaged` stands for one that cannot be read."""
     before: int | None = None
     while True:
         page = await reader.page(world, kind, before=before, count=PAGE)
@@ -71,39 +72,81 @@ async def summary(reader: Reader) -> dict[str, Any]:
 
 
 async def lines(reader: Reader) -> AsyncIterator[bytes]:
-    """Yield a state as JSON lines: the facts, then each world's head and its records."""
+    """Yield a state as JSON lines: the facts, then each world's head and its records. Raises StateError for damage."""
     yield orjson.dumps({"kind": "meta", "record": await reader.meta()})
     for world in await reader.worlds():
         yield orjson.dumps({"kind": "head", "world": world, "record": (await reader.look(world)).head})
         for kind in KINDS:
             async for record in records(reader, world, kind):
+                if isinstance(record, Damaged):
+                    raise StateError(record.why + SEE)
                 yield orjson.dumps({"kind": kind, "world": world, "record": record})
 
 
-async def problems(reader: Reader) -> list[str]:
-    """Return what is wrong with a state, each in one line."""
+async def problems(reader: Reader, members: Mapping[str, Collection[str]] | None = None) -> list[str]:
+    """Return what is wrong with a state, each in one line.
+
+    `members` names the values without which a `head` and a `job` cannot be used.
+    """
+    members = members or {}
     found = [*await reader.damage()]
     owners: dict[tuple[str, str], str] = {}
     for world in await reader.worlds():
-        head, jobs = (await reader.look(world)).head, set[str]()
-        async for job in records(reader, world, "job"):
-            jobs.add(job.id)
+        head: Head | None = None
+        try:
+            head = (await reader.look(world)).head
+            if head is None:
+                found.append(f"world {world} has no head")
+        except StateError as error:
+            found.append(str(error).removesuffix(SEE))
+        if head is not None:
+            found += _of_values(head, members.get("head", ()), f"world {world}: the head")
+        jobs = [job async for job in records(reader, world, "job")]
+        for job in jobs:
             found += _of_job(job, head, world)
-            other = owners.setdefault((job.provider, job.id), world)
+            found += _of_values(job, members.get("job", ()), f"world {world}: the job {job.number}")
+            other = owners.setdefault((job.provider, job.id), world) if isinstance(job, JobRecord) else world
             if other != world:
                 found.append(f"the job {job.id!r} is in two worlds, {other} and {world}")
-        for kind in ("key", "due"):
-            async for record in records(reader, world, kind):
-                # A key without a job is claimed by a request in flight.
-                if record.job and record.job not in jobs:
-                    found.append(f"world {world}: a {kind} belongs to the job {record.job!r}, which is not kept")
-        if head is None:
-            found.append(f"world {world} has no head")
+        found += _of_counts(jobs, head, world)
+        found += await _of_others(reader, world, {job.id for job in jobs if isinstance(job, JobRecord)})
     return found
 
 
-def _of_job(job: JobRecord, head: Head | None, world: str) -> list[str]:
+async def _of_others(reader: Reader, world: str, jobs: Collection[str]) -> list[str]:
+    """Return what is wrong with the records of a world that are not jobs."""
+    found = []
+    for kind in sorted(KINDS.keys() - {"job"}):
+        async for record in records(reader, world, kind):
+            if isinstance(record, Damaged):
+                found.append(record.why)
+            # A key without a job is claimed by a request in flight.
+            elif kind in ("key", "due") and record.job and record.job not in jobs:
+                found.append(f"world {world}: a {kind} belongs to the job {record.job!r}, which is not kept")
+    return found
+
+
+def _of_counts(jobs: Sequence[JobRecord | Damaged], head: Head | None, world: str) -> Iterator[str]:
+    """Yield the counts of a head to which jobs are missing."""
+    # A damaged job is there; a job of a provider that is not served is not counted.
+    counts = {"running": sum(isinstance(job, Damaged) or not job.end for job in jobs), "kept": len(jobs)}
+    for name, count in counts.items():
+        counted = head.values.get(name) if head is not None else None
+        if isinstance(counted, int) and counted > count:
+            found = {"running": "running jobs", "kept": "jobs"}[name]
+            yield f"world {world}: {counted} {found} were kept, but there are {count}"
+
+
+def _of_values(record: Head | JobRecord | Damaged, names: Collection[str], title: str) -> Iterator[str]:
+    """Yield the values that a record lacks."""
+    if not isinstance(record, Damaged) and (lacking := sorted(set(names) - set(record.values))):
+        yield f"{title} has no {', '.join(map(repr, lacking))}"
+
+
+def _of_job(job: JobRecord | Damaged, head: Head | None, world: str) -> list[str]:
     """Return what is wrong with one job."""
+    if isinstance(job, Damaged):
+        return [job.why]
     found = []
     if bool(job.end) != bool(job.kind):
         found.append(f"world {world}: the job {job.id!r} has half an end")

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import orjson
 
+from hobbyhorse.state.errors import unreadable
+
 FORMAT = 1  # of the records and of the stores' tables: raised when an older program would misread them
 # The newest lines of a journal, and attempts of callbacks, that a store keeps of a world: as many as a world itself.
 KEPT_LINES = 1_000
@@ -135,6 +137,22 @@ def decode(kind: type[Record], text: bytes | str) -> Record:
     """Read a record from JSON; ignores unknown members."""
     found, known = orjson.loads(text), NAMES[kind]
     return kind(**{name: value for name, value in found.items() if name in known})
+
+
+def read_record(kind: type[Record], text: bytes | str, name: str) -> Record:
+    """Read the record with a name from JSON. Raises StateError, which names it, if it is damaged."""
+    try:
+        return decode(kind, text)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise unreadable(name, error) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """Stands for a record, or for a row of them, that cannot be read."""
+
+    number: int
+    why: str
 
 
 def written(content: bytes) -> str | list[str]:

@@ -20,16 +20,16 @@ import orjson
 
 from hobbyhorse.state.errors import StateError, StoreFailure
 from hobbyhorse.state.records import (
-    FORMAT,
     KEPT_LINES,
     KINDS,
     AttemptRecord,
+    DueRecord,
     ExchangeRecord,
     Head,
     JobRecord,
     KeyRecord,
-    decode,
     encode,
+    read_record,
 )
 from hobbyhorse.state.redis_connection import (
     WAIT_SECONDS,
@@ -41,7 +41,8 @@ from hobbyhorse.state.redis_connection import (
 )
 from hobbyhorse.state.redis_owners import RedisOwners
 from hobbyhorse.state.redis_scripts import BEGIN, KEEP, LOOK, TAKE
-from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, TakenDue, check_kind
+from hobbyhorse.state.sqlite_tables import Reading, lenient, merged, strict
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, TakenDue, check_kind, facts_of
 
 # Heads and jobs that are kept by version: some 2 KB each.
 MOST_CACHED = 20_000
@@ -75,6 +76,7 @@ class RedisStore:
             raise StateError(str(error)) from None
         self._now, self._wait, self._on_lost = now, wait, on_lost
         self._state: bytes | None = None
+        self._read: Reading = strict
         self.name = os.urandom(NAME_BYTES).hex()
         """The name of this process; no other one ever has it."""
         self._ids = map(f"{self.name}:{{}}".format, itertools.count())
@@ -144,12 +146,11 @@ class RedisStore:
         text = await self._redis.call("GET", "hh:meta")
         if text is None:
             return None
-        found: Mapping[str, Any] = orjson.loads(text)
-        if found["format"] > FORMAT:
-            raise StateError(
-                f"the state has format {found['format']}, this program reads up to {FORMAT}: use a newer one"
-            )
-        return Meta(found["seed"], found["contracts"], found["format"])
+        try:
+            found: Mapping[str, Any] = {**orjson.loads(text)}
+        except (ValueError, TypeError) as error:
+            raise StateError(f"the state is damaged: its hh:meta cannot be read: {error}") from None
+        return facts_of(found)
 
     async def set_meta(self, meta: Meta) -> None:
         """Set the facts."""
@@ -199,8 +200,8 @@ class RedisStore:
             self._jobs.clear()
         look = Look(
             float(now),
-            None if head is None else decode(Head, head),
-            None if found is None else decode(JobRecord, found),
+            None if head is None else read_record(Head, head, f"world {world}: the head"),
+            None if found is None else read_record(JobRecord, found, f"world {world}: the job {job}"),
             bool(elsewhere),
         )
         if look.head is not None:
@@ -215,7 +216,8 @@ class RedisStore:
         found = await self._redis.run(BEGIN, (), (self._time(), world, name, next(self._ids)))
         if len(found) == 1 or key is None:
             return Begun(found[0])
-        used = decode(KeyRecord, found[1]) if found[1] else KeyRecord(provider, key, lease=float(found[2]))
+        title = f"world {world}: the key {key!r}"
+        used = read_record(KeyRecord, found[1], title) if found[1] else KeyRecord(provider, key, lease=float(found[2]))
         return Begun(found[0], used)
 
     async def keep(self, changes: Changes) -> bool:
@@ -269,51 +271,58 @@ class RedisStore:
             return Page(older[max(0, len(older) - count) :], len(older) > count)
         last = "+inf" if before is None else f"({before}"
         found = await self._numbered(world, kind, provider, (last, count + 1))
-        records = [decode(KINDS[kind], text) for text in reversed(found[:count]) if text is not None]
+        records = [
+            self._read(world, kind, text, number) for number, text in reversed(found[:count]) if text is not None
+        ]
         return Page(records, len(found) > count)
 
     async def _lines(self, world: str) -> Sequence[ExchangeRecord]:
         """Return the newest lines of a journal, in the order of their numbers."""
-        found: dict[int, ExchangeRecord] = {}
-        for row in await self._redis.call("LRANGE", f"hh:e:{world}", 0, -1):
-            lines = orjson.loads(row.partition(b" ")[2])
-            found |= {line["number"]: ExchangeRecord(line["number"], line["values"]) for line in lines}
-        return [found[number] for number in sorted(found)[-KEPT_LINES:]]
+        rows = [row.partition(b" ") for row in await self._redis.call("LRANGE", f"hh:e:{world}", 0, -1)]
+        return merged([self._read(world, "exchange", text, place) for place, (_, _, text) in enumerate(rows)])
 
     async def _attempts(self, world: str) -> Sequence[AttemptRecord]:
         """Return the newest attempts to deliver callbacks, in the order of their numbers."""
-        found = [decode(AttemptRecord, text) for text in await self._redis.call("HVALS", f"hh:a:{world}")]
+        slots = await self._redis.call("HGETALL", f"hh:a:{world}")
+        found = [
+            self._read(world, "attempt", text, int(slot)) for slot, text in zip(slots[::2], slots[1::2], strict=True)
+        ]
         return sorted(found, key=lambda one: one.number)
 
-    async def _numbered(self, world: str, kind: str, provider: str | None, part: tuple[str, int]) -> Sequence[Any]:
-        """Return jobs or dues, the newest first."""
+    async def _numbered(
+        self, world: str, kind: str, provider: str | None, part: tuple[str, int]
+    ) -> Sequence[tuple[int, Any]]:
+        """Return jobs or dues, the newest first, as numbers and JSON."""
         if kind == "due":
             dues = await self._redis.call("HGETALL", f"hh:d:{world}")
             most = float("inf") if part[0] == "+inf" else int(part[0][1:])
             numbers = sorted((int(one) for one in dues[::2] if int(one) < most), reverse=True)[: part[1]]
             texts = dict(zip(map(int, dues[::2]), dues[1::2], strict=True))
-            return [texts[number] for number in numbers]
+            return [(number, texts[number]) for number in numbers]
         key = f"hh:n:{world}" if provider is None else f"hh:n:{world}:{provider}"
         numbers = await self._redis.call("ZREVRANGEBYSCORE", key, part[0], "-inf", "LIMIT", 0, part[1])
         found: Sequence[Any] = await self._redis.call("HMGET", f"hh:j:{world}", *numbers) if numbers else []
-        return found
+        return [(int(number), text) for number, text in zip(numbers, found, strict=True)]
 
     async def _keys(self, world: str, provider: str | None) -> list[KeyRecord]:
         used, claimed = await asyncio.gather(
             self._redis.call("HGETALL", f"hh:k:{world}"), self._redis.call("HGETALL", f"hh:c:{world}")
         )
-        found = {name: decode(KeyRecord, text) for name, text in zip(used[::2], used[1::2], strict=True)}
+        found = {
+            name: self._read(world, "key", text, name.partition(b"\0")[2].decode())
+            for name, text in zip(used[::2], used[1::2], strict=True)
+        }
         for name, claim in zip(claimed[::2], claimed[1::2], strict=True):
             whose, _, key = name.decode().partition("\0")
             found.setdefault(name, KeyRecord(whose, key, lease=float(claim.split()[0])))
-        return [one for _, one in sorted(found.items()) if provider in (None, one.provider)]
+        return [one for _, one in sorted(found.items()) if provider is None or one.provider == provider]
 
     async def position(self, world: str) -> tuple[Head | None, int]:
         """Return the head of a world, and the position of the next change in its log."""
         head, found = await asyncio.gather(
             self._redis.call("HGET", f"hh:w:{world}", "head"), self._redis.call("HGET", f"hh:v:{world}", "log")
         )
-        return None if head is None else decode(Head, head), int(found or 0)
+        return None if head is None else read_record(Head, head, f"world {world}: the head"), int(found or 0)
 
     async def exists(self, world: str) -> bool:
         """Whether a world is kept."""
@@ -343,7 +352,11 @@ class RedisStore:
         shown = [one for at, one in times if before is None or Head(at=at).written < before][:count]
         texts = await asyncio.gather(*(self._redis.call("HGET", f"hh:w:{one}", "head") for one in shown))
         # One that was forgotten meanwhile is left out.
-        heads = [(one, decode(Head, text)) for one, text in zip(shown, texts, strict=True) if text is not None]
+        heads = [
+            (one, read_record(Head, text, f"world {one}: the head"))
+            for one, text in zip(shown, texts, strict=True)
+            if text is not None
+        ]
         return len(times), heads
 
     # ---- dues, pictures, news
@@ -352,7 +365,7 @@ class RedisStore:
         """Take dues whose moment has come on the clock of their world, each for `LEASE_SECONDS`."""
         found, _, _ = await self._redis.run(TAKE, (), (self._time(), count))
         return [
-            TakenDue(world.decode(), decode(KINDS["due"], text))
+            TakenDue(world.decode(), read_record(DueRecord, text, f"world {world.decode()}: a due"))
             for world, text in zip(found[::2], found[1::2], strict=True)
         ]
 
@@ -381,6 +394,7 @@ class RedisStore:
 async def open_to_read(url: str) -> RedisStore:
     """Open a state without any change in it. Raises StateError if there is none, or it cannot be reached."""
     store = RedisStore(url, wait=READER_WAIT_SECONDS)
+    store._read = lenient
     try:
         await store._redis.open()
         kept = await store._redis.call("EXISTS", "hh:state")

@@ -32,10 +32,10 @@ from typing import Any, TypeVar
 import orjson
 
 from hobbyhorse.state import sqlite_tables as tables
-from hobbyhorse.state.errors import StateError
+from hobbyhorse.state.errors import StateError, unreadable
 from hobbyhorse.state.folder import DATABASE, StateFolder, write_whole
-from hobbyhorse.state.records import FORMAT, ExchangeRecord
-from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, TakenDue
+from hobbyhorse.state.records import ExchangeRecord
+from hobbyhorse.state.store import Begun, Changes, Heads, Look, Meta, Page, TakenDue, facts_of
 
 # A kill loses at most that much of the journal's lines of reads.
 NOTE_SECONDS = 0.25
@@ -154,9 +154,12 @@ class SqliteStore:
         await waiter
 
     def read(self, query: Callable[[sqlite3.Connection], Found]) -> Found:
-        """Return what a query finds in the kept records, from any thread."""
-        with self._read_lock:
-            return query(self._reading)
+        """Return what a query finds in the kept records, from any thread. Raises StateError for damage."""
+        try:
+            with self._read_lock:
+                return query(self._reading)
+        except sqlite3.Error as error:
+            raise unreadable(f"the database in {str(self.folder.path)!r}", error) from None
 
     # The interface of a store.
 
@@ -366,15 +369,14 @@ def _connect(database: Path, *, writable: bool = True) -> sqlite3.Connection:
 
 
 def read_meta(db: sqlite3.Connection) -> Meta | None:
-    """Return the facts of a state, or None if it is new. Raises StateError for a newer format."""
+    """Return the facts of a state, or None if it is new. Raises StateError for a newer format, and for damage."""
     if not db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
         return None
-    found: Mapping[str, Any] = {name: orjson.loads(value) for name, value in db.execute("select * from meta")}
-    if not found:
-        return None
-    if found["format"] > FORMAT:
-        raise StateError(f"the state has format {found['format']}, this program reads up to {FORMAT}: use a newer one")
-    return Meta(found["seed"], found["contracts"], found["format"])
+    try:
+        found: Mapping[str, Any] = {name: orjson.loads(value) for name, value in db.execute("select * from meta")}
+    except ValueError as error:
+        raise StateError(f"the state is damaged: its meta table cannot be read: {error}") from None
+    return facts_of(found) if found else None
 
 
 class SqliteReader:
@@ -407,15 +409,17 @@ class SqliteReader:
         self, world: str, kind: str, *, provider: str | None = None, before: int | None = None, count: int = 100
     ) -> Page:
         """Return the newest records of a kind whose number is less than `before`; keys are not numbered, and all."""
-        return tables.page(self._db, world, kind, provider=provider, before=before, count=count)
+        return tables.page(self._db, world, kind, provider=provider, before=before, count=count, read=tables.lenient)
 
     async def damage(self) -> Sequence[str]:
-        """Return what SQLite finds wrong with the file."""
+        """Return what SQLite finds wrong with the file, and the rows that disagree with their records."""
         try:
             rows = self._db.execute("pragma integrity_check").fetchall()
+            if rows == [("ok",)]:
+                return list(tables.contradictions(self._db))
         except sqlite3.Error as error:
             return [f"the database is damaged: {error}"]
-        return [] if rows == [("ok",)] else [f"the database is damaged: {text}" for (text,) in rows]
+        return [f"the database is damaged: {text}" for (text,) in rows]
 
     async def close(self) -> None:
         """Let go of the state."""

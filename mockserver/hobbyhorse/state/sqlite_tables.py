@@ -11,22 +11,25 @@ Where a statement names an index, SQLite would choose the primary key, and read 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
+from hobbyhorse.state.errors import SEE, StateError, unreadable
 from hobbyhorse.state.records import (
     KEPT_LINES,
     KINDS,
     LEASE_SECONDS,
+    Damaged,
     DueRecord,
     ExchangeRecord,
     Head,
     JobRecord,
     KeyRecord,
-    decode,
     encode,
+    read_record,
 )
 from hobbyhorse.state.store import Begun, Changes, Heads, Look, Page, TakenDue, check_kind
 
@@ -59,6 +62,17 @@ create table if not exists attempt (
   world text not null, slot integer not null, number integer not null, record blob not null, unique (world, slot)
 );
 """
+
+Reading = Callable[[str, str, bytes, int | str], Any]
+"""Reads the record of a world, of a kind, from JSON; the last argument is its number or name."""
+
+# The members of records that rows repeat; a row's `begun` may be higher.
+REPEATED: Mapping[str, tuple[str, ...]] = {
+    "job": ("number", "id", "provider", "version", "end", "kind"),
+    "key": ("provider", "key", "job"),
+    "due": ("number", "moment", "job"),
+    "attempt": ("number",),
+}
 
 PUT_WORLD = """
 insert into world values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (handle) do update set
@@ -159,13 +173,57 @@ def note(db: sqlite3.Connection, lines: Sequence[tuple[str, ExchangeRecord]]) ->
     put_exchanges(db, lines)
 
 
-def _lines(db: sqlite3.Connection, world: str) -> list[ExchangeRecord]:
+def strict(world: str, kind: str, text: bytes, name: int | str) -> Any:
+    """Return a record, or the lines of a row. Raises StateError if it is damaged."""
+    title = f"world {world}: the {kind} {name!r}"
+    if kind != "exchange":
+        return read_record(KINDS[kind], text, title)
+    try:
+        return {line["number"]: ExchangeRecord(line["number"], line["values"]) for line in orjson.loads(text)}
+    except (ValueError, TypeError, LookupError) as error:
+        raise unreadable(title, error) from None
+
+
+def lenient(world: str, kind: str, text: bytes, name: int | str) -> Any:
+    """Return a record, or the lines of a row, or what stands for it if it is damaged."""
+    try:
+        return strict(world, kind, text, name)
+    except StateError as error:
+        return Damaged(name if isinstance(name, int) else 0, str(error).removesuffix(SEE))
+
+
+def contradictions(db: sqlite3.Connection) -> Iterator[str]:
+    """Yield where a row and its record, if that can be read, tell different things."""
+    for kind, names in REPEATED.items():
+        for world, record, *row in db.execute(f"select world, record, {', '.join(names)} from {kind}"):
+            try:
+                found = read_record(KINDS[kind], record, "")
+            except StateError:
+                continue
+            for name, value in zip(names, row, strict=True):
+                if (other := getattr(found, name)) != value:
+                    title = f"the {kind} {found.id if kind == 'job' else row[0]}"
+                    yield f"world {world}: {title} has the {name} {value!r} in its row, {other!r} in its record"
+
+
+def _lines(db: sqlite3.Connection, world: str, read: Reading) -> list[ExchangeRecord]:
     """Return the newest lines of a journal, in the order of their numbers."""
+    rows = db.execute("select lines, last from exchange where world = ? order by id", (world,))
+    return merged([read(world, "exchange", *row) for row in rows])
+
+
+def merged(rows: Iterable[dict[int, ExchangeRecord] | Damaged]) -> list[Any]:
+    """Return the newest lines of a journal, in the order of their numbers, after the rows that cannot be read."""
     found: dict[int, ExchangeRecord] = {}
-    for (text,) in db.execute("select lines from exchange where world = ? order by id", (world,)):
-        found |= {line["number"]: ExchangeRecord(line["number"], line["values"]) for line in orjson.loads(text)}
+    damaged = []
+    for row in rows:
+        if isinstance(row, Damaged):
+            # Older than every line, so that it is in the last page.
+            damaged.append(replace(row, number=-1))
+        else:
+            found |= row
     least = max(found, default=0) - KEPT_LINES
-    return [line for number, line in sorted(found.items()) if number > least]
+    return [*damaged, *(line for number, line in sorted(found.items()) if number > least)]
 
 
 def _job_row(world: str, job: JobRecord) -> tuple[object, ...]:
@@ -221,7 +279,7 @@ def take(db: sqlite3.Connection, count: int, now: float) -> list[TakenDue]:
     ).fetchall()
     leases = [(now + LEASE_SECONDS, world, number) for world, number, _ in rows]
     db.executemany("update due set taken = ? where world = ? and number = ?", leases)
-    return [TakenDue(world, decode(KINDS["due"], record)) for world, _, record in rows]
+    return [TakenDue(world, strict(world, "due", record, number)) for world, number, record in rows]
 
 
 def look(db: sqlite3.Connection, now: float, world: str, provider: str | None, job: str | None) -> Look:
@@ -236,14 +294,14 @@ def look(db: sqlite3.Connection, now: float, world: str, provider: str | None, j
 def find_head(db: sqlite3.Connection, world: str) -> Head | None:
     """Return the head of a world, or None."""
     record = _value(db, "select record from world where handle = ?", world)
-    return None if record is None else decode(Head, record)
+    return None if record is None else read_record(Head, record, f"world {world}: the head")
 
 
 def find_job(db: sqlite3.Connection, world: str, provider: str, job: str) -> JobRecord | None:
     """Return a provider's job by id, or None."""
     query = "select record from job indexed by job_by_id where id = ? and provider = ? and world = ?"
     record = _value(db, query, job, provider, world)
-    return None if record is None else decode(JobRecord, record)
+    return None if record is None else read_record(JobRecord, record, f"world {world}: the job {job}")
 
 
 def owned(db: sqlite3.Connection, provider: str, job: str) -> bool:
@@ -254,7 +312,7 @@ def owned(db: sqlite3.Connection, provider: str, job: str) -> bool:
 def find_key(db: sqlite3.Connection, world: str, provider: str, key: str) -> KeyRecord | None:
     """Return an idempotency key, or None."""
     record = _value(db, "select record from key where world = ? and provider = ? and key = ?", world, provider, key)
-    return None if record is None else decode(KeyRecord, record)
+    return None if record is None else read_record(KeyRecord, record, f"world {world}: the key {key!r}")
 
 
 def page(
@@ -265,6 +323,7 @@ def page(
     provider: str | None = None,
     before: int | None = None,
     count: int = 100,
+    read: Reading = strict,
 ) -> Page:
     """Return the newest records of a kind whose number is less than `before`; keys are not numbered, and all."""
     check_kind(kind)
@@ -272,17 +331,17 @@ def page(
     if provider is not None:
         where, given = f"{where} and provider = ?", [*given, provider]
     if kind == "key":
-        rows = db.execute(f"select record from key where {where} order by provider, key", given).fetchall()
-        return Page([decode(KeyRecord, record) for (record,) in rows])
+        rows = db.execute(f"select record, key from key where {where} order by provider, key", given).fetchall()
+        return Page([read(world, kind, record, key) for record, key in rows])
     if kind == "exchange":
-        lines = [line for line in _lines(db, world) if before is None or line.number < before]
+        lines = [line for line in _lines(db, world, read) if before is None or line.number < before]
         return Page(lines[max(0, len(lines) - count) :], len(lines) > count)
     if before is not None:
         where, given = f"{where} and number < ?", [*given, before]
     rows = db.execute(
-        f"select record from {kind} where {where} order by number desc limit ?", (*given, count + 1)
+        f"select record, number from {kind} where {where} order by number desc limit ?", (*given, count + 1)
     ).fetchall()
-    return Page([decode(KINDS[kind], record) for (record,) in reversed(rows[:count])], len(rows) > count)
+    return Page([read(world, kind, *row) for row in reversed(rows[:count])], len(rows) > count)
 
 
 def handles(db: sqlite3.Connection) -> list[str]:
@@ -299,7 +358,7 @@ def heads(db: sqlite3.Connection, before: int | None, count: int) -> Heads:
     where = "record is not null" if before is None else f"record is not null and {written} < {before}"
     rows = db.execute(f"select handle, record from world where {where} order by at desc limit ?", (count,))
     total = _value(db, "select count(*) from world where record is not null")
-    return total, [(handle, decode(Head, record)) for handle, record in rows]
+    return total, [(handle, read_record(Head, record, f"world {handle}: the head")) for handle, record in rows]
 
 
 def idle_handles(db: sqlite3.Connection) -> list[str]:
@@ -324,9 +383,9 @@ def last_used(db: sqlite3.Connection) -> int:
 def running_jobs(db: sqlite3.Connection, world: str) -> list[JobRecord]:
     """Return the running jobs of a world, in the order of their numbers."""
     rows = db.execute(
-        "select record from job indexed by job_running where world = ? and end = '' order by number", (world,)
+        "select record, number from job indexed by job_running where world = ? and end = '' order by number", (world,)
     )
-    return [decode(JobRecord, record) for (record,) in rows]
+    return [strict(world, "job", *row) for row in rows]
 
 
 def called(db: sqlite3.Connection, world: str) -> list[tuple[int, str]]:
@@ -355,8 +414,7 @@ def ended(
 def job_of_world(db: sqlite3.Connection, world: str, job: str) -> JobRecord:
     """Return a job of a world by id; it must be there."""
     query = "select record from job indexed by job_by_id where id = ? and world = ?"
-    found: JobRecord = decode(JobRecord, _value(db, query, job, world))
-    return found
+    return read_record(JobRecord, _value(db, query, job, world), f"world {world}: the job {job}")
 
 
 def erase_jobs(db: sqlite3.Connection, world: str, count: int) -> int:
@@ -367,8 +425,8 @@ def erase_jobs(db: sqlite3.Connection, world: str, count: int) -> int:
 
 def dues(db: sqlite3.Connection, world: str) -> list[DueRecord]:
     """Return the dues of a world, in the order in which they were added."""
-    rows = db.execute("select record from due where world = ? order by number", (world,))
-    return [decode(DueRecord, record) for (record,) in rows]
+    rows = db.execute("select record, number from due where world = ? order by number", (world,))
+    return [strict(world, "due", *row) for row in rows]
 
 
 def running(db: sqlite3.Connection) -> dict[str, int]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 Found = TypeVar("Found")
+NAMES_OF_KINDS: Mapping[type, str] = {int: "a number", dict: "an object"}
 Heads = tuple[int, Sequence[tuple[str, Head]]]
 """The number of worlds, and the handles and heads of some of them, the last written first."""
 
@@ -105,6 +106,17 @@ class Meta:
     seed: int = 0
     contracts: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+
+def facts_of(found: Mapping[str, Any]) -> Meta:
+    """Return the facts of a state. Raises StateError for a newer format, and if they are damaged."""
+    number, seed, contracts = (found.get(name) for name in ("format", "seed", "contracts"))
+    if isinstance(number, int) and number > FORMAT:
+        raise StateError(f"the state has format {number}, this program reads up to {FORMAT}: use a newer one")
+    for name, value, kind in (("format", number, int), ("seed", seed, int), ("contracts", contracts, dict)):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise StateError(f"the state is damaged: its {name} is {value!r}, not {NAMES_OF_KINDS[kind]}")
+    return Meta(seed, contracts, number)  # type: ignore[arg-type]  # both were checked
 
 
 class Store(Protocol):

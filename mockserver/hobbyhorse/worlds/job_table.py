@@ -86,6 +86,8 @@ class JobTable(Mapping[str, Job]):
         self.unkept: Unkept | None = None
         """Notes the ends of jobs, if they are kept."""
         self._archive: Callable[[str], Job] | None = None
+        # Whether the jobs are known that have ended in an earlier process.
+        self._complete = True
         # Packed jobs are bytes; a job in the archive is no bytes.
         self._jobs: dict[str, Job | bytes] = {}
         # The ids by number, from the first number that is kept; None for a job that was forgotten.
@@ -143,6 +145,11 @@ class JobTable(Mapping[str, Job]):
         made.unkept = self.unkept
         return made
 
+    @property
+    def kept(self) -> int | None:
+        """The number of jobs that are kept, or None before `restore_ended`."""
+        return len(self._jobs) if self._complete else None
+
     def tallies(self) -> list[Any]:
         """Return as JSON what cannot be counted from the kept jobs, for `restore`."""
         return [self._first_number, len(self._ids), self._lost_before, self._duplicates, str(self._spent)]
@@ -159,7 +166,7 @@ class JobTable(Mapping[str, Job]):
         Until then, the table only finds jobs by id: the running ones, and those that have ended and are `called`, by
         number and id. `archive` returns a job that has ended by its id.
         """
-        self._archive = archive
+        self._archive, self._complete = archive, False
         self._first_number, count, self._lost_before, self._duplicates, spent = tallies
         self._ids, self._spent = [None] * count, Decimal(spent)
         self._sizes = array("I", [0]) * count
@@ -195,7 +202,7 @@ class JobTable(Mapping[str, Job]):
             self._restore_running(job, jobs)
         # An ended job that a callback has needed meanwhile is no longer only in the archive.
         jobs.update(self._jobs)
-        self._jobs = jobs
+        self._jobs, self._complete = jobs, True
 
     def _restore_running(self, job: Job, jobs: dict[str, Job | bytes]) -> None:
         """Note a running job in the order of the numbers."""

@@ -17,6 +17,11 @@ from hobbyhorse.worlds.jobs import CallbackPlan, Job, SubmittedRequest
 from hobbyhorse.worlds.packing import ORDER_FIELDS
 
 ORDER_VALUES = attrgetter(*ORDER_FIELDS)
+JOB_VALUES = (
+    *("model", "order", "timeline", "seed", "error", "held", "collected", "submission"),
+    *("begins", "queued", "callback", "notified", "scenario"),
+)
+"""The values of a job's record without which it cannot be read."""
 
 
 def job_record(job: Job, *, ended: bool, now: float) -> JobRecord:

@@ -21,6 +21,8 @@ from hobbyhorse.worlds.world import Ending, World
 MOST_HEADERS = 1_024
 BARE = KEY.encode()
 ESCAPED = "surrogateescape"
+HEAD_VALUES = ("settings", "queue", "jobs", "journal", "since", "used_at", "dues", "attempts")
+"""The values of a world's head without which it cannot be read."""
 
 
 def head_of(world: World, real: float) -> Head:
@@ -38,6 +40,7 @@ def head_of(world: World, real: float) -> Head:
         "jobs": world.jobs.tallies(),
         "key": world.key_hash,
         "running": len(world.jobs.running),
+        "kept": world.jobs.kept,
         "journal": world.journal.total,
         "since": world.since,
         "used_at": world.used_at,

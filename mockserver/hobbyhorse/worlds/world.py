@@ -16,6 +16,7 @@ from hobbyhorse.contract.lifecycle import Graph, LifecycleError, Stage, Timeline
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, id_tail, lay_troubled
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
 from hobbyhorse.worlds.job_table import JobIndex, JobTable
 from hobbyhorse.worlds.jobs import Job, SubmittedRequest, pace
@@ -531,6 +532,8 @@ class Worlds:
         self._waking: dict[str, Iterator[None]] = {}
         # The worlds that could not be forgotten when all were looked at last.
         self._busy = 0
+        # Why the rest of a world cannot be read.
+        self._damaged: dict[str, str] = {}
         self._index = JobIndex()
         self.archive: Archive | None = None
         """The kept state of worlds, if there is one."""
@@ -614,6 +617,7 @@ class Worlds:
         self._by_handle.pop(world.handle, None)
         self._asleep.pop(world.handle, None)
         self._waking.pop(world.handle, None)
+        self._damaged.pop(world.handle, None)
 
     def _identity(self, key: str) -> tuple[Random, str]:
         """Return the generator and the handle of the world of a key."""
@@ -637,7 +641,13 @@ class Worlds:
         world.random_seed = self._seed
         self._by_handle[world.handle] = world
         if self.archive is not None:
-            self.archive.open(world)
+            try:
+                self.archive.open(world)
+            except StateError:
+                # It must not be used, because half of a world would be kept in place of the whole one.
+                del self._by_handle[world.handle]
+                world.clock.close()
+                raise
         return world
 
     def by_handle(self, handle: str) -> World | None:
@@ -656,6 +666,7 @@ class Worlds:
         """Read what is kept of a world in short steps, until it is ready.
 
         Several may take the steps of one world in turn. The steps end early if the world is forgotten meanwhile.
+        Raises StateError if a part of it is damaged.
         """
         if self.archive is None or self.is_ready(handle):
             return
@@ -665,10 +676,17 @@ class Worlds:
         steps = self._waking.get(handle)
         if steps is None:
             steps = self._waking[handle] = self.archive.wake(world)
-        for _ in steps:
-            yield
-            if self._asleep.get(handle) is not world:
-                return
+        if handle in self._damaged:
+            raise StateError(self._damaged[handle])
+        try:
+            for _ in steps:
+                yield
+                if self._asleep.get(handle) is not world:
+                    return
+        except StateError as error:
+            # The steps cannot be taken again, and without the rest the world is not ready.
+            self._damaged[handle] = str(error)
+            raise
         del self._asleep[handle], self._waking[handle]
         self._by_handle[handle] = world
 

@@ -413,7 +413,10 @@ def command(
     if sharing is not None:
         sharing.serve(loaded, options, bound, ready, front)
     else:
-        serve(Fake(loaded, options), bound, ready, front)
+        try:
+            serve(Fake(loaded, options), bound, ready, front)
+        except StateError as error:
+            raise UsageError(f"--state: {error}") from None
 
 
 def _open_front(

@@ -77,15 +77,21 @@ class Sharing:
             raise UsageError(f"--state: {error}") from None
         if warning is not None:
             complain(f"--state: {warning}; what was acknowledged may be lost if it is killed")
+
+        def serve(own: socket.socket, ready_at: Callable[[str], None], own_front: Front | None) -> None:
+            try:
+                shared.serve_shared(self.url, contracts, options, own, ready_at, front=own_front)
+            except StateError as error:
+                raise UsageError(f"--state: {error}") from None
+
         if self.processes == 1:
-            shared.serve_shared(self.url, contracts, options, bound, ready, front=front)
+            serve(bound, ready, front)
             return
         host, port = bound.getsockname()[:2]
 
         def work(serves: Callable[[], None]) -> None:
             own = listen(host, port, shared=True)
-            own_front = None if front is None else bound_again(front)
-            shared.serve_shared(self.url, contracts, options, own, lambda url: serves(), front=own_front)
+            serve(own, lambda url: serves(), None if front is None else bound_again(front))
 
         # Its own socket only holds the port: nothing listens on it.
         supervisor = import_module(SUPERVISOR_MODULE)

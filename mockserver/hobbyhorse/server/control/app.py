@@ -28,7 +28,7 @@ from hobbyhorse.server.control.access import AccessCheck, Forbidden, Team
 from hobbyhorse.server.control.handlers import ControlContext, ControlError, ControlRequest, Handler
 from hobbyhorse.server.files.large_bodies import MOST_INLINE_BYTES
 from hobbyhorse.server.request import api_key, first_headers, header
-from hobbyhorse.state.errors import NotKept
+from hobbyhorse.state.errors import NotKept, StateError
 from hobbyhorse.worlds.journal import next_number
 from hobbyhorse.worlds.world import World
 
@@ -160,6 +160,8 @@ class ControlPlane:
             except ControlError as error:
                 headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
                 return _problem(error.status, error.code, error.message, error.hint, headers)
+            except StateError as error:
+                return _problem(503, "overloaded", str(error), "restore the state, or forget the world")
             except NotKept:
                 return _problem(503, "overloaded", "the state cannot be reached: nothing was changed", "try later")
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
+from hobbyhorse.server.kept.refusing import refuse_world
+from hobbyhorse.server.kept.reporting import report
 from hobbyhorse.server.request import Provider, Services, api_key, caller_of, first_headers
+from hobbyhorse.state.errors import StateError
 from hobbyhorse.worlds.world import Worlds
 
 if TYPE_CHECKING:
@@ -46,8 +49,13 @@ class WorldGate:
     services: Services
 
     async def serves(self, scope: Scope, receive: Receive, send: Send, provider: Provider | None) -> bool:
-        """Wait until the world of a request is read; return True, because this process serves every world."""
+        """Wait until the world of a request is read; return False if it cannot be, and the request was refused."""
         handle = named_world(scope, provider, self.worlds, self.services)
         if handle is not None:
-            await self.keeper.until_ready(handle)
+            try:
+                await self.keeper.until_ready(handle)
+            except StateError as error:
+                report(str(error))
+                await refuse_world(scope, send, provider)
+                return False
         return True

@@ -24,10 +24,11 @@ from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
 from hobbyhorse.server.files.image_checks import FETCHING, resume_fetch
 from hobbyhorse.server.kept.gate import WorldGate
 from hobbyhorse.server.kept.reading import WorldReader, digest
+from hobbyhorse.server.kept.reporting import report
 from hobbyhorse.server.metrics.peers import Figures
 from hobbyhorse.server.request import Services
 from hobbyhorse.state import sqlite_tables as tables
-from hobbyhorse.state.errors import NotKept
+from hobbyhorse.state.errors import NotKept, unreadable
 from hobbyhorse.state.records import KEPT_LINES, AttemptRecord
 from hobbyhorse.state.sqlite import NOTE_SECONDS
 from hobbyhorse.state.store import Changes, Heads, Meta, WorldLog
@@ -76,7 +77,10 @@ class Keeper:
         """Reach the store. Raises StateError."""
 
     def start(self, worlds: Worlds, services: Services) -> None:
-        """Open the worlds in which something runs, and begin to write. Needs the server's event loop."""
+        """Open the worlds in which something runs, and begin to write. Raises StateError for damage.
+
+        Needs the server's event loop.
+        """
         self._worlds, self._services = worlds, services
         resume_numbers(self._store.read(tables.last_used))
         for handle in self._store.read(tables.busy):
@@ -185,10 +189,16 @@ class Keeper:
         services, dues = self._services, self._reader.dues(world)
         assert services is not None
         for due in dues:
-            if due.kind == FETCHING:
-                resume_fetch(services, world, due)
-            else:
-                services.callback_dispatcher().resume(world, due)
+            if due.job not in world.jobs:
+                what = "fetch of pictures" if due.kind == FETCHING else "callback"
+                report(f"world {world.handle}: a {what} of the job {due.job} is dropped: the job is not kept")
+            try:
+                if due.kind == FETCHING:
+                    resume_fetch(services, world, due)
+                else:
+                    services.callback_dispatcher().resume(world, due)
+            except LookupError as error:
+                raise unreadable(f"world {world.handle}: the due {due.number}", error) from error
         fetching = {due.job for due in dues if due.kind == FETCHING}
         for job in world.jobs.running.values():
             # Its pictures were fetched for a response to a client that is gone.

@@ -32,7 +32,7 @@ def open_state(text: str, seed: int, contracts: Sequence[Contract]) -> Keeper:
     try:
         digests = {contract.key: digest(contract) for contract in contracts}
         store.write_meta(agreed(store.found, seed, digests, store.read(tables.running)))
+        return Keeper(store, contracts, store.folder.pictures)
     except StateError:
         store.stop()
         raise
-    return Keeper(store, contracts, store.folder.pictures)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.state import sqlite_tables as tables
-from hobbyhorse.state.records import KEPT_LINES, DueRecord
+from hobbyhorse.state.errors import unreadable
+from hobbyhorse.state.records import KEPT_LINES, DueRecord, JobRecord
 from hobbyhorse.state.store import WorldLog
 from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
 from hobbyhorse.worlds.job_table import KeptEnd
@@ -46,22 +48,25 @@ class WorldReader:
     now: Callable[[], float]
 
     def restore(self, world: World) -> bool:
-        """Restore what runs in a world; return False if the state has no such world."""
+        """Restore what runs in a world; return False if the state has no such world. Raises StateError for damage."""
         head = self.store.read(lambda db: tables.find_head(db, world.handle))
         if head is None:
             return False
         reader = JobReader(self.contracts)
-        restore_world(world, head, self.now(), reader.scenarios)
+        with _part(f"world {world.handle}: the head"):
+            restore_world(world, head, self.now(), reader.scenarios)
         records = self.store.read(lambda db: tables.running_jobs(db, world.handle))
         # The start was refused if a provider with running jobs is not served.
-        running = [reader.job(record) for record in records if record.provider in reader.contracts]
+        records = [record for record in records if record.provider in reader.contracts]
+        running = [_read_job(reader, world.handle, record) for record in records]
         called = self.store.read(lambda db: tables.called(db, world.handle))
-        world.jobs.restore(head.values["jobs"], running, lambda job_id: self._job(reader, world.handle, job_id), called)
-        for job, record in zip(running, records, strict=False):
+        with _part(f"world {world.handle}: the head"):
+            tallies, total = head.values["jobs"], head.values["journal"]
+            world.jobs.restore(tallies, running, lambda job_id: self._job(reader, world.handle, job_id), called)
+        for job, record in zip(running, records, strict=True):
             if record.values["queued"]:
                 world.wait_in_queue(job)
         world.idempotency = IdempotencyKeys(kept=lambda provider, key: self._key(world.handle, provider, key))
-        total = head.values["journal"]
         world.journal.restore(total, lambda: self._lines(world.handle, total))
         return True
 
@@ -84,15 +89,32 @@ class WorldReader:
 
     def _job(self, reader: JobReader, handle: str, job_id: str) -> Job:
         """Read a job that has ended."""
-        record = self.store.read(lambda db: tables.job_of_world(db, handle, job_id))
-        return reader.job(record)
+        return _read_job(reader, handle, self.store.read(lambda db: tables.job_of_world(db, handle, job_id)))
 
     def _key(self, handle: str, provider: str, key: str) -> UsedKey | None:
         """Read the use of an idempotency key."""
         found = self.store.read(lambda db: tables.find_key(db, handle, provider, key))
-        return None if found is None else read_key(found)
+        if found is None:
+            return None
+        with _part(f"world {handle}: the key {key!r}"):
+            return read_key(found)
 
     def _lines(self, handle: str, total: int) -> Iterator[Entry]:
         """Read the lines of a journal up to a total: later ones are of this process, and in memory too."""
         page = self.store.read(lambda db: tables.page(db, handle, "exchange", before=total, count=KEPT_LINES))
-        return map(read_line, page.records)
+        with _part(f"world {handle}: the journal"):
+            return iter([read_line(record) for record in page.records])
+
+
+def _read_job(reader: JobReader, handle: str, record: JobRecord) -> Job:
+    with _part(f"world {handle}: the job {record.id}"):
+        return reader.job(record)
+
+
+@contextmanager
+def _part(what: str) -> Iterator[None]:
+    """Raise StateError, which names a part of the state, for any error while it is read."""
+    try:
+        yield
+    except Exception as error:
+        raise unreadable(what, error) from error

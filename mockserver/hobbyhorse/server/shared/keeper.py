@@ -21,6 +21,7 @@ from typing import Any
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.server.kept.keeper import UNWRITABLE, Keeper, end_tasks
+from hobbyhorse.server.kept.reporting import report
 from hobbyhorse.server.metrics.peers import Figures, ask_all
 from hobbyhorse.server.request import Services
 from hobbyhorse.server.shared.forwarding import SharedProtocol
@@ -228,9 +229,13 @@ class SharedKeeper(Keeper):
         assert self.owners is not None
         assert self._worlds is not None
         for handle in await self.owners.orphans():
-            owner = await self._fetched(handle)
-            if owner.address is None and self._worlds.opened(handle) is None and self.knows(handle):
-                self._worlds.restore(handle)
+            # A damaged world must not keep the others waiting.
+            try:
+                owner = await self._fetched(handle)
+                if owner.address is None and self._worlds.opened(handle) is None and self.knows(handle):
+                    self._worlds.restore(handle)
+            except StateError as error:
+                report(str(error))
 
     async def close(self) -> None:
         """Write everything, and leave the worlds to the other processes."""

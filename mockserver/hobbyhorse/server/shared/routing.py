@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
 
-from hobbyhorse.contract.request import Refusal
-from hobbyhorse.contract.values import find_situation
 from hobbyhorse.server.kept.gate import LINK, named_world
+from hobbyhorse.server.kept.refusing import refuse_world
+from hobbyhorse.server.kept.reporting import report
 from hobbyhorse.server.metrics.peers import FIGURES_PATH, Figures, send_figures
-from hobbyhorse.server.pipeline import headers_of
-from hobbyhorse.server.request import Provider, Services, refusal_of
+from hobbyhorse.server.request import Provider, Services
 from hobbyhorse.server.shared.forwarding import SharedProtocol
 from hobbyhorse.server.socket_faults import connection
-from hobbyhorse.state.errors import StoreFailure
+from hobbyhorse.state.errors import StateError, StoreFailure
 from hobbyhorse.state.redis_owners import Owner
 from hobbyhorse.worlds.world import Worlds
 
@@ -32,7 +31,6 @@ WAIT_SECONDS = 5.0
 RETRY_SECONDS = 0.1
 # The methods that may be repeated although the last owner may have carried them out (RFC 9110, section 9.2.2).
 SAFE = ("GET", "HEAD")
-OVERLOADED = b'{"error":{"code":"overloaded","message":"the state cannot be reached","hint":"try again later"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,9 @@ class WorldRouter:
                 await asyncio.sleep(RETRY_SECONDS)
         except StoreFailure:
             pass
-        await _refuse(scope, send, provider)
+        except StateError as error:
+            report(str(error))
+        await refuse_world(scope, send, provider)
         return False
 
     async def _pass_on(
@@ -108,21 +108,3 @@ def _protocol(scope: Scope) -> SharedProtocol | None:
     transport = connection(scope)
     found = transport.get_protocol() if transport is not None else None
     return found if isinstance(found, SharedProtocol) else None
-
-
-async def _refuse(scope: Scope, send: Send, provider: Provider | None) -> None:
-    """Refuse a request because its world cannot be reached, in the provider's shape if it has one."""
-    status, body, headers = 503, OVERLOADED, [(b"content-type", b"application/json")]
-    match = None
-    if provider is not None:
-        path: str = scope["path"]
-        prefix = f"/{provider.contract.key}"
-        below = path[len(prefix) :] if path.startswith(prefix + "/") else path
-        match = provider.routes.match(scope["method"], below)
-    if provider is not None and match is not None and find_situation(match[0].operation, "overloaded") is not None:
-        response = refusal_of(provider.contract, match[0], Refusal("overloaded"))
-        status, body, headers = response.situation.status, response.body, headers_of(response)
-    else:
-        headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
