@@ -1394,7 +1394,32 @@ REQUESTS = (
     ),
 )
 
+# After the others, so that those keep their names.
+DOWNLOADS = (
+    Mutant(
+        "RES-06",
+        HIAPI,
+        "the video is written in place, and a resumed client takes the file for done",
+        (
+            (
+                "                body += chunk\n",
+                "                body += chunk\n"
+                '                if "media" in url:\n'
+                '                    Path(os.environ["HOBBYHORSE_OUTPUT"]).write_bytes(body)\n',
+            ),
+            (
+                '    kept = output.with_name(output.name + ".job")\n',
+                '    kept = output.with_name(output.name + ".job")\n'
+                '    if "--resume" in sys.argv and output.exists():\n'
+                "        return 0\n",
+            ),
+        ),
+        "command",
+    ),
+)
+
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
     *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS, *FALLBACKS, *EXCHANGES)),
+    *DOWNLOADS,
 )

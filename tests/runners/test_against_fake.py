@@ -30,6 +30,7 @@ from hobbyhorse.conformance.client.cases import (
     TWICE,
     Case,
 )
+from hobbyhorse.conformance.client.planning import HALF_SENT
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
 from hobbyhorse.conformance.judge import check
@@ -473,6 +474,7 @@ def test_a_command_is_killed_and_collects_its_job(real: FakeSession) -> None:
     cases = [
         Case({"moves": {"submit": [held]}}, KILLED, 1),
         Case({"moves": {"status": [{"move": "timeout"}]}}, MOVED, 2),
+        Case({"moves": {"media": [dict(HALF_SENT)]}}, KILLED, 3),
     ]
     for trace in command(real)(cases):
         assert [run.resumed for run in trace.runs] == [False, True]

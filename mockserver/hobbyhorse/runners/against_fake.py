@@ -40,7 +40,7 @@ from hobbyhorse.conformance.client.cases import (
 )
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.order_cases import fullest_and_least
-from hobbyhorse.conformance.client.planning import HELD
+from hobbyhorse.conformance.client.planning import HALF_SENT, KILLING
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.conformance.client.search import STUCK_JOB
 from hobbyhorse.conformance.client.variations import has_dates
@@ -66,6 +66,8 @@ WATCH_SECONDS = 60.0
 # Real seconds for which a command's leftover processes are watched before they are killed. Each such run takes that
 # much longer. At the usual speeds of commands, it corresponds to seconds on the server's clock.
 REAL_QUIET_SECONDS = 0.2
+# Real seconds in which a command saves the half of a file that it has received, before it is killed.
+REAL_SAVING_SECONDS = 0.1
 # Number of clients that submit concurrently. If only one job may run, two of them must wait, so they also compete.
 CROWD_SIZE = 3
 CROWD_NUMBERS = tuple(range(1, CROWD_SIZE + 1))
@@ -614,7 +616,7 @@ class CommandRunner:
             return list(pool.map(one, CROWD_NUMBERS))
 
     def _killed(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        """Kill the client while it waits for a response, then start the resuming command."""
+        """Kill the client while it waits for a response or the rest of one, then start the resuming command."""
         begun, (target,) = world.clock.now(), self.session.targets(world, case)
         with self._start(world, (target,), folder) as running:
             held = self._await_held_response(world, running)
@@ -632,10 +634,12 @@ class CommandRunner:
         return [(first, None), (Run(begun, again.base_url, again.request, done.outcome, resumed=True), done)]
 
     def _await_held_response(self, world: MockWorld, running: Running) -> bool:
-        """Wait until the client waits for a withheld response; return False if the client ends first."""
+        """Wait until the client waits for what is held back; return False if the client ends first."""
         until = time.monotonic() + self.limit
         while time.monotonic() < until:
-            if any(exchange.move == HELD["move"] for exchange in world.journal):
+            moves = {exchange.move for exchange in world.journal}
+            if moves & KILLING:
+                time.sleep(REAL_SAVING_SECONDS if HALF_SENT["move"] in moves else 0)
                 return True
             if running.ended:
                 return False

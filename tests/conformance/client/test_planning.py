@@ -10,6 +10,7 @@ import pytest
 from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.planning import (
     GOOD_BETWEEN,
+    HALF_SENT,
     LURES,
     MOST_POINTS,
     REASON,
@@ -86,10 +87,19 @@ def test_a_client_is_killed_at_each_of_its_requests(contract: Contract) -> None:
     running = next(stage.name for stage in contract.graph if not stage.terminal)
     trace = Teller(contract).submit().status(running).status(running).media().story()
     cases = killings(trace)
-    assert [case.point for case in cases] == [1, 1, 2, 3, 4]
+    assert [case.point for case in cases] == [1, 1, 2, 3, 4, 4]
     assert {case.kind for case in cases} == {KILLED}
     assert cases[1].scenario["moves"]["submit"] == [{"move": "timeout", "accepted": True}]
     assert cases[3].scenario["moves"]["status"][0] == {"move": "latency", "seconds": 0, "times": 1}
+
+
+def test_a_client_is_killed_in_the_middle_of_its_first_download(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    for _ in range(MOST_POINTS):
+        told.status(running(contract))
+    told.media(method="HEAD").media().media()
+    case = killings(told.story())[-1]
+    assert case == Case({"moves": {"media": [dict(HALF_SENT)]}}, KILLED, MOST_POINTS + 3)
 
 
 def test_the_last_polls_of_a_stuck_job_determine_when_a_late_job_ends(contract: Contract) -> None:

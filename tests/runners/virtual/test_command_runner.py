@@ -23,6 +23,7 @@ from hobbyhorse.conformance.client.cases import (
     TWICE,
     Case,
 )
+from hobbyhorse.conformance.client.planning import HALF_SENT
 from hobbyhorse.conformance.client.report import report_json
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
@@ -144,6 +145,28 @@ def test_a_command_is_killed_while_it_waits_and_collects_its_job(session: FakeSe
         assert trace.jobs is not None
         assert len(trace.jobs) == 1
         assert broken(trace) == set()
+
+
+def test_a_command_is_killed_in_the_middle_of_a_download(session: FakeSession, tracer: Path, tmp_path: Path) -> None:
+    case = Case({"moves": {"media": [dict(HALF_SENT)]}}, KILLED, 3)
+    careful = command(session, tracer).run(case)
+    assert kinds(careful) == ["unfinished", "success"]
+    assert broken(careful) == set()
+    text = EXAMPLE.read_text().replace(
+        "                body += chunk\n",
+        "                body += chunk\n"
+        '                Path(os.environ["HOBBYHORSE_OUTPUT"]).write_bytes(body if b"ftyp" in body else b"")\n',
+    )
+    lazy = tmp_path / "client.py"
+    lazy.write_text(
+        text.replace(
+            "    request = json.loads",
+            "    if output.exists() and output.stat().st_size:\n        return 0\n    request = json.loads",
+        )
+    )
+    trace = command(session, tracer, sys.executable, str(lazy)).run(case)
+    assert kinds(trace) == ["unfinished", "success"]
+    assert broken(trace) == {"RES-06"}
 
 
 def test_the_clock_of_a_command_is_set_and_a_deadline_by_it_breaks_a_rule(

@@ -27,7 +27,7 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, TOGETHER, Case
 from hobbyhorse.conformance.client.order_cases import simpler_orders
-from hobbyhorse.conformance.client.scenario_space import deviations, final_refusal, fits, variation_moves
+from hobbyhorse.conformance.client.scenario_space import STALL, deviations, final_refusal, fits, variation_moves
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
@@ -76,6 +76,9 @@ LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
 UNTROUBLED: Mapping[str, Any] = {"move": name_used_for(PASSES), "seconds": 0}
 STUCK: Mapping[str, Any] = {"move": name_used_for(STICKS)}
 HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
+HALF_SENT: Mapping[str, Any] = {"move": name_used_for(DRIPS), **STALL}
+# The faults during which a client is killed: the whole response is held back, or the rest of it.
+KILLING = frozenset({HELD["move"], HALF_SENT["move"]})
 # Seconds that every client waits for the response to a submission.
 SLOW_RESPONSE = 5
 # Failures of polls in one run, and the good polls before each: more than a client survives in a row, if it may retry at
@@ -417,7 +420,8 @@ def failures_apart(contract: Contract, stuck: AnnotatedTrace) -> list[Case]:
 def killings(happy: AnnotatedTrace) -> list[Case]:
     """Return cases that kill a client at each of its requests, while the server holds the response back.
 
-    A submission is held before and after it has made its job: only the second has something to resume.
+    A submission is held before and after it has made its job: only the second has something to resume. A file is held
+    in its middle too: the part of it that the client has saved is not the video.
     """
     found = []
     counts: dict[str, int] = {}
@@ -432,6 +436,9 @@ def killings(happy: AnnotatedTrace) -> list[Case]:
             held = dict(HELD) | ({"accepted": True} if accepted else {})
             # Earlier requests of the role pass, so that exactly this one is held.
             found.append(Case({"moves": {role: [*passed, held]}}, KILLED, step.number))
+    # A fault of a file concerns GET, so the first GET meets it, however many requests came before.
+    fetches = [step for step in happy.fetches if step.exchange.method == "GET"]
+    found += [Case({"moves": {MEDIA: [dict(HALF_SENT)]}}, KILLED, step.number) for step in fetches[:1]]
     return found
 
 

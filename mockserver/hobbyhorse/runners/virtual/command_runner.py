@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
 from hobbyhorse.conformance.client.diagnosis import Fit, without_video
-from hobbyhorse.conformance.client.planning import HELD
+from hobbyhorse.conformance.client.planning import KILLING
 from hobbyhorse.conformance.client.search import STUCK_JOB
 from hobbyhorse.runners.against_fake import (
     MOST_REQUESTS,
@@ -135,9 +135,9 @@ class VirtualCommandRunner(CommandRunner):
         self._keepers[world.api_key].expect(count)
 
     def _await_held_response(self, world: MockWorld, running: Running) -> bool:
-        """Let time stand once the client waits for a withheld response; return False if the client ends first."""
+        """Let time stand once the client waits for what is held back; return False if the client ends first."""
         keeper = self._keepers[world.api_key]
-        keeper.stop_when(lambda: any(exchange.move == HELD["move"] for exchange in world.journal))
+        keeper.stop_when(lambda: any(exchange.move in KILLING for exchange in world.journal))
         try:
             while not keeper.reached(TICK_SECONDS):
                 if running.ended:

@@ -273,6 +273,11 @@ def test_a_body_whose_end_comes_an_hour_later_must_not_hold_the_client(contract:
     assert messages(rules.request_timeout, stalled(contract, 7_200, 2, waits=30, whole=False)) == []
 
 
+def test_a_client_that_is_killed_while_it_waits_shows_no_timeout(contract: Contract) -> None:
+    told = Teller(contract).submit().nothing("status", move=name_used_for(HOLDS)).wait(30).end("unfinished")
+    assert messages(rules.request_timeout, told.restart().end("success").story()) is None
+
+
 def test_a_body_that_goes_on_may_take_its_time(contract: Contract) -> None:
     assert messages(rules.request_timeout, stalled(contract, 7_200, 100, waits=7_200)) is None
 

@@ -338,6 +338,17 @@ def test_fetching_the_video_again_after_a_wrong_file_is_fine(contract: Contract,
     assert messages(rules.verify_bytes, told.story()) == []
 
 
+def test_the_part_of_a_file_that_a_killed_client_left_is_not_the_video(contract: Contract) -> None:
+    def killed() -> Teller:
+        return ready(contract).media(whole=False, answered=None).end("unfinished").wait(1).restart()
+
+    assert messages(rules.verify_bytes, killed().made(sha256="whole").end("success", sha256="part").story()) != []
+    assert messages(rules.verify_bytes, killed().end("success").story()) != []
+    assert messages(rules.verify_bytes, killed().media().made(sha256="a").end("success", sha256="a").story()) == []
+    # The resumed client has not written the file that it could not complete.
+    assert messages(rules.verify_bytes, killed().end("failed", kept=True).story()) == []
+
+
 def test_a_good_file_and_a_refusal_show_nothing_about_wrong_files(contract: Contract) -> None:
     assert messages(rules.verify_bytes, ready(contract).media().end("success").story()) is None
     page = (("content-type", "text/html"),)

@@ -133,8 +133,10 @@ def request_timeout(trace: AnnotatedTrace) -> Evidence:
         later = [other.arrived for other in trace.after(step, trace.steps) if trace.run_of(other) == number]
         if outcome is None:
             continue
-        yield OBSERVED
         held_for = min([*later, outcome.ended]) - step.arrived
+        # A client that was killed meanwhile has not shown how long it would have waited.
+        if later or outcome.kind != "unfinished" or held_for > LONGEST_REQUEST:
+            yield OBSERVED
         if held_for > LONGEST_REQUEST:
             which = "had no response" if step.exchange.move in HELD else "had no whole response"
             held_up = f"request {step.number} ({step.role}) {which}, and held the client for {held_for:.0f} s"
