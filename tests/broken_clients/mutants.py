@@ -1395,7 +1395,7 @@ REQUESTS = (
 )
 
 # After the others, so that those keep their names.
-DOWNLOADS = (
+INTERRUPTIONS = (
     Mutant(
         "RES-06",
         HIAPI,
@@ -1416,10 +1416,24 @@ DOWNLOADS = (
         ),
         "command",
     ),
+    Mutant(
+        "VAR-30",
+        HIAPI_CALLBACKS,
+        "each part of a callback's body is decoded by itself",
+        (
+            (
+                "            body = self.rfile.read(int(length)) if",
+                "            text, left = str(), int(length)\n"
+                "            while left and (part := self.rfile.read1(left)):\n"
+                '                text, left = text + part.decode(errors="replace"), left - len(part)\n'
+                "            body = text.encode() if",
+            ),
+        ),
+    ),
 )
 
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
     *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS, *FALLBACKS, *EXCHANGES)),
-    *DOWNLOADS,
+    *INTERRUPTIONS,
 )

@@ -15,7 +15,12 @@ import pytest
 
 from hobbyhorse.clock.clock import RealClock
 from hobbyhorse.clock.quiescence import ActivityGroup
-from hobbyhorse.server.callback_sending import MOST_POSTS_OF_KEY, MOST_POSTS_TO_RECEIVER, CallbackSender
+from hobbyhorse.server.callback_sending import (
+    MOST_POSTS_OF_KEY,
+    MOST_POSTS_TO_RECEIVER,
+    CallbackSender,
+    in_two_parts,
+)
 from hobbyhorse.server.worker.names import MOST_LOOKUPS_OF_KEY
 from hobbyhorse.worlds.world import World, Worlds
 
@@ -128,6 +133,38 @@ async def test_a_key_with_many_dead_receivers_has_a_bounded_number_of_connection
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
     await sender.close()
+
+
+async def test_a_body_in_two_parts_arrives_in_two_segments_and_with_its_length() -> None:
+    body = '{"why": "Zürich 駿馬"}'.encode()
+    heads, parts = list[bytes](), list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).lower())
+        while len(b"".join(parts)) < len(body):
+            parts.append(await reader.read(4_096))
+        writer.write(OK)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
+    sender, of = CallbackSender(), world("parts")
+    async with sender.turn(of, url):
+        assert await sender.post(of, url, in_two_parts(body), {"x": "y"}, 60.0) == 200
+    assert b"".join(parts) == body
+    assert f"content-length: {len(body)}\r\n".encode() in heads[0]
+    assert b"transfer-encoding" not in heads[0]
+    server.close()
+    await sender.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "first"), [("aé", b"a\xc3"), ("駿馬", b"\xe9"), ("abcd", b"ab"), ("a", b""), ("", b"")]
+)
+def test_a_body_is_cut_within_a_character_if_it_can_be(body: str, first: bytes) -> None:
+    parts = in_two_parts(body.encode())
+    assert parts[0] == first
+    assert b"".join(parts).decode() == body
 
 
 async def test_the_wait_for_a_turn_is_no_part_of_the_deadline() -> None:

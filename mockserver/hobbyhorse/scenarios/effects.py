@@ -214,17 +214,22 @@ class FalseFirst:
 class Rewritten:
     """Deliver the callback with the body that `change` returns.
 
-    The `names` of its headers are in another case, and its signature is `older` by some seconds.
+    The `names` of its headers are in another case, its signature is `older` by some seconds, and its body comes
+    `in_parts`: in two segments, the cut within a character if one has several bytes.
     """
 
     change: Callable[[bytes], bytes] = lambda body: body
     names: str = ""
     older: float = 0.0
+    in_parts: bool = False
 
     def over(self, other: Rewritten) -> Rewritten:
         """Return both changes together, this one last."""
         return Rewritten(
-            lambda body: self.change(other.change(body)), self.names or other.names, self.older or other.older
+            lambda body: self.change(other.change(body)),
+            self.names or other.names,
+            self.older or other.older,
+            self.in_parts or other.in_parts,
         )
 
 

@@ -30,6 +30,8 @@ MOST_POSTS_OF_KEY = 32
 MOST_RESPONSE_BYTES = 64 * 1024
 # A virtual clock may stand still while the receiver works; a receiver that hangs must still fail in real time.
 LEAST_REAL_SECONDS = 60.0
+# Seconds between two parts of a body, in which the receiver reads the first one: on a virtual clock, or in real time.
+BETWEEN_PARTS = 0.05
 
 
 class CallbackSender:
@@ -55,14 +57,19 @@ class CallbackSender:
         ):
             yield
 
-    async def post(self, world: World, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
-        """Post within a turn, and return the response's status.
+    async def post(
+        self, world: World, url: str, body: bytes | tuple[bytes, ...], headers: Mapping[str, str], deadline: float
+    ) -> int:
+        """Post within a turn, and return the response's status. A body of several parts has a pause between them.
 
         Raises the errors of httpx, and TimeoutError if the whole response is not there at the deadline, or the name
         of the receiver cannot be resolved in time.
         """
         client, clock, found = await self._opened(), world.clock, []
-        request = client.build_request("POST", url, content=body, headers=headers)
+        content: bytes | AsyncIterator[bytes] = body if isinstance(body, bytes) else _apart(body, world)
+        # With a length of its own, httpx does not send parts in chunks.
+        length = {} if isinstance(body, bytes) else {"content-length": str(sum(map(len, body)))}
+        request = client.build_request("POST", url, content=content, headers={**headers, **length})
         request.extensions = {**request.extensions, "trace": awaiting_response()}
         if request.url.scheme == "https":
             # Connections are kept by address, and two names at one address have two certificates.
@@ -108,6 +115,22 @@ class CallbackSender:
         """Close the connections to all receivers."""
         if self._client is not None:
             await self._client.aclose()
+
+
+def in_two_parts(body: bytes) -> tuple[bytes, bytes]:
+    """Return the parts of a body, cut within the first character of several bytes, or else in the middle."""
+    # Every byte of a character but the first one begins with the bits 10 (RFC 3629, section 3).
+    at = next((at for at, byte in enumerate(body) if byte & 0xC0 == 0x80), len(body) // 2)
+    return body[:at], body[at:]
+
+
+async def _apart(parts: tuple[bytes, ...], world: World) -> AsyncIterator[bytes]:
+    for at, part in enumerate(parts):
+        if at and world.virtual:
+            await world.clock.sleep_until(world.clock.now() + BETWEEN_PARTS)
+        elif at:
+            await asyncio.sleep(BETWEEN_PARTS)
+        yield part
 
 
 def _make_client() -> httpx.AsyncClient:

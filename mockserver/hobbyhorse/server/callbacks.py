@@ -57,7 +57,7 @@ from hobbyhorse.scenarios.effects import (
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.scenarios.registry import faults_at
 from hobbyhorse.scenarios.scenario import Move
-from hobbyhorse.server.callback_sending import CallbackSender
+from hobbyhorse.server.callback_sending import CallbackSender, in_two_parts
 from hobbyhorse.server.metrics.counters import Counters
 from hobbyhorse.server.request import nothing_to_keep
 from hobbyhorse.state.errors import NotKept
@@ -333,6 +333,7 @@ class CallbackDispatcher:
         kind: str = GENUINE,
         change: Callable[[bytes], bytes] | None = None,
         names: str = "",
+        in_parts: bool = False,
         instead: QueuedCallback | None = None,
     ) -> CallbackAttempt:
         job, shown = delivery.job, instead or delivery
@@ -349,7 +350,8 @@ class CallbackDispatcher:
         url = str(job.order.echoed["callback_url"])
         status, error, answered = None, None, None
         try:
-            status = await self._sender.post(delivery.world, url, body, headers, callbacks.deadline)
+            content = in_two_parts(body) if in_parts else body
+            status = await self._sender.post(delivery.world, url, content, headers, callbacks.deadline)
             answered = delivery.world.clock.now()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as failure:
             error = f"{type(failure).__name__}: {failure}"
@@ -377,9 +379,11 @@ class CallbackDispatcher:
                     self._after(delivery, effect.apart, fault.name)
                 else:
                     await self._deliver(delivery, 1)
-            case Rewritten(change, names, older):
+            case Rewritten(change, names, older, in_parts):
                 # It is genuine: the job has ended as it says. Retries, if it is not acknowledged, are not changed.
-                await self._deliver(delivery, 1, note=fault.name, change=change, names=names, older=older)
+                await self._deliver(
+                    delivery, 1, note=fault.name, change=change, names=names, older=older, in_parts=in_parts
+                )
 
     def _note_unsent(self, delivery: QueuedCallback, note: str) -> None:
         """Send nothing, and record that."""

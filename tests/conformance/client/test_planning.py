@@ -25,6 +25,7 @@ from hobbyhorse.conformance.client.planning import (
     simplified,
     singles,
     used_roles,
+    varied,
 )
 from hobbyhorse.conformance.client.scenario_space import fits
 from hobbyhorse.contract.values import Contract
@@ -100,6 +101,12 @@ def test_a_client_is_killed_in_the_middle_of_its_first_download(contract: Contra
     told.media(method="HEAD").media().media()
     case = killings(told.story())[-1]
     assert case == Case({"moves": {"media": [dict(HALF_SENT)]}}, KILLED, MOST_POINTS + 3)
+
+
+def test_a_callback_in_parts_has_a_character_to_cut(contract: Contract) -> None:
+    found = [case for case in varied(contract, (CALLBACK,)) if "in_parts" in case.key]
+    assert len(found) == (contract.callbacks is not None)
+    assert all(case.scenario["timeline"]["message"] == REASON for case in found)
 
 
 def test_the_last_polls_of_a_stuck_job_determine_when_a_late_job_ends(contract: Contract) -> None:

@@ -32,6 +32,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
     CUTS,
+    DIVIDES,
     DRIPS,
     ENDS,
     FAILING,
@@ -298,8 +299,9 @@ def varied(contract: Contract, used: Collection[str]) -> list[Case]:
             # A client that asks for the rest of a part again and again would never have all of it.
             often = {} if RANGED in fault.uses else {"times": "always"}
             case["moves"][role] = [*before, {**move, **often}]
-            if FAILING in fault.uses:
-                case["timeline"] = {"move": name_used_for(FAILS)}
+            if fault.uses & {FAILING, DIVIDES}:
+                message = {MESSAGE.name: REASON} if DIVIDES in fault.uses else {}
+                case["timeline"] = {"move": name_used_for(FAILS), **message}
     return _unique([*map(Case, found.values()), *alone])
 
 

@@ -6,6 +6,7 @@ from hobbyhorse.scenarios.effects import Framed, Rewritten
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
     CODING,
+    DIVIDES,
     FRAMING,
     HEADERS,
     MEDIA,
@@ -20,7 +21,7 @@ from hobbyhorse.scenarios.options import CODING_NAME, ENDS_BY, FRAMING_NAME, NAM
 
 # After the older variations of the form.
 RANK = 51
-HEADER_NAMES, BODY_LENGTH, CODED = "header names", "body length", "content coding"
+HEADER_NAMES, BODY_LENGTH, CODED, BODY_PARTS = "header names", "body length", "content coding", "body in parts"
 """The forms of these variations, by which rules recognize them."""
 
 
@@ -93,5 +94,18 @@ CODED_BODY = Fault(
     layer=CODING,
     form=CODED,
     source="RFC 9110, 8.4.1 and 12.5.3",
+    level=MUST,
+)
+CALLBACK_PARTS = Fault(
+    name="in_parts",
+    stands=(CALLBACK,),
+    says="sends the body in two parts, cut within a character if one has several bytes",
+    effect=lambda callbacks, options: Rewritten(in_parts=True),
+    rank=RANK,
+    kind=VARIATION,
+    uses=frozenset({DIVIDES}),
+    layer=FRAMING,
+    form=BODY_PARTS,
+    source="RFC 9112, 6.2",
     level=MUST,
 )

@@ -36,7 +36,7 @@ from hobbyhorse.scenarios.faults.status import (
 )
 from hobbyhorse.scenarios.faults.text import JSON_FORM, SIGNED_BYTES
 from hobbyhorse.scenarios.faults.timeline import FILE_BOXES, OPAQUE_IDS
-from hobbyhorse.scenarios.faults.wire import BODY_LENGTH, CODED, HEADER_NAMES
+from hobbyhorse.scenarios.faults.wire import BODY_LENGTH, BODY_PARTS, CODED, HEADER_NAMES
 from hobbyhorse.scenarios.options import GATEWAY_STATUS, PASSING_STATUS, RETRY_AFTER_FORM, RETRY_AFTER_ODD
 from hobbyhorse.traces.annotated import FAILED_OUTCOMES, AnnotatedTrace
 from hobbyhorse.traces.trace import Outcome
@@ -563,6 +563,24 @@ def not_modified(trace: AnnotatedTrace) -> Evidence:
 def file_boxes(trace: AnnotatedTrace) -> Evidence:
     if trace.fetches:
         yield from _same_end(trace, only(FILE_BOXES))
+
+
+@rule(
+    "VAR-30",
+    "body-in-parts",
+    level=MUST,
+    severity="S2",
+    harm=VIDEO,
+    channel=OUTCOME,
+    applies=lambda contract: contract.callbacks is not None,
+    says="The body of a callback may arrive in parts, cut anywhere: its length says where it ends.",
+    because="Each part was decoded by itself, so that a character on the cut became two wrong ones, and the signature "
+    "of a genuine callback did not match: inngest/inngest-js#1460, screwdriver-cd/screwdriver#3381.",
+    fix="Join the bytes of all parts, check the signature over them, and only then decode them.",
+    example="callbacks.listening",
+)
+def body_in_parts(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(BODY_PARTS))
 
 
 Judged = Callable[[list[Varied]], bool]
