@@ -101,7 +101,8 @@ def _kept_from(
     harm=SECURITY,
     channel=WIRE,
     says="Do not fetch a video URL that points into a private network or to this machine, or whose scheme is not HTTP "
-    "or HTTPS, nor follow a redirect there; the host of the base URL is exempt.",
+    "or HTTPS, nor follow a redirect there; the host of the base URL is exempt. A test run has links to one more "
+    "address of this machine, and to no other.",
     because="The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five provider "
     "integrations; n24q02m/wet-mcp#239, by a redirect.",
     fix="Resolve the host of the video's URL, and refuse it unless every address is public and the scheme is http or "
