@@ -11,6 +11,7 @@ import pytest
 
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Judgement, Rule
+from hobbyhorse.runners.against_fake import run_limit
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.cli.sample_clients import BREAKS, HIAPI, KEEPS, LOST_RESPONSE, PROVIDER
 from tests.conftest import Run
@@ -74,6 +75,19 @@ def test_a_client_that_is_stopped_before_its_end_is_not_fixed(run: Run, tmp_path
     assert done.out.startswith("POL-09 not-reached: broken in 0 of 1 runs")
     assert "the client was stopped before its end, so this proves nothing" in done.out
     assert "1 of 1 runs did not finish" in done.out
+
+
+def test_a_run_that_is_stopped_names_what_gives_it_more_time(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "finding.json").write_text(json.dumps(FINDING | {"rule": "POL-09", "scenario": {}}))
+    (tmp_path / "asleep.py").write_text(
+        "import time\n\ndef generate(base_url, api_key, request):\n    time.sleep(1e6)\n"
+    )
+    done = run("conformance", "replay", "finding.json", "--python", "asleep.py:generate", "--times", "1")
+    assert f"at the limit of its virtual time; the limit is {run_limit(HIAPI):,.0f} s, which no option" in done.out
+    assert "--limit" not in done.out
+    words = ("--real-time", "--limit", "0.2", "--times", "1", "--", "sleep", "60")
+    done = run("conformance", "replay", "finding.json", *words)
+    assert "at its limit of 0.2 s; --limit allows more, and so does --speed in real time" in done.out
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ from hobbyhorse.conformance.fallback import check_halves
 from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Judgement, Rule
+from hobbyhorse.runners.against_fake import run_limit
+from hobbyhorse.runners.command import AT_LIMIT
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.pair import annotated
 from hobbyhorse.traces.trace import Trace
@@ -97,8 +99,7 @@ def command(
         raise UsageError(str(error)) from None
     except Exception as error:
         replayed.error = InternalError.of(f"replaying {found.case}", error)
-    hint = "--limit or --speed allows more" if python is None else "the limit is twice the contract's longest wait"
-    replayed.show(found, hint)
+    replayed.show(found, sum(map(run_limit, read)))
     raise typer.Exit(replayed.status(allow_not_observed))
 
 
@@ -120,6 +121,13 @@ def _played(runner: ClientRunner, found: Replay, times: int) -> Iterator[Trace]:
         # The state that the preceding runs leave must not reach the next replay. A single replay stays in this process.
         play = runner.play if runner.fresh is None or times == 1 else runner.fresh
         yield list(play(cases))[-1]
+
+
+def _hint(end: str, limit: float) -> str:
+    """Return what gives a run more time that was stopped: nothing does in virtual time."""
+    if end.startswith(AT_LIMIT):
+        return "; --limit allows more, and so does --speed in real time"
+    return f"; the limit is {limit:,.0f} s, which no option changes" if "limit of its virtual time" in end else ""
 
 
 @dataclass(slots=True)
@@ -162,8 +170,8 @@ class _Replayed:
             not_observed=self.verdict == NOT_REACHED and not allow_not_observed,
         )
 
-    def show(self, found: Replay, hint: str) -> None:
-        """Print the verdict; `hint` says how a run gets more time."""
+    def show(self, found: Replay, limit: float) -> None:
+        """Print the verdict. A run may take `limit` seconds of virtual time."""
         runs, broken = len(self.results), [one for one in self.results if one.breaches]
         after = f", each after {len(found.after)} other runs" if found.after else ""
         typer.echo(f"{self.rule.id} {self.verdict}: broken in {len(broken)} of {runs} runs with {found.case}{after}")
@@ -173,7 +181,7 @@ class _Replayed:
             typer.echo(f"the client {end}, so this proves nothing")
             if self.unfinished:
                 ends = self.unfinished[0] or "still running"
-                typer.echo(f"  {len(self.unfinished)} of {runs} runs did not finish: {ends}; {hint}")
+                typer.echo(f"  {len(self.unfinished)} of {runs} runs did not finish: {ends}{_hint(ends, limit)}")
         for breach in broken[0].breaches[:MOST_MESSAGES] if broken else ():
             typer.echo(f"  {breach.message}")
         if self.interrupted:
