@@ -10,7 +10,7 @@ from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from hobbyhorse.traces.orders import making, order_behind, order_of, own, reads_of, schema_places
+from hobbyhorse.traces.orders import is_repeated, making, order_behind, order_of, own, reads_of, schema_places
 from hobbyhorse.traces.trace import REDACTED
 from tests.tracing import JOB, Teller
 
@@ -124,3 +124,16 @@ def test_a_broken_item_leads_to_the_schema_of_items() -> None:
         "s.json#/properties/images/items/pattern",
         "s.json#/properties/images/items",
     )
+
+
+def test_a_submission_is_repeated_if_an_earlier_response_has_shown_its_job(contract: Contract) -> None:
+    told = ordered(contract).submit().submit(job="another").submit(None, status=503, job=None)
+    trace = told.status(None, status=200, answer=b"{}", job="a third").submit(job="a third").story()
+    assert [step.number for step in trace.steps if is_repeated(trace, step)] == [2, 6]
+
+
+def test_a_submission_that_overlaps_the_first_response_is_not_repeated(contract: Contract) -> None:
+    told = ordered(contract)
+    told.now -= 0.0015
+    trace = told.submit().story()
+    assert not any(is_repeated(trace, step) for step in trace.steps)

@@ -53,6 +53,15 @@ def _makers(trace: AnnotatedTrace) -> Mapping[str | None, Step]:
     return {step.job_told: step for step in reversed(trace.submits) if step.accepted}
 
 
+def is_repeated(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the response to a submission names a job that an earlier response has shown.
+
+    It may be the first response once more, with the job's state at that time.
+    """
+    job = step.job_told if step.role in SUBMISSIONS else None
+    return job is not None and any(one.ok and one.job == job and one.done <= step.arrived for one in trace.steps)
+
+
 def reads_of(trace: AnnotatedTrace, job: str | None) -> tuple[Step, ...]:
     """Return the requests for a job's status or result, oldest first."""
     return _reads(trace).get(job, ())

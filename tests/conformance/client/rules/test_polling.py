@@ -9,8 +9,10 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.client.rules import polling as rules
+from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
 from hobbyhorse.contract.values import Contract, Parameter
+from tests import specimen
 from tests.conftest import contracts_that, documented
 from tests.judging import checked, messages, rules_of
 from tests.tracing import FOREIGN, HOME, JOB, PRIVATE, START, Teller
@@ -522,3 +524,16 @@ def test_a_pause_of_minutes_between_two_polls_is_found(contract: Contract) -> No
     assert not messages(rules.not_too_rare, finish(asked.wait(150).status(running(contract))).end("success").story())
     failing = poll(Teller(contract).submit()).status(None, status=503).wait(150).status(running(contract))
     assert not messages(rules.not_too_rare, finish(failing).end("success").story())
+
+
+def test_the_first_response_shown_again_after_a_failure_leaves_the_job_failed() -> None:
+    """The specimen names the stage in the response to a submission, and a repeated key gets this response again."""
+    contract, job = load(specimen.FOLDER), "job-00000000000000aa"
+
+    def ended(*, repeated: bool) -> list[str] | None:
+        told = Teller(contract).submit(job=job).status("failed" if repeated else "running", job=job)
+        told = told.submit("replayed", job=job) if repeated else told
+        return messages(rules.nonterminal_is_not_done, told.end("failed", told=False).story())
+
+    assert ended(repeated=True) == []
+    assert ended(repeated=False) != []

@@ -134,13 +134,18 @@ LISTED = named(family("IDN"), "IDN-05")
 
 def fresh(contract: Contract, jobs: list[str], **query: object) -> str:
     """Return the verdict on a list of unknown length that follows a submission."""
-    annotated = page(told(contract).submit(job=JOB, probe="job"), jobs, **query)
+    return endless(page(told(contract).submit(job=JOB, probe="job"), jobs, **query), len(jobs), **query)
+
+
+def endless(annotated: Teller, items: int, **query: object) -> str:
+    """Return the verdict on the last list if it does not tell that it is complete."""
+    contract = annotated.contract
     last = annotated.exchanges[-1]
     body = orjson.loads(last.answer)
     for name in ("total", "page", "size"):
         binding = contract.operations["list"].bindings.get(name)
         for place in binding.response if binding else ():
-            body = replaced(body, place.pointer, {"total": 99, "page": query.get("page", 1), "size": len(jobs)}[name])
+            body = replaced(body, place.pointer, {"total": 99, "page": query.get("page", 1), "size": items}[name])
     for name in ("next_cursor",):
         binding = contract.operations["list"].bindings.get(name)
         for place in binding.response if binding else ():
@@ -160,3 +165,13 @@ def test_a_list_that_begins_with_the_newest_job_has_a_new_one_at_once(contract: 
 
 def test_only_the_suites_own_lists_are_judged(contract: Contract) -> None:
     assert verdict(LISTED, told(contract).submit(job=JOB, probe="job")) in (NOT_OBSERVED, NOT_APPLICABLE)
+
+
+@beginning_with_the_newest
+def test_a_repeated_submission_makes_no_job_the_newest(contract: Contract) -> None:
+    def listed(jobs: list[str]) -> str:
+        annotated = told(contract).submit(job=JOB, probe="job").submit(job="new", probe="job", key="k2")
+        return endless(page(annotated.submit(job=JOB, probe="idempotency:late"), jobs), len(jobs))
+
+    assert listed(["new", "older"]) != BROKEN
+    assert listed(["older", "oldest"]) == BROKEN

@@ -11,10 +11,12 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rules.lifecycle import Sighting, fits, listed_stages
+from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.contract.values import Contract
+from tests import specimen
 from tests.conformance.server.rules.test_shape import (
     HTML,
     a_job,
@@ -36,6 +38,8 @@ from tests.tracing import START, Teller
 def bound(name: str) -> pytest.MarkDecorator:
     return contracts_that(lambda contract: name in contract.operations["status"].bindings)
 
+
+MOVES = family("LIF")
 
 several = contracts_that(lambda contract: sum(not stage.terminal for stage in contract.graph) > 1)
 told_failures = contracts_that(lambda contract: "error_code" in contract.operations["status"].bindings)
@@ -511,3 +515,22 @@ def test_a_list_agrees_with_the_end_that_a_poll_has_shown(contract: Contract) ->
         text = orjson.dumps(replaced(example, listing.items.at.pointer, [listed]))
         told.wait(delay).call("list", "listed", None, answer=text)
         assert word("LIF-02", told) == expected
+
+
+def test_the_first_response_shown_again_is_no_move_of_the_job() -> None:
+    """The specimen names the stage in the response to a submission, and a repeated key gets this response again."""
+    contract = load(specimen.FOLDER)
+    job = a_job(contract)
+
+    def lived(*between: str) -> Teller:
+        told = Teller(contract).submit(job=job)
+        for situation in between:
+            told.status(situation, job=job)
+        return told.submit("replayed", job=job)
+
+    assert lived().story().submits[-1].stage == "queued"
+    for between in ((), ("running",), ("running", "done"), ("failed",)):
+        assert broken(lived(*between), MOVES) == {}
+    # The first response is evidence as before.
+    assert set(broken(lived("done").status("running", job=job), MOVES)) == {"LIF-02"}
+    assert word("LIF-02", Teller(contract).status("done", job=job).submit("replayed", job=job)) == NOT_OBSERVED

@@ -238,3 +238,12 @@ def test_a_job_may_be_unknown_once_its_documented_time_is_over(contract: Contrac
     assert forgotten(3590) == BROKEN
     assert forgotten(3610) != BROKEN
     assert verdict(READABLE, told(contract).status(first).wait(3610).status("unknown_job", status=404)) == BROKEN
+
+
+def test_the_life_of_a_job_begins_with_its_first_acceptance(contract: Contract) -> None:
+    first = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+    short = replace(contract, retention=replace(contract.retention, job=100.0))
+    annotated = told(short).status(first).wait(90).submit(probe="idempotency:late").wait(20)
+    assert verdict(READABLE, annotated.status("unknown_job", status=404)) != BROKEN
+    early = told(short).status(first).wait(50).submit(probe="idempotency:late")
+    assert verdict(READABLE, early.status("unknown_job", status=404)) == BROKEN

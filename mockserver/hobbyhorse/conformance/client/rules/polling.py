@@ -31,6 +31,7 @@ from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, 
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, URLS, AnnotatedTrace, Step, origin, parts
+from hobbyhorse.traces.orders import is_repeated
 
 # Allowed polls after a terminal stage: a client may confirm the stage once.
 ALLOWED_CONFIRMATIONS = 1
@@ -237,12 +238,14 @@ def _invented(trace: AnnotatedTrace, seen: str) -> Iterator[Breach]:
     example="wait",
 )
 def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
-    waiting = [step for step in (*trace.submits, *trace.reads) if _under_way(step)]
+    # A repeated submission gets the first response again, whatever has become of its job.
+    submits = [step for step in trace.submits if not is_repeated(trace, step)]
+    waiting = [step for step in (*submits, *trace.reads) if _under_way(step)]
     if not waiting or trace.outcome is None:
         return
     yield OBSERVED
     yield from _invented(trace, f"the job was {waiting[-1].stage or 'under way'!r}")
-    last = max((*trace.submits, *trace.reads), key=lambda step: step.number)
+    last = max((*submits, *trace.reads), key=lambda step: step.number)
     since = wait_began(trace)
     # Later, another reason such as the client's own deadline may have ended the run.
     soon = max(10 * trace.contract.polling.typical_interval, 30.0)

@@ -321,10 +321,11 @@ def _begins_with_newest(trace: AnnotatedTrace, listing: Step) -> bool:
 
 
 def _accepted_before(trace: AnnotatedTrace, listing: Step) -> list[str]:
-    """Return the suite's own jobs that were accepted before a list was requested."""
+    """Return the suite's own jobs that were accepted before a list was requested, the oldest first."""
     # A job accepted while the list was made may be missing in it.
     earlier = (step for step in trace.submits if step.accepted and step.done < listing.arrived)
-    return [str(step.job_told) for step in earlier if _ours(step)]
+    # A repeated submission gets its job again, which is no newer for that.
+    return list(dict.fromkeys(str(step.job_told) for step in earlier if _ours(step)))
 
 
 def _ours(step: Step) -> bool:

@@ -26,7 +26,7 @@ from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, AnnotatedTrace, Step
-from hobbyhorse.traces.orders import making
+from hobbyhorse.traces.orders import is_repeated, making
 
 # Two timestamps may be rounded differently, to seconds or milliseconds, and then appear in the wrong order.
 CLOCK_ROUNDING_SECONDS = 1.0
@@ -333,10 +333,11 @@ def _sightings(trace: AnnotatedTrace) -> dict[str, list[Sighting]]:
     """Return the sightings of each job, by id, in the order of their responses."""
     found: dict[str, list[Sighting]] = {}
     for step in sorted(trace.steps, key=lambda step: step.done):
-        # Only a response that names a stage is a sighting: an acceptance without a stage makes no claim about one.
+        # Only a response that names a stage is a sighting: an acceptance without a stage makes no claim about one, and
+        # that of a repeated submission shows the stage of the first one.
         elsewhere = (step.exchange.probe or "").startswith(FOREIGN_PROBES)
         shows_stage = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
-        if step.ok and step.job is not None and shows_stage and not elsewhere:
+        if step.ok and step.job is not None and shows_stage and not elsewhere and not is_repeated(trace, step):
             found.setdefault(step.job, []).append(Sighting(step, step.reading.stages))
     return found
 

@@ -28,7 +28,7 @@ from hobbyhorse.conformance.server.expected import (
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
-from hobbyhorse.traces.orders import own, reads_of
+from hobbyhorse.traces.orders import making, own, reads_of
 
 RESULTS, REASONS = ("video_url", "first_frame_url"), ("error_code", "error_message")
 # The suite gives a job up after as many failed polls; fewer may be a restart of the server.
@@ -160,8 +160,8 @@ def reason(trace: AnnotatedTrace) -> KindEvidence:
 def readable_to_the_end(trace: AnnotatedTrace) -> Evidence:
     """Find accepted jobs that the suite could not read, and jobs that did not end in the longest wait."""
     for order in trace.submits:
-        # Recorded traffic does not show why its client stopped reading.
-        if not order.accepted or order.exchange.probe is None:
+        # Recorded traffic does not show why its client stopped reading. A repeated submission makes no job.
+        if not order.accepted or order.exchange.probe is None or making(trace, order.job_told) is not order:
             continue
         reads = reads_of(trace, order.job_told)
         polls = [read for read in reads if read.role == "status"]
