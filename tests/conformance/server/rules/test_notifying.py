@@ -11,6 +11,7 @@ import pytest
 
 from hobbyhorse.conformance.server.receiver import ELSEWHERE
 from hobbyhorse.conformance.server.rules.notifying import PLACE
+from hobbyhorse.conformance.server.session import with_callback
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import sign
@@ -350,12 +351,39 @@ def test_an_end_may_be_a_second_before_the_creation_by_rounding(contract: Contra
         assert any("before created_at" in breach.message for breach in found.breaches) is expected, early
 
 
+def called_at(contract: Contract, *urls: str | None) -> list[str]:
+    """Return the findings on a callback at a URL without an order, after submissions that name URLs and get one job."""
+    annotated = teller(knowing(contract))
+    order = orjson.loads(annotated.submit().exchanges.pop().body)
+    for url in urls:
+        body = order if url is None else with_callback(contract.operations["submit"], order, url)
+        annotated.submit(body=orjson.dumps(body), probe="callback:order")
+    callback(annotated.wait(60))
+    annotated.deliveries[-1] = replace(annotated.deliveries[-1], note=ELSEWHERE)
+    return [breach.message for breach in judged(SAME, after(annotated, polled(contract))).breaches]
+
+
 @calling
 def test_a_callback_goes_to_the_submitted_url(contract: Contract) -> None:
-    annotated = told(knowing(contract))
-    annotated.deliveries[-1] = replace(annotated.deliveries[-1], note=ELSEWHERE)
-    found = judged(SAME, after(annotated, polled(contract)))
-    assert "was sent to another URL" in found.breaches[0].message
+    bare, own = "http://127.0.0.1/callback", "http://127.0.0.1/callback?order=1"
+    (found,) = called_at(contract, own)
+    assert "was sent to another URL" in found
+    assert called_at(contract, own, own) == [found]
+    # The URL of each submission that got the job may be the right one.
+    assert called_at(contract, bare) == called_at(contract, own, bare) == called_at(contract, None, bare) == []
+    (without,) = called_at(contract, None)
+    assert "submitted without a callback URL" in without
+
+
+@calling
+def test_a_callback_without_a_documented_video_need_not_have_one(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    bindings = {name: one for name, one in contract.callbacks.bindings.items() if name != "video_url"}
+    silent = replace(knowing(contract), callbacks=replace(contract.callbacks, bindings=bindings))
+    for documented, expected in ((knowing(contract), BROKEN), (silent, PASSED)):
+        annotated = told(documented)
+        annotated.video = f"{MEDIA}/media/another/video.mp4"
+        assert verdict(SAME, after(annotated, polled(contract))) == expected
 
 
 @calling

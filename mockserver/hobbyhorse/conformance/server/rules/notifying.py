@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import (
@@ -17,7 +18,7 @@ from hobbyhorse.conformance.server.expected import (
     responses_of,
     set_in_lifecycle,
 )
-from hobbyhorse.conformance.server.receiver import ELSEWHERE
+from hobbyhorse.conformance.server.receiver import ELSEWHERE, ORDER
 from hobbyhorse.conformance.server.rules.lifecycle import PLAUSIBLE
 from hobbyhorse.conformance.server.rules.outcomes import REASONS, is_empty
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
@@ -266,27 +267,46 @@ def same_as_poll(trace: AnnotatedTrace) -> Evidence:
         if not _may_call_back(trace, call.job):
             message = f"{call} is about a job that was submitted without a callback URL"
             yield Breach(message, named, call.job)
-        if call.delivery.note == ELSEWHERE and call.job in trace.jobs:
+        if call.delivery.note == ELSEWHERE and _has_url_of_its_own(trace, call.job):
             yield Breach(f"{call} was {ELSEWHERE} than the submitted one", (f"{PLACE}/operationId",), call.job)
         reads = [read for read in reads_of(trace, call.job) if read.terminal]
         if reads and call.kinds:
             yield OBSERVED
-            yield from _differs(call, reads)
+            yield from _differs(_callbacks(trace), call, reads)
 
 
 def _may_call_back(trace: AnnotatedTrace, job: str | None) -> bool:
     """Whether a job may have callbacks: only jobs that the suite itself submitted without a callback URL may not."""
-    made = making(trace, job)
+    urls, binding = _callback_urls(trace, job), trace.contract.operations["submit"].bindings.get("callback_url")
+    elsewhere = binding is None or any(place.part != "body" for place in binding.request)
+    return not urls or elsewhere or any(url is not MISSING for url in urls)
+
+
+def _has_url_of_its_own(trace: AnnotatedTrace, job: str | None) -> bool:
+    """Whether each submission of a job named a callback URL with the parameter that tells orders apart."""
+    urls = _callback_urls(trace, job)
+    return bool(urls) and all(isinstance(url, str) and ORDER in dict(parse_qsl(urlsplit(url).query)) for url in urls)
+
+
+def _callback_urls(trace: AnnotatedTrace, job: str | None) -> list[Any]:
+    """Return the callback URLs in the bodies of a job's submissions; empty if one of them is not known.
+
+    Several submissions get one job if a key is repeated, or if the endpoint confuses them. Each of their URLs may then
+    be the right one.
+    """
     binding = trace.contract.operations["submit"].bindings.get("callback_url")
-    if made is None or made.exchange.probe is None or binding is None:
-        return True
-    body = body_of(made)
-    if body is MISSING:
-        return True
-    return any(place.part != "body" or resolve(body, place.pointer) is not MISSING for place in binding.request)
+    places = [place.pointer for place in (binding.request if binding else ()) if place.part == "body"]
+    found = list[Any]()
+    for step in (one for one in trace.submits if one.accepted and one.job_told == job):
+        body = body_of(step)
+        if step.exchange.probe is None or body is MISSING:
+            return []
+        named = (resolve(body, place) for place in places)
+        found.append(next((url for url in named if url is not MISSING), MISSING))
+    return found
 
 
-def _differs(call: ReceivedCallback, reads: list[Step]) -> Iterator[Breach]:
+def _differs(callbacks: Callbacks, call: ReceivedCallback, reads: list[Step]) -> Iterator[Breach]:
     """Yield the differences between a callback and the last poll."""
     last = reads[-1]
     if not call.kinds & last.kinds:
@@ -296,7 +316,8 @@ def _differs(call: ReceivedCallback, reads: list[Step]) -> Iterator[Breach]:
         return
     # If polls returned several videos (one per read, say), there is no single video to compare with.
     polled = {_file(read.video) for read in reads if read.video is not None}
-    if len(polled) != 1 or "success" not in call.kinds:
+    # A receiver without a documented video asks for it.
+    if len(polled) != 1 or "success" not in call.kinds or "video_url" not in callbacks.bindings:
         return
     video = call.reading.values.get("video_url")
     if not isinstance(video, str) or _file(video) not in polled:
