@@ -189,6 +189,16 @@ def test_without_an_address_for_callbacks_nothing_is_submitted(contract: Contrac
         probe.run(session)
 
 
+@contracts_that(lambda contract: contract.callbacks is not None)
+@pytest.mark.parametrize(("budget", "why"), [(Decimal("0.01"), "may cost"), (Decimal(50), "was not accepted")])
+def test_jobs_with_callbacks_that_are_left_out_have_one_reason(contract: Contract, budget: Decimal, why: str) -> None:
+    refusing = httpx.MockTransport(lambda request: httpx.Response(422, json={}))
+    session = session_on(contract, contract.models[0], refusing, budget=budget)
+    with Receiver() as session.receiver, pytest.raises(Skipped, match=why):
+        next(probe for probe in probes(session) if probe.name == "callback:order").run(session)
+    assert session.notes == []
+
+
 @contracts_that(lambda contract: len(contract.models) > 1)
 def test_with_several_models_the_free_probes_run_once_and_the_others_for_each_model(contract: Contract) -> None:
     session = session_on(contract, contract.models[0], httpx.MockTransport(never_called), budget=Decimal(5))

@@ -826,9 +826,19 @@ def _cancel_beside_running(session: Session) -> None:
 def _callback(session: Session) -> None:
     if session.receiver is None:
         raise Skipped("no callback URL is available; set --callback-url")
-    jobs = [job for number in range(len(CALLBACK_REFUSALS)) if (job := _with_callback(session, number)) is not None]
+    jobs, left_out = list[str](), list[Skipped]()
+    for number in range(len(CALLBACK_REFUSALS)):
+        try:
+            job = _with_callback(session, number)
+        except Skipped as error:
+            left_out.append(error)
+        else:
+            jobs += [] if job is None else [job]
     if not jobs:
-        raise Skipped("the submission was not accepted")
+        # What was not submitted was not refused either.
+        raise left_out[0] if left_out else Skipped("the submission was not accepted")
+    for reason in left_out:
+        session.note("callback:order", str(reason))
     sharing = _with_one_callback(session)
     for job in (*jobs, *sharing):
         session.follow(job, "callback:order")
@@ -852,7 +862,7 @@ def _with_one_callback(session: Session) -> list[str]:
 
 
 def _with_callback(session: Session, number: int) -> str | None:
-    """Submit one of the jobs with a callback URL. Return its id, or None if it is left out. Raises Skipped."""
+    """Submit one of the jobs with a callback URL. Return its id, or None without one. Raises Skipped."""
     receiver, name = session.receiver, str(number)
     assert receiver is not None
     callbacks = session.contract.callbacks
@@ -868,11 +878,7 @@ def _with_callback(session: Session, number: int) -> str | None:
     body = with_callback(session.submit, order, url)
     if body is MISSING:
         raise Skipped("a submission has no place for a callback URL")
-    try:
-        job = session.submit_order("callback:order", body).job_told
-    except Skipped as error:
-        session.note("callback:order", str(error))
-        return None
+    job = session.submit_order("callback:order", body).job_told
     if job is not None:
         receiver.name(name, job)
         session.refused_again = job if often and url != receiver.url else session.refused_again
