@@ -16,7 +16,7 @@ from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.forms.expressions import MISSING
-from hobbyhorse.contract.reading import Reading, message_of, read_answer
+from hobbyhorse.contract.reading import Reading, as_json, message_of, read_answer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.server.app import Fake, Options
@@ -116,7 +116,7 @@ class Mock:
     async def call(self, contract: Contract, role: str, **how: Any) -> Reply:
         """Call an operation like `call_plain`, and read the response by its contract."""
         reply = await self.call_plain(contract, role, **how)
-        message = message_of(reply.headers.items(), reply.json)
+        message = message_of(reply.headers.items(), as_json(reply.body))
         reading = read_answer(contract.schemas, contract.operations[role], reply.status, message)
         return Reply(reply.status, reply.headers, reply.body, reading)
 

@@ -83,7 +83,8 @@ def _show_examples(console: Console, contract: Contract) -> None:
             if situation.name == "accepted" or ends:
                 example = contract.schemas.at(situation.example_at)
                 console.print(f"\n[bold]{role}: {situation.name}, {situation.status}[/bold]")
-                console.print(escape(json.dumps(example)), soft_wrap=True)
+                shown = "no content" if situation.empty else json.dumps(example)
+                console.print(escape(shown), soft_wrap=True)
     console.print()
 
 

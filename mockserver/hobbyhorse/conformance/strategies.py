@@ -149,6 +149,8 @@ def responses(provider: str | Contract, role: str, *, situation: str | None = No
 
 
 def _responses(contract: Contract, operation: Operation, situation: Situation) -> st.SearchStrategy[Response]:
+    if situation.empty:
+        return st.just(Response(situation.status, tuple(situation.headers), b""))
     stages = [place for name in sorted(CONSTANT) for place in _written(operation.bindings.get(name))]
 
     def means_it(body: Any) -> bool:

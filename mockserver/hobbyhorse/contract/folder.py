@@ -21,6 +21,7 @@ from hobbyhorse.contract.documents.operations import (
     OPENAPI,
     DeclaredOperation,
     declared_operations,
+    empty_response,
     examples_at,
     follow,
     has_example,
@@ -510,6 +511,11 @@ class _Builder:
             # Completion leaves the status out if there are several.
             if "status" not in spec:
                 raise self.fail((*location, name), self.no_status(found, spec["example"]))
+            empty = empty_response(self.openapi, found, spec["status"])
+            if empty is not None:
+                # It has no example, so that its body is empty, and no schema: a body would be undocumented.
+                situations[name] = self.situation(name, spec, empty, bound, (*location, name))
+                continue
             content = json_content(self.openapi, found, spec["status"])
             if content is None:
                 raise self.fail(

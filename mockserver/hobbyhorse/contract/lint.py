@@ -32,6 +32,7 @@ DOCUMENT_CHECKS: tuple[DocumentCheck, ...] = (
     documents.marks,
     documents.shapes,
     documents.reference_targets,
+    documents.bodies,
     documents.operation_ids,
     documents.keywords,
     documents.valid_schemas,

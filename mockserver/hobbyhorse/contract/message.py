@@ -69,6 +69,8 @@ class Template:
 
 def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]:
     """Return an example as a JSON template with %b for each slot, and the slots in order of appearance."""
+    if example is MISSING:  # a response without content
+        return b"", ()
     slots: dict[bytes, Slot] = {}
     for name, form, pointer in bound:
         here = resolve(example, pointer)

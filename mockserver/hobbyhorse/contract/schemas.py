@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Documents refer to each other by relative file name. A base URL with its own scheme keeps validators off the network.
 BASE = "contract:///"
+NO_CONTENT = False
 # A violation is one line of a log or of a provider's error body. This length is enough to list an enum's values, but
 # not to repeat a whole prompt or an inline image.
 LONGEST_MESSAGE = 300
@@ -82,12 +83,16 @@ class Schemas:
                 self._registry = validators().Registry(resources, draft=validators().Draft202012)
             file, _, pointer = address.partition("#")
             reference = f"{BASE}{file}#{quote(pointer, safe='/~')}"
-            validator = validators().Draft202012Validator({"$ref": reference}, registry=self._registry)
+            # Where no content is documented, no value is valid.
+            schema = NO_CONTENT if self.at(address) is MISSING else {"$ref": reference}
+            validator = validators().Draft202012Validator(schema, registry=self._registry)
             self._validators[address] = validator
         return validator
 
     def violations(self, address: str, value: Any, most: int = 10) -> list[Violation]:
         """Return up to `most` violations of the schema at an address."""
+        if value is MISSING:  # no content, which is right only where none is documented
+            return [] if self.at(address) is MISSING else [Violation((), "is missing", (address,))]
         validator = self.validator(address)
         found: list[Violation] = []
         try:
@@ -150,6 +155,8 @@ def _violation(error: jsonschema_rs.ValidationError) -> Violation:
         allowed = ", ".join(map(_json, error.kind.value))
         return Violation(location, _shorten(f"{_json(error.instance)} is not one of {allowed}"))
     kind: Any = error.kind
+    if kind.name == "falseSchema":
+        return Violation(location, _shorten(f"{_json(error.instance)} is not documented: the response has no content"))
     if kind.name == "propertyNames":
         return Violation(location, _violation(kind.error).message)
     if kind.name == "anyOf":

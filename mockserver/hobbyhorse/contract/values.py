@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from hobbyhorse.contract.forms.expressions import Place, Pointer
+from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer
 from hobbyhorse.contract.forms.signatures import Signature
 from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.message import Template
@@ -42,6 +42,11 @@ class Situation:
     when: tuple[tuple[Place, Any], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     items: tuple[Template, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the response has no content."""
+        return self.template.example is MISSING
 
 
 @dataclass(frozen=True, slots=True)

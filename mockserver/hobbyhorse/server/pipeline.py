@@ -25,9 +25,9 @@ from dataclasses import replace
 from time import perf_counter
 from types import coroutine
 
-import orjson
-
+from hobbyhorse.contract.documents.operations import bodiless
 from hobbyhorse.contract.forms.expressions import MISSING
+from hobbyhorse.contract.reading import as_json
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS
@@ -151,7 +151,7 @@ def validate(call: OperationRequest) -> None:
     # A fault breaks the contract on purpose.
     if call.services.strict and not isinstance(call.result, FaultedResponse):
         situation, schemas = call.result.situation, call.contract.schemas
-        for violation in schemas.violations(situation.schema, orjson.loads(call.result.body), most=1):
+        for violation in schemas.violations(situation.schema, as_json(call.result.body), most=1):
             raise ContractBroken(f"{call.contract.key}: the response of situation {situation.name!r} has {violation}")
 
 
@@ -242,6 +242,8 @@ def _unrouted(call: OperationRequest) -> OperationResponse:
 def headers_of(response: OperationResponse) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response, as ASGI sends them; its own replace the situation's."""
     headers = [JSON_HEADER, (b"content-length", b"%d" % len(response.body))]
+    if not response.body:
+        headers = [] if bodiless(response.situation.status) else headers[1:]
     given = response.situation.headers
     # The common case, a poll, has neither.
     if given or response.headers:

@@ -35,6 +35,7 @@ from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.clock import Clock
 from hobbyhorse.clock.race import client_gone, first_of
+from hobbyhorse.contract.documents.operations import bodiless
 from hobbyhorse.scenarios.effects import (
     Close,
     Delay,
@@ -138,7 +139,9 @@ class ClientConnection:
 
 
 def with_length(sent: Sent) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a response, with the length of its body."""
+    """Return the headers of a response, with the length of its body if its status allows one."""
+    if bodiless(sent.status):
+        return list(sent.headers)
     return [*sent.headers, (b"content-length", str(len(sent.body)).encode())]
 
 
@@ -193,6 +196,8 @@ async def abandon(scope: Scope) -> None:
 
 async def send_with_fault(effect: WireEffect | None, sent: Sent, client: ClientConnection) -> None:
     """Send a response with an effect on its connection; without one it is sent whole."""
+    if bodiless(sent.status):
+        sent = replace(sent, body=b"")
     try:
         await (client.whole(sent) if effect is None else _perform(effect, sent, client))
     except asyncio.CancelledError:  # the server stops while the fault waits
@@ -281,10 +286,10 @@ def written(framed: Framed, sent: Sent, usual: Iterable[tuple[bytes, bytes]], me
         # They describe the body before its coding.
         headers = [header for header in headers if header[0] not in (b"etag", b"accept-ranges", b"content-length")]
         headers += [(b"content-encoding", framed.coding.encode()), (b"vary", b"accept-encoding")]
-    chunked = framed.framing == "chunked" and framed.version != "1.0"
+    chunked = framed.framing == "chunked" and framed.version != "1.0" and not bodiless(sent.status)
     if chunked:
         headers += [(b"transfer-encoding", b"chunked"), (b"trailer", b"x-trailer")]
-    elif framed.framing != "close":
+    elif framed.framing != "close" and not bodiless(sent.status):
         headers.append((b"content-length", str(len(body)).encode()))
     if framed.ends == "announced":
         headers.append((b"connection", b"close"))

@@ -80,7 +80,8 @@ class FaultedFile:
 
 def sent_of(response: OperationResponse) -> Sent:
     """Return a response as it is sent; its own headers replace the situation's."""
-    sent = Sent(response.situation.status, (JSON_HEADER,), response.body, response.situation.name)
+    typed = (JSON_HEADER,) if response.body else ()
+    sent = Sent(response.situation.status, typed, response.body, response.situation.name)
     for name, value in response.situation.headers + response.headers:
         sent = sent.headed(name, value)
     return sent
@@ -179,7 +180,7 @@ def _varied(
     moves: Sequence[tuple[int, Move]],
 ) -> OperationResponse | FaultedResponse:
     """Apply variations to a response, each to the result of those before it."""
-    if call.route.operation.role in SUBMISSIONS and response.job is None:
+    if (call.route.operation.role in SUBMISSIONS and response.job is None) or not response.body:
         return response
     decided, met, wire = _decided(call, scenario, moves[0][1], response), list[Move](), Framed()
     for index, move in moves:

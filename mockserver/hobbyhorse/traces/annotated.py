@@ -256,7 +256,9 @@ class AnnotatedTrace:
             not self.contract.schemas.violations(operation.situations[name].schema, value, most=1)
             for name in reading.situations
         )
-        return Step(number, exchange, value, reading, kinds, valid and value is not MISSING)
+        # A body that is not JSON is not an empty one.
+        legible = value is not MISSING or not exchange.answer
+        return Step(number, exchange, value, reading, kinds, valid and legible)
 
     def of(self, *roles: str) -> tuple[Step, ...]:
         """Return the steps of roles."""

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 
 from hobbyhorse.contract.checks.subject import Documents, Problem
-from hobbyhorse.contract.documents.operations import LIFECYCLE, OPENAPI
+from hobbyhorse.contract.documents.operations import LIFECYCLE, OPENAPI, bodiless, declared_operations, follow
 from hobbyhorse.contract.folder import MALFORMED_MARK, misshapen
 from hobbyhorse.contract.forms.expressions import Pointer
 from hobbyhorse.contract.references import broken_references, files_referred_to, keyword_objects
@@ -70,6 +70,19 @@ def openapi_version(documents: Documents) -> Iterator[Problem]:
     version = document.get("openapi") if isinstance(document, dict) else None
     if isinstance(version, str) and not re.fullmatch(r"3\.1\.[0-9]+", version):
         yield documents.problem(f"is {version!r}; allowed: 3.1, such as '3.1.0'", "openapi", file=OPENAPI)
+
+
+def bodies(documents: Documents) -> Iterator[Problem]:
+    """A response has no content if its status forbids a body."""
+    openapi = documents.files[OPENAPI]
+    # Other checks report a document that has no operations to walk.
+    readable = not any(shapes(documents)) and not any(reference_targets(documents))
+    for found in declared_operations(openapi) if readable else ():
+        for status, declared in found.spec.get("responses", {}).items():
+            response, home = follow(openapi, declared, (*found.pointer, "responses", status))
+            if bodiless(status) and response.get("content"):
+                message = f"a response {status} has no body: remove 'content', and name its situation in {LIFECYCLE}"
+                yield documents.problem(message, *home, "content", file=OPENAPI)
 
 
 def marks(documents: Documents) -> Iterator[Problem]:

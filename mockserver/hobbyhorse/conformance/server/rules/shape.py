@@ -97,7 +97,7 @@ def content_type(trace: AnnotatedTrace) -> KindEvidence:
 
 
 def _has_body(step: Step) -> bool:
-    return not 300 <= step.status < 400 and step.status != 204
+    return not 300 <= step.status < 400 and step.status != 204 and not (step.valid and not step.exchange.answer)
 
 
 @rule(
@@ -315,7 +315,7 @@ def _violations(contract: Contract, schema: str, step: Step, example: str | None
 
     Of a schema's alternatives, use the one that the example satisfies and that the body violates least.
     """
-    if step.value is MISSING:
+    if step.value is MISSING and (step.exchange.answer or contract.schemas.at(schema) is not MISSING):
         shown = step.exchange.answer[:80].decode(errors="replace")
         return [Violation((), f"is not valid JSON: {shown!r}", (schema,))]
     found = contract.schemas.violations(schema, step.value, MOST_TOLD)
