@@ -194,3 +194,20 @@ def test_the_keywords_of_all_branches_are_places() -> None:
 
 def test_places_do_not_distinguish_violations() -> None:
     assert Violation(("a",), "is missing", ("x",)) == Violation(("a",), "is missing", ("y",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "valid"),
+    [
+        ("integer", "2", True),
+        (["integer", "null"], "2", True),
+        ("integer", "soon", False),
+        ("number", "0.5", True),
+        ("boolean", "true", True),
+        ("string", "2", True),
+        ("integer", "9" * 5_000, False),
+    ],
+)
+def test_the_text_of_a_header_is_read_by_its_type(kind: Any, text: str, valid: bool) -> None:
+    schemas = Schemas({"a.json": {"header": {"$ref": "#/type"}, "type": {"type": kind}}})
+    assert (schemas.text_violations("a.json#/header", text) == []) is valid

@@ -24,8 +24,8 @@ from typing import Any
 import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Message, replaced, resolve
-from hobbyhorse.contract.schemas import Violation
-from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, PromptLimit
+from hobbyhorse.contract.schemas import Violation, from_text
+from hobbyhorse.contract.values import Contract, Model, Operation, PromptLimit
 
 # Enough for four inline pictures of the documented 10 MiB, a third larger in base64. A body is kept in memory.
 MOST_BODY_BYTES = 64 * 1024 * 1024
@@ -106,7 +106,7 @@ def read_parameters(
             if parameter.part == "query" and parameter.default is not None:
                 values[parameter.name] = parameter.default
             continue
-        value = _coerce(parameter, text)
+        value = from_text(parameter.type, text)
         for violation in contract.schemas.violations(parameter.schema, value, most=1):
             message = f"{parameter.name}: {violation.message}"
             return Refusal("invalid_request", message, (parameter.part, parameter.name))
@@ -310,18 +310,6 @@ def _undeclared(contract: Contract, model: Model, parameters: Any) -> list[str]:
 
 def _refusal(violation: Violation, prefix: tuple[str | int, ...]) -> Refusal:
     return Refusal("invalid_request", str(violation), (*prefix, *violation.location))
-
-
-def _coerce(parameter: Parameter, text: Any) -> Any:
-    """Convert a parameter's text to its declared type. Other text is returned unchanged, and the schema refuses it."""
-    # 18 digits fit into a signed 64-bit integer, and the limit protects int() and float() from very long strings.
-    if parameter.type == "integer" and re.fullmatch(r"-?[0-9]{1,18}", text):
-        return int(text)
-    if parameter.type == "number" and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", text):
-        return float(text)
-    if parameter.type == "boolean" and text in ("true", "false"):
-        return text == "true"
-    return text
 
 
 def _type_name(value: Any) -> str:

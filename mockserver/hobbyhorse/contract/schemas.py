@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,12 @@ class Schemas:
             return [Violation((), "is nested too deeply")]
         return found
 
+    def text_violations(self, address: str, text: str, most: int = 10) -> list[Violation]:
+        """Return up to `most` violations of the schema at an address by the text of a header."""
+        schema, _ = self.deref(self.at(address), address.partition("#")[0])
+        kind = schema.get("type") if isinstance(schema, dict) else None
+        return self.violations(address, from_text(kind, text), most)
+
     def _places(self, start: str, error: jsonschema_rs.ValidationError) -> tuple[str, ...]:
         """Return the addresses of an error's keywords, given the address of the root schema."""
         kind: Any = error.kind
@@ -137,6 +144,19 @@ def _first(validator: jsonschema_rs.Draft202012Validator, value: Any) -> Iterato
         validator.validate(value)
     except validators().ValidationError as error:
         yield error
+
+
+def from_text(kind: Any, text: str) -> Any:
+    """Convert the text of a header or query to a declared type, or types. Other text stays: the schema refuses it."""
+    kinds = kind if isinstance(kind, list) else [kind]
+    # 18 digits fit into a signed 64-bit integer, and the limit protects int() and float() from very long strings.
+    if "integer" in kinds and re.fullmatch(r"-?[0-9]{1,18}", text):
+        return int(text)
+    if "number" in kinds and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", text):
+        return float(text)
+    if "boolean" in kinds and text in ("true", "false"):
+        return text == "true"
+    return text
 
 
 def address(file: str, pointer: Pointer) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.contract.documents.operations import OPENAPI
-from hobbyhorse.contract.forms.expressions import parse_pointer, resolve
+from hobbyhorse.contract.documents.operations import OPENAPI, follow
+from hobbyhorse.contract.forms.expressions import MISSING, parse_pointer, resolve
+from hobbyhorse.contract.schemas import address
 from hobbyhorse.contract.values import Contract, Operation, Situation
 
 NEEDED_SITUATIONS: Mapping[str, tuple[str, ...]] = {
@@ -159,17 +160,25 @@ def headers(subject: Subject) -> Iterator[Problem]:
             known = _declared_headers(subject, situation)
             for name, text in situation.headers:
                 at = (*subject.situation_at(role, situation.name), "headers", name)
-                if name.lower() not in known:
+                schema = known.get(name.lower())
+                if schema is None:
                     message = f"response {situation.status} of {operation.operation_id} does not declare this header"
                     yield subject.problem(message, *at)
+                elif subject.schemas.at(schema) is not MISSING:
+                    for broken in subject.schemas.text_violations(schema, text, most=1):
+                        yield subject.problem(f"is invalid against its schema: {broken.message}", *at)
                 # A line break in a header would split the response.
                 if not (text.isascii() and text.isprintable()):
                     yield subject.problem(f"{text!r} is not a header value; allowed: printable ASCII", *at)
 
 
-def _declared_headers(subject: Subject, situation: Situation) -> set[str]:
-    """Return the lower-case names of the headers that a situation's response declares."""
+def _declared_headers(subject: Subject, situation: Situation) -> dict[str, str]:
+    """Return the headers that a situation's response declares: lower-case names, and the address of each schema."""
     # The schema is at RESPONSE/content/application~1json/schema.
     response = parse_pointer(situation.schema.partition("#")[2])[:-3]
-    declared = resolve(subject.schemas.document(OPENAPI), (*response, "headers"))
-    return {name.lower() for name in declared} if isinstance(declared, dict) else set()
+    openapi, found = subject.schemas.document(OPENAPI), {}
+    declared = resolve(openapi, (*response, "headers"))
+    for name, header in declared.items() if isinstance(declared, dict) else ():
+        _, home = follow(openapi, header, (*response, "headers", name))
+        found[name.lower()] = address(OPENAPI, (*home, "schema"))
+    return found

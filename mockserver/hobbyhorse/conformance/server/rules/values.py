@@ -132,7 +132,7 @@ def _header_breaches(trace: AnnotatedTrace, step: Step, situation: Situation, na
         return
     at = f"{responses_of(operation)}/{step.status}/headers{format_pointer((name,))}/schema"
     if trace.contract.schemas.at(at) is not MISSING:
-        for violation in trace.contract.schemas.violations(at, value):
+        for violation in trace.contract.schemas.text_violations(at, value):
             yield Breach(f"{label(step)}: header {name}: {violation}", (*violation.places, *places), value)
 
 
