@@ -128,3 +128,46 @@ def test_the_server_suite_accepts_an_empty_response_only_where_no_content_is_doc
     (told,) = messages(documented_answer, wrong) or []
     assert "{} is not documented: the response has no content" in told
     assert not teller(contract).call("cancel", "cancelled", answer=b"{").story().steps[-1].clean
+
+
+# ---- bound headers
+
+LOCATION = "https://api.acme.example/v1/jobs/job-00000000000000aa"
+
+
+def located(directory: Path, text: str) -> Path:
+    """Write the specimen with a Location in the responses to a submission."""
+    submit = "lifecycle.json#/operations/submit"
+    created = "openapi.json#/paths/~1v1~1jobs/post/responses/201/headers"
+    changes = {
+        f"{created}/Location": {"schema": {"type": "string"}},
+        f"{submit}/bindings/status_url": "$response.header.Location",
+        f"{submit}/situations/accepted": {"headers": {"Location": text}},
+        f"{submit}/situations/replayed/headers/Location": text,
+    }
+    return acme(directory, changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"), [(LOCATION, "http://mock.test"), (LOCATION.removeprefix("https://api.acme.example"), "")]
+)
+async def test_a_bound_header_leads_to_the_job_on_this_server(tmp_path: Path, text: str, origin: str) -> None:
+    folder = located(tmp_path, text)
+    assert lint(folder) == []
+    contract = load(folder)
+    mock, body = Mock([contract]), documented(contract)[2]
+    for _ in ("accepted", "replayed"):
+        reply = await mock.call(contract, "submit", body=body, headers={"idempotency-key": "key-0001"})
+        assert reply.headers["location"] == f"{origin}/acme/v1/jobs/{reply.json['id']}"
+        assert reply.reading is not None
+        assert reply.reading.values["status_url"] == reply.headers["location"]
+    assert reply.headers["replayed"] == "true"
+
+
+async def test_a_fault_keeps_the_bound_header(tmp_path: Path) -> None:
+    contract = load(located(tmp_path, LOCATION))
+    mock = Mock([contract])
+    mock.world.scenarios.arm(read_scenario({"moves": {"submit": [{"move": "extra_field"}]}}), [contract])
+    reply = await mock.call(contract, "submit", body=documented(contract)[2])
+    assert "x_unexpected" in reply.json
+    assert reply.headers["location"] == f"http://mock.test/acme/v1/jobs/{reply.json['id']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -46,8 +46,10 @@ from hobbyhorse.contract.references import broken_references
 from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.contract.shapes import OPENAPI_SHAPE, Shape, compile_shape, shape_violations
 from hobbyhorse.contract.values import (
+    HEADER_VALUES,
     Assumption,
     Binding,
+    BoundHeader,
     Callbacks,
     Client,
     Contract,
@@ -233,10 +235,11 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """The bound places of an operation's responses and of its list's items."""
+    """The bound places of an operation's responses and of its list's items; `headers` maps headers to values."""
 
     places: Sequence[Bound]
     items: Items | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def template(self, example: Any, failed: bool) -> Template:
         """Return an example with its bound places. `failed` means that the example shows a failed job."""
@@ -249,6 +252,14 @@ class _Bound:
         shared = [(error, refusal) for error, refusal in SHARED_ERRORS.items() if error in at and refusal in at]
         other = {refusal if failed else error for error, refusal in shared if at[error] == at[refusal]}
         return [bound for bound in self.places if bound[0] not in other]
+
+    def bound_headers(self, sent: Mapping[str, str]) -> tuple[BoundHeader, ...]:
+        """Return the headers of a situation that are bound."""
+        return tuple(
+            BoundHeader(name, self.headers[name.lower()], text.startswith("/"))
+            for name, text in sent.items()
+            if name.lower() in self.headers
+        )
 
     def item_templates(self, example: Any) -> tuple[Template, ...]:
         """Return each item of the example's list with its bound places."""
@@ -396,7 +407,7 @@ class _Builder:
         if role in ("status", "result", "cancel") and _link(found.path, bindings) is None:
             raise self.fail((*at, "bindings"), "no $request.path place for 'job'; the job's id must be in the path")
         # Situations share the bindings of their operation; those whose place is in the example apply.
-        bound = _Bound(_bound(bindings.values()), items)
+        bound = _Bound(_bound(bindings.values()), items, _bound_headers(bindings.values()))
         situations = self.common_situations(found, bound)
         situations |= self.situations(spec["situations"], (*at, "situations"), found, bound)
         return Operation(
@@ -548,6 +559,7 @@ class _Builder:
                 (self.place(place, (*location, "when", place)), value) for place, value in spec.get("when", {}).items()
             ),
             headers=tuple(spec.get("headers", {}).items()),
+            bound_headers=bound.bound_headers(spec.get("headers", {})),
             items=bound.item_templates(example),
         )
 
@@ -730,6 +742,16 @@ def _bound(bindings: Iterable[Binding], side: str = "response") -> list[Bound]:
         for place in (binding.request if side == "request" else binding.response)
         if place.part == "body"
     ]
+
+
+def _bound_headers(bindings: Iterable[Binding]) -> dict[str, str]:
+    """Return the values that the fake writes into headers, by the lower-case name of the header."""
+    return {
+        place.name: binding.name
+        for binding in bindings
+        for place in binding.response
+        if place.part == "header" and binding.name in HEADER_VALUES
+    }
 
 
 def _link(path: str, bindings: Mapping[str, Binding]) -> tuple[str, str] | None:

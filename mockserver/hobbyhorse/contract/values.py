@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer
 from hobbyhorse.contract.forms.signatures import Signature
@@ -26,11 +27,29 @@ class Binding:
     format: str | None = None
 
 
+HEADER_VALUES = frozenset({"job", "model", "status_url", "result_url", "cancel_url", "video_url", "first_frame_url"})
+"""The values that a response can have in a header: texts of the server. A text of the client could be any bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundHeader:
+    """A bound header: its name, its value's name, and whether the example is the path of a URL without the origin."""
+
+    name: str
+    value: str
+    path_only: bool
+
+    def write(self, value: str) -> str:
+        """Return the value as the example has it."""
+        parts = urlsplit(value) if self.path_only else None
+        return value if parts is None else urlunsplit(("", "", *parts[2:]))
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """One response: its status, the addresses of its example and schema, its stages, and its condition.
 
-    `items` are the templates of the items in the example's list.
+    `items` are the templates of the items in the example's list. `bound_headers` are the headers with live values.
     """
 
     name: str
@@ -42,6 +61,7 @@ class Situation:
     when: tuple[tuple[Place, Any], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     items: tuple[Template, ...] = ()
+    bound_headers: tuple[BoundHeader, ...] = ()
 
     @property
     def empty(self) -> bool:

@@ -418,7 +418,14 @@ def write(
     situation: Situation, lookup: Lookup, job: str | None = None, notes: tuple[str, ...] = ()
 ) -> OperationResponse:
     """Write a situation's response: the documented example with live values."""
-    return OperationResponse(situation, situation.template.write(lookup), job, notes)
+    headers = _live(situation, lookup) if situation.bound_headers else ()
+    return OperationResponse(situation, situation.template.write(lookup), job, notes, headers)
+
+
+def _live(situation: Situation, lookup: Lookup) -> tuple[tuple[str, str], ...]:
+    """Return the bound headers that have a live value."""
+    found = ((one, lookup(one.value)) for one in situation.bound_headers)
+    return tuple((one.name, one.write(value)) for one, value in found if isinstance(value, str))
 
 
 def refuse(call: OperationRequest, refusal: Refusal) -> OperationResponse:

@@ -32,6 +32,7 @@ from hobbyhorse.server.request import (
     header,
     refusal_of,
     requested_origin,
+    write,
 )
 from hobbyhorse.worlds.jobs import Job, JobView
 from hobbyhorse.worlds.journal import JournalNote
@@ -318,7 +319,7 @@ def _first_stage(call: OperationRequest, response: OperationResponse | None) -> 
         return sent_of(response)
     view = JobView(job, job.created, graph[graph.initial], call.base, call.media)
     situation = call.route.situation(graph.initial, message)
-    return sent_of(OperationResponse(situation, situation.template.write(view.lookup), job.id))
+    return sent_of(write(situation, view.lookup, job.id))
 
 
 def refuse_scenario(call: OperationRequest, error: ScenarioError) -> OperationResponse:

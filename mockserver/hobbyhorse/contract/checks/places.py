@@ -13,7 +13,7 @@ from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, resolve
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
-from hobbyhorse.contract.values import Binding, Operation
+from hobbyhorse.contract.values import HEADER_VALUES, Binding, Operation, Situation
 
 ROLE_OF_LINK = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
 
@@ -145,6 +145,9 @@ def response_sides(subject: Subject) -> Iterator[Problem]:
                     yield subject.problem(f"{place} is not allowed: a response has only a body and headers", *at)
                 elif place.part == "header" and place.name not in sent and at[0] == "operations":
                     yield subject.problem(f"no situation of this operation sends the header {place.name!r}", *at)
+                elif place.part == "header" and name not in HEADER_VALUES | CONSTANT:
+                    message = f"{name!r} cannot be in a header; allowed there: {', '.join(sorted(HEADER_VALUES))}"
+                    yield subject.problem(message, *at)
 
 
 def response_places(subject: Subject) -> Iterator[Problem]:
@@ -274,6 +277,7 @@ def copies(subject: Subject) -> Iterator[Problem]:
         for situation in operation.situations.values():
             at = (*subject.situation_at(role, situation.name), "example")
             yield from _copied(subject, at, subject.example(situation), bound, jobs)
+            yield from _copied_headers(subject, role, situation, jobs)
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
@@ -281,6 +285,16 @@ def copies(subject: Subject) -> Iterator[Problem]:
     for name, situation in callbacks.situations.items():
         at = ("callbacks", "situations", name, "example")
         yield from _copied(subject, at, subject.example(situation), bound, jobs)
+
+
+def _copied_headers(subject: Subject, role: str, situation: Situation, jobs: set[Any]) -> Iterator[Problem]:
+    live = {bound.name for bound in situation.bound_headers}
+    for name, text in situation.headers:
+        real = any(f"//{host}/" in text for host in subject.contract.hosts)
+        if name not in live and (real or any(job in text for job in jobs)):
+            found = "a URL of the real provider" if real else "a job's id"
+            message = f"has {found}, {text!r}; bind $response.header.{name}, or remove the header"
+            yield subject.problem(message, *subject.situation_at(role, situation.name), "headers", name)
 
 
 def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], jobs: set[Any]) -> Iterator[Problem]:

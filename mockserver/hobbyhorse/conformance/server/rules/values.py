@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from hobbyhorse.conformance.contract_client import filled
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
@@ -408,10 +408,10 @@ def links(trace: AnnotatedTrace) -> KindEvidence:
 
 
 def links_of(contract: Contract, step: Step) -> dict[str, str]:
-    """Return the links to operations in a response, by the names of their values."""
+    """Return the links to operations in a response, by the names of their values; a path is one of the same server."""
     values = step.reading.values
     return {
-        name: url
+        name: urljoin(step.exchange.url, url) if url.startswith("/") else url
         for name, role in ROLE_OF_LINK.items()
         if role in contract.operations and isinstance(url := values.get(name), str) and url
     }
