@@ -17,6 +17,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.worlds.jobs import PACES, Job, JobView, MediaLinks, SubmittedRequest, pace
 from hobbyhorse.worlds.signed_links import signer
 from tests.conftest import CONTRACTS, contracts_that
+from tests.conftest import contracts_that
 from tests.world import order_of
 
 START = 1_000.0
@@ -99,15 +100,26 @@ def test_a_waiter_wakes_when_the_timeline_changes() -> None:
 
 def test_progress_rises_to_one_with_success_only(contract: Contract) -> None:
     job = job_of(contract)
-    span = job.finished - job.created
-    shown = [view(job, START + part * span).lookup("progress") for part in (0.0, 0.5, 0.999, 1.0)]
+    began = next(moment for moment, name in job.timeline if contract.graph[name].kind == "running")
+    shown = [view(job, began + part * (job.finished - began)).lookup("progress") for part in (0.0, 0.5, 0.999, 1.0)]
     assert shown == [0.0, 0.5, 0.99, 1.0]
+    assert view(job, began - 0.1).lookup("progress") == 0.0
     failure = contract.graph.ending("failure")
     assert failure is not None
     failed = job_of(contract, failure.name)
     assert view(failed, failed.finished + 1).lookup("progress") == 0.99
     failed.timeline = tuple((START, name) for _, name in failed.timeline)
     assert view(failed, START).lookup("progress") == 0.0, "a job without a duration"
+
+
+@contracts_that(lambda contract: contract.graph[contract.graph.initial].kind == "pending")
+def test_a_job_that_never_ran_has_no_progress(contract: Contract) -> None:
+    job = job_of(contract)
+    end = contract.graph.ending("cancelled") or contract.graph.ending("failure")
+    assert end is not None
+    job.timeline = ((START, contract.graph.initial), (START + 5, end.name))
+    assert view(job, START + 60).lookup("started_at") is MISSING
+    assert view(job, START + 60).lookup("progress") == 0.0
 
 
 def test_the_values_of_an_end_are_missing_before_it(contract: Contract) -> None:

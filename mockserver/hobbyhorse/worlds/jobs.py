@@ -225,9 +225,13 @@ def _media(file: str) -> Callable[[JobView], Any]:
 def _progress(view: JobView) -> Any:
     if view.stage.kind == "success":
         return 1.0
-    span = view.job.finished - view.job.created
+    started = _started(view)
+    # A job that never ran, such as one that was cancelled while it waited, has made no progress.
+    if started is MISSING:
+        return 0.0
+    span = view.job.finished - started
     # Never 1.0 before success, because a client may interpret 1.0 as the end.
-    return round(min(0.99, (view.now - view.job.created) / span), 2) if span > 0 else 0.0
+    return round(min(0.99, (view.now - started) / span), 2) if span > 0 else 0.0
 
 
 def _queue_position(view: JobView) -> Any:
