@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.contract.formats import FORMATS, format_for
+from hobbyhorse.contract.formats import FORMATS, format_for, location_steps, write_location
 
 # The last second of the year 9999, the latest that datetime can represent.
 LATEST = 253_402_300_799
@@ -161,3 +161,14 @@ def test_every_other_format_is_found_by_its_name(name: str) -> None:
 
 def test_a_value_without_a_format_has_none() -> None:
     assert format_for(None, "2026-04-28T10:00:00Z") is None
+
+
+@pytest.mark.parametrize("value", [["body", "a"], "/body/a", "#/body/a", "body.a"])
+def test_a_location_is_read_in_each_form(value: Any) -> None:
+    assert location_steps(value) == ["body", "a"]
+    assert write_location(value, ["body", "a"]) == value
+
+
+@pytest.mark.parametrize("value", [None, 7, "", "#", "/"])
+def test_a_location_without_steps_says_nothing(value: Any) -> None:
+    assert location_steps(value) == []

@@ -96,3 +96,22 @@ def test_a_situation_without_live_values_is_its_example(contract: Contract) -> N
         for situation in operation.situations.values():
             found = orjson.loads(situation.template.write(lambda name: MISSING))
             assert found == contract.schemas.at(situation.example_at)
+
+
+@pytest.mark.parametrize(
+    ("example", "written_as"),
+    [
+        ("/size", "/seconds/0"),
+        ("#/size", "#/seconds/0"),
+        ("size", "seconds.0"),
+        ("body.size", "body.seconds.0"),
+        ("/body/size", "/body/seconds/0"),
+        (["body", "size"], ["body", "seconds", 0]),
+        (["size"], ["seconds", 0]),
+        ([], ["body", "seconds", 0]),
+        (None, None),
+    ],
+)
+def test_a_location_has_the_form_of_the_example(example: Any, written_as: Any) -> None:
+    places = [bound("refusal_location", "/at")]
+    assert written({"at": example}, places, {"refusal_location": ["body", "seconds", 0]}) == {"at": written_as}

@@ -10,6 +10,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from hobbyhorse.contract.forms.expressions import format_pointer
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -80,3 +82,31 @@ def format_for(name: str | None, example: Any) -> Format | None:
     if name == "rfc3339" and isinstance(example, str) and example.endswith("Z"):
         return FORMATS["rfc3339_z"]
     return FORMATS[name] if name else None
+
+
+PARTS = ("body", "query", "path", "header")
+"""The parts of a request with which the location of a refused value begins."""
+
+
+def location_steps(value: Any) -> list[str]:
+    """Return the steps of a location: a list, a JSON Pointer with or without `#`, or a dotted path."""
+    if isinstance(value, list):
+        return [str(step) for step in value]
+    if not isinstance(value, str) or not value.strip("#/"):
+        return []
+    if value.startswith(("/", "#/")):
+        return [step.replace("~1", "/").replace("~0", "~") for step in value.split("/")[1:]]
+    return value.split(".")
+
+
+def write_location(example: Any, location: list[Any]) -> Any:
+    """Return the location of a refused value in the form of an example; without the request's part if that has none."""
+    shown = location_steps(example)
+    if shown and shown[0] not in PARTS:
+        location = location[1:]
+    if isinstance(example, list):
+        return location
+    steps = [str(step) for step in location]
+    if example.startswith(("/", "#")) or not example:
+        return "#" * example.startswith("#") + format_pointer(tuple(steps))
+    return ".".join(steps)

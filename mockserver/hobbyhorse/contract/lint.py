@@ -68,6 +68,7 @@ CHECKS: tuple[ContractCheck, ...] = (
     places.idempotency,
     places.response_sides,
     places.response_places,
+    places.locations,
     places.overlaps,
     places.needed_places,
     places.copies,

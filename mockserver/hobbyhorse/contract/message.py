@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from hobbyhorse.contract.formats import Format, format_for
+from hobbyhorse.contract.formats import format_for, write_location
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 
 Lookup = Callable[[str], Any]
@@ -22,6 +22,9 @@ Lookup = Callable[[str], Any]
 
 CONSTANT = frozenset({"stage", "refusal_code", "outcome", "event"})
 """Bound values that are never overwritten: `reading` identifies situations by the values in their examples."""
+
+LOCATION = "refusal_location"
+"""The value whose form the example determines."""
 
 Raw = orjson.Fragment
 """Serialized JSON, which orjson copies verbatim."""
@@ -76,9 +79,11 @@ def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]
         here = resolve(example, pointer)
         if here is MISSING or name in CONSTANT:
             continue
+        if name == LOCATION and not isinstance(here, list | str):
+            continue
         # No example contains NUL, so a marker cannot be mistaken for text.
         mark = f"\x00{len(slots)}\x00"
-        slots[orjson.dumps(mark)] = Slot(name, _writer(format_for(form, here)), orjson.dumps(here))
+        slots[orjson.dumps(mark)] = Slot(name, _writer(name, form, here), orjson.dumps(here))
         example = replaced(example, pointer, mark)
     text = orjson.dumps(example)
     # A binding may replace an object that contains an earlier binding's marker; that marker is then gone.
@@ -89,8 +94,11 @@ def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]
     return frame, tuple(slots[written] for written in found)
 
 
-def _writer(form: Format | None) -> Callable[[Any], bytes]:
-    """Return the function that serializes a value in a format. None becomes null in every format."""
+def _writer(name: str, form_name: str | None, example: Any) -> Callable[[Any], bytes]:
+    """Return the function that serializes a value in place of an example. None becomes null in every format."""
+    if name == LOCATION:
+        return lambda value: orjson.dumps(write_location(example, value))
+    form = format_for(form_name, example)
     if form is None:
         return orjson.dumps
     return lambda value: orjson.dumps(None if value is None else form.write(value))

@@ -11,7 +11,7 @@ from hobbyhorse.contract.documents.operations import OPENAPI
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, resolve
-from hobbyhorse.contract.message import CONSTANT
+from hobbyhorse.contract.message import CONSTANT, LOCATION
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import HEADER_VALUES, Binding, Operation, Situation
 
@@ -160,6 +160,17 @@ def response_places(subject: Subject) -> Iterator[Problem]:
             at = subject.binding_at(role, name)
             yield from unshown(subject, at, binding.response, shown if at[0] == "operations" else everywhere)
             yield from misformatted(subject, at, binding, binding.response, here)
+
+
+def locations(subject: Subject) -> Iterator[Problem]:
+    """The example of a refused value's location is a list or a text, whose form the fake can follow."""
+    for role, operation in subject.contract.operations.items():
+        for place in _binding(operation, LOCATION).response:
+            shown = [resolve(example, place.pointer) for example in subject.examples(role)] if place.pointer else []
+            for value in shown:
+                if value is not MISSING and value is not None and not isinstance(value, list | str):
+                    message = f"an example has {value!r}; allowed: a list, a JSON Pointer, a dotted path, or null"
+                    yield subject.problem(message, *subject.binding_at(role, LOCATION))
 
 
 def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: list[Any]) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from hobbyhorse.conformance.server.expected import (
 )
 from hobbyhorse.conformance.server.pictures.samples import BEYOND, BYTES
 from hobbyhorse.conformance.server.queries import GRANTED, REFUSED
+from hobbyhorse.contract.formats import location_steps
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, find_situation
@@ -184,9 +185,8 @@ def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
 def _for_its_picture(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a refusal may be about the picture, which the endpoint may have tried to fetch."""
     pictures = [at for name in PICTURES for at in model_of(trace, step).parameters.get(name, ())]
-    location = step.reading.values.get("refusal_location")
-    if isinstance(location, list):
-        return any(str(part) in at for part in location for at in pictures)
+    if location := location_steps(step.reading.values.get("refusal_location")):
+        return any(part in at for part in location for at in pictures)
     parameters = operation_of(trace, step).model_parameters.get(message_of((), body_of(step)))
     found = [resolve(parameters, at) for at in pictures]
     return any(isinstance(one, str) and one.startswith("http") for one in found)
