@@ -17,7 +17,6 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.worlds.jobs import PACES, Job, JobView, MediaLinks, SubmittedRequest, pace
 from hobbyhorse.worlds.signed_links import signer
 from tests.conftest import CONTRACTS, contracts_that
-from tests.conftest import contracts_that
 from tests.world import order_of
 
 START = 1_000.0
