@@ -342,7 +342,8 @@ async def test_an_action_is_kept_like_one_of_the_control_plane(monkeypatch: pyte
 @pytest.mark.parametrize("number", ["9" * 5_000, "9" * 15, "x", "-1", "%C2%B2"])
 async def test_an_exchange_that_does_not_exist_is_refused_after_the_login(number: str) -> None:
     browser = Browser()
-    assert (await browser.get(f"{browser.world()}/exchanges/{number}")).status == 404
+    reply = await browser.get(f"{browser.world()}/exchanges/{number}")
+    assert (reply.status, b"this world has no such exchange" in reply.body) == (404, True)
     guarded = Browser(control_key="secret")
     assert (await guarded.get(f"{guarded.world()}/exchanges/{number}")).status == 303
 

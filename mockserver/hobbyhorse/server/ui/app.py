@@ -203,10 +203,7 @@ class Page:
 
     async def _exchange(self, request: Request, look: Look) -> Response:
         # Not a number in the route: Starlette reads it before the login is checked, and raises if it is very long.
-        number = views.whole_number(request.path_params["number"])
-        if number is None:
-            raise HTTPException(404)
-        detail = views.exchange(look, number)
+        detail = views.exchange(look, views.whole_number(request.path_params["number"]))
         return _world_html("exchanges.html", look, "exchanges", {**views.exchanges(look), "detail": detail})
 
     async def _section(self, request: Request, look: Look) -> Response:

@@ -241,8 +241,8 @@ def _exchange_row(look: Look, entry: Entry, redactors: Mapping[str, Redactor]) -
     return {**shown, "number": exchange.number, "oddities": found, "took": took}
 
 
-def exchange(look: Look, number: int) -> dict[str, Any]:
-    """Return everything about an exchange. Raises ControlError."""
+def exchange(look: Look, number: int | None) -> dict[str, Any]:
+    """Return everything about an exchange; None names none. Raises ControlError."""
     found, _ = look.world.journal.newest(1, wanted=lambda entry: entry.number == number)
     if not found:
         hint = "the journal keeps the newest 1,000 exchanges"
