@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from hobbyhorse.server import transport as module
 from hobbyhorse.server.run import ServerThread
 from hobbyhorse.server.socket_faults import TRANSPORT, connection
 from hobbyhorse.server.transport import BODY_SECONDS, HEAD_SECONDS, IDLE_SECONDS, MOST_HEAD_BYTES, OpenProtocol
@@ -389,3 +390,61 @@ def test_a_response_that_nobody_reads_holds_no_connection_for_ever(
             assert not connections
     finally:
         server.stop()
+
+
+def test_beyond_the_limit_of_descriptors_the_connection_that_was_idle_longest_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "most_connections", lambda: 3)
+    module._warn_once.cache_clear()
+    server, logger = ServerThread(echo), logging.getLogger("uvicorn.error")
+    logger.addHandler(caplog.handler)
+    try:
+        busy = connect(server)
+        busy.sendall(CHUNKED)
+        idle: list[socket.socket] = []
+        for _ in range(4):
+            if len(idle) == 1:
+                silent = connect(server)
+            idle.append(connect(server))
+            idle[-1].sendall(HEAD + b"\r\n")
+            assert idle[-1].recv(4096).split()[1] == b"204"
+            if len(idle) == 2:
+                assert rest(silent) == b"", "it has sent no request"
+        assert [rest(line) for line in idle[:2]] == [b""] * 2
+        for line in idle[2:]:
+            line.sendall(HEAD + b"\r\n")
+            assert line.recv(4096).split()[1] == b"204"
+        busy.sendall(b"0\r\n\r\n")
+        assert busy.recv(4096).split()[1] == b"204", "a request that is open is not ended"
+        for line in (busy, silent, *idle):
+            line.close()
+    finally:
+        server.stop()
+        logger.removeHandler(caplog.handler)
+    (message,) = caplog.messages
+    assert "3 connections are open" in message
+
+
+def test_a_new_connection_is_closed_if_no_other_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "most_connections", lambda: 1)
+    server = ServerThread(echo)
+    try:
+        with connect(server) as busy:
+            busy.sendall(CHUNKED)
+            while not any(one.cycle for one in server._server.server_state.connections):  # type: ignore[union-attr]
+                time.sleep(0.005)
+            with connect(server) as line:
+                assert rest(line) == b""
+            busy.sendall(b"0\r\n\r\n")
+            assert busy.recv(4096).split()[1] == b"204"
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(("limit", "most"), [(120, 56), (1024, 768), (32, 1), (-1, None)])
+def test_a_quarter_of_the_descriptors_is_left_for_files(
+    limit: int, most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (limit, limit))
+    assert module.most_connections.__wrapped__() == most

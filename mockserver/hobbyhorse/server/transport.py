@@ -16,6 +16,9 @@ never sends a byte. A request whose end has not been read is *open*, and one of 
 
 A request that arrives in one read, as most do, is open only during that read, and pays two comparisons.
 
+Connections are bounded by the descriptors of the process, see `most_connections`: without a free one, files cannot be
+opened either, and every request that needs a file fails.
+
 A response has a bound, too: what a client does not read stays in memory, and holds up the close of its connection.
 The server looks at all connections now and then, because a response may wait for its client in too many places.
 """
@@ -23,12 +26,19 @@ The server looks at all connections now and then, because a response may wait fo
 from __future__ import annotations
 
 import asyncio
+import logging
+from functools import lru_cache
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hobbyhorse.clock.socket_queue import unacknowledged
 from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.worlds.journal import Handover
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # Of a request line with its headers, or of trailers: as much as the largest that servers accept (8 to 64 KiB).
 MOST_HEAD_BYTES = 64 * 1024
@@ -39,8 +49,25 @@ BODY_SECONDS = 20.0
 # As long as nginx keeps an idle connection: clients wait between polls, some of them for a minute.
 IDLE_SECONDS = 75
 
+# Descriptors for everything but connections: files, workers, callbacks and fetches. A quarter of them, but at least 64.
+RESERVED, LEAST_RESERVED = 0.25, 64
+
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_LATE = b"408 Request Timeout"
+
+
+@lru_cache(maxsize=1)
+def most_connections() -> int | None:
+    """Return how many connections the limit of file descriptors (`ulimit -n`) permits, or None without a limit."""
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if limit == resource.RLIM_INFINITY else max(1, limit - max(int(limit * RESERVED), LEAST_RESERVED))
+
+
+@lru_cache(maxsize=1)
+def _warn_once(logger: logging.Logger, most: int) -> None:
+    logger.warning("%d connections are open, as many as the limit of file descriptors (ulimit -n) permits", most)
 
 
 class OpenProtocol(HttpToolsProtocol):
@@ -59,9 +86,24 @@ class OpenProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Keep the transport of a new connection, and close it if no request comes."""
         super().connection_made(transport)
+        most = most_connections()
+        if most is not None and len(self.connections) > most:
+            self._make_room(most)
         # One for all requests of the connection: the application keeps the caller of the last one there.
         self._extensions = {TRANSPORT: transport}
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _make_room(self, most: int) -> None:
+        """Close the connection that has been idle longest, first of those without a request; or else this one."""
+        idle = {
+            one: (one.cycle is not None, one.timeout_keep_alive_task.when())
+            for one in self.connections
+            if isinstance(one, OpenProtocol)
+            and one.timeout_keep_alive_task is not None
+            and not one.transport.is_closing()
+        }
+        min(idle, key=idle.__getitem__, default=self).transport.close()
+        _warn_once(self.logger, most)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, within the bounds of an open request."""
