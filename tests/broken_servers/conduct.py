@@ -100,6 +100,15 @@ def one_page(request: Request) -> Request:
     return replace(request, query="&".join(pairs))
 
 
+def skips_a_page(request: Request) -> Request:
+    """Show the page after the requested one, but for the first page."""
+    pairs = [pair.partition("=") for pair in request.query.split("&") if pair]
+    later = [
+        f"page={int(value) + 1}" if name == "page" and value > "1" else f"{name}={value}" for name, _, value in pairs
+    ]
+    return replace(request, query="&".join(later))
+
+
 def any_size(request: Request) -> Request:
     pairs = [pair for pair in request.query.split("&") if pair and not pair.startswith("size=")]
     return replace(request, query="&".join(pairs))

@@ -1123,6 +1123,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "IDN-06", HIAPI, "each page is the first one", requests(conduct.one_page, "list"), ("machine", "identity:pages")
     ),
+    Mutant(
+        "IDN-06",
+        HIAPI,
+        "the second page is the third",
+        requests(conduct.skips_a_page, "list"),
+        ("machine", "identity:pages"),
+    ),
     Mutant("IDN-06", HIAPI, "the size is ignored", requests(conduct.any_size, "list"), ("machine", "identity:pages")),
     Mutant("IDN-04", HIAPI, "a list has all accounts' tasks", requests(as_owner, "list"), ("job", "identity:foreign")),
     Mutant(

@@ -41,7 +41,7 @@ from hobbyhorse.conformance.server.pictures.orders import (
     replace_documented,
 )
 from hobbyhorse.conformance.server.pictures.samples import beyond
-from hobbyhorse.conformance.server.queries import ask, form_queries
+from hobbyhorse.conformance.server.queries import ask, form_queries, written
 from hobbyhorse.conformance.server.rules.authentication import (
     AGAIN,
     NEAR,
@@ -53,7 +53,7 @@ from hobbyhorse.conformance.server.rules.authentication import (
 )
 from hobbyhorse.conformance.server.rules.catalogue import requests_of
 from hobbyhorse.conformance.server.rules.idempotency import IN_FLIGHT_TRIES, REFUSED_KEY
-from hobbyhorse.conformance.server.rules.identity import FRESH, SETTLED
+from hobbyhorse.conformance.server.rules.identity import FRESH, LONG, PAGES, SETTLED, WALKED
 from hobbyhorse.conformance.server.rules.notifying import (
     ALLOWANCE,
     FEW_DELAYS,
@@ -284,7 +284,8 @@ def _further_jobs(session: Session) -> Iterator[Probe]:
         summary = "the first submission with a key, again, after the end of its job"
         yield Probe("idempotency:late", "idempotency", _price, summary, _repeated_late)
     if "list" in contract.operations and "size" in contract.operations["list"].bindings:
-        yield Probe("identity:pages", "identity", _free, "the pages of the list, one job on each", _pages)
+        summary = "the first pages of the list, one job on each, and a long one"
+        yield Probe(PAGES, "identity", _free, summary, _pages)
     if {"first_frame", "references"} & set(session.model.parameters):
         summary = "a job with a picture that cannot be had, which should fail with a reason"
         count = 2 if _replays(contract) else 1
@@ -608,21 +609,36 @@ def _list(session: Session) -> None:
 
 
 def _pages(session: Session) -> None:
-    """Request the first page, another one, and the first page again, with one job on each."""
+    """Request the first pages, with one job on each, and the first page again; before and after them a long page."""
     if not session.accepted:
         raise Skipped("no job was created")
     session.settle(SETTLED)
     operation = session.contract.operations["list"]
-    query = {_query_name(operation, "size"): "1"}
-    first = session.call("list", probe="identity:pages", query=query)
-    cursor = first.reading.values.get("next_cursor")
-    others = {"page": "2", "offset": "1", "cursor": cursor if isinstance(cursor, str) else ""}
-    other = {
-        _query_name(operation, name): value for name, value in others.items() if name in operation.bindings and value
-    }
-    if other:
-        session.call("list", probe="identity:pages", query=query | other)
-        session.call("list", probe="identity:pages", query=query)
+    size, long_page = {_query_name(operation, "size"): "1"}, _long_page(session.contract, operation)
+    session.call("list", probe=LONG, query=long_page)
+    step = session.call("list", probe=PAGES, query=size)
+    for number in range(1, WALKED):
+        cursor = step.reading.values.get("next_cursor")
+        values = {"page": str(number + 1), "offset": str(number), "cursor": cursor if isinstance(cursor, str) else ""}
+        asked = {name: text for name, text in values.items() if name in operation.bindings and text}
+        if not asked:
+            break
+        other = {_query_name(operation, name): text for name, text in asked.items()}
+        step = session.call("list", probe=PAGES, query=size | other)
+    session.call("list", probe=PAGES, query=size)
+    session.call("list", probe=LONG, query=long_page)
+
+
+def _long_page(contract: Contract, operation: Operation) -> dict[str, str]:
+    """Return the query of the longest documented page; empty if no document bounds it."""
+    name = _query_name(operation, "size")
+    for parameter in operation.parameters:
+        if parameter.part == "query" and parameter.name == name:
+            schema, _ = contract.schemas.deref(
+                contract.schemas.at(parameter.schema), parameter.schema.partition("#")[0]
+            )
+            return {name: written(schema["maximum"])} if isinstance(schema, Mapping) and "maximum" in schema else {}
+    return {}
 
 
 def _query_name(operation: Operation, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rules.identity import PARTS, _order_places, jobs_of, requested
+from hobbyhorse.conformance.server.rules.identity import LONG, PARTS, _order_places, jobs_of, requested
 from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
@@ -175,3 +175,59 @@ def test_a_repeated_submission_makes_no_job_the_newest(contract: Contract) -> No
 
     assert listed(["new", "older"]) != BROKEN
     assert listed(["older", "oldest"]) == BROKEN
+
+
+OWN = ("a", "b", "c", "d")
+
+
+def walked(contract: Contract, pages: list[list[str]], before: list[str], after: list[str] | None = None) -> Teller:
+    """Return a trace with pages, the first one again, and a long page before and after them."""
+    annotated = told(contract)
+    for number, job in enumerate(reversed(OWN)):
+        annotated.submit(job=job, probe="job", key=f"k{number}")
+    last = before if after is None else after
+    for jobs, size in [(before, 100), *((one, 1) for one in (*pages, pages[0])), (last, 100)]:
+        page(annotated.wait(10), jobs, size=size)
+    for number in (len(OWN), -1):
+        annotated.exchanges[number] = replace(annotated.exchanges[number], probe=LONG)
+    return annotated
+
+
+def skipped(annotated: Teller) -> list[str]:
+    """Return the findings about skipped jobs; the totals of the examples are too low."""
+    return [one.message for one in judged(RULE, annotated).breaches if "total" not in one.message]
+
+
+@paged
+def test_the_pages_skip_no_job_that_a_long_page_has(contract: Contract) -> None:
+    listed = list(OWN)
+    for right in ([["a"], ["b"], ["c"]], [["a"], ["c"], ["b"]]):
+        assert skipped(walked(contract, right, listed)) == []
+    assert skipped(walked(contract, [["a"], ["b"]], ["a", "b"])) == []
+    for wrong, words in (
+        ([["a"], ["c"], ["d"]], "b after job a"),
+        ([["a"], ["b"], ["d"]], "c after job b"),
+        ([["a"], ["b"]], "c after job b"),
+        ([["a"], [], ["b"]], "c after job b"),
+        ([["a"]], "b after job a"),
+    ):
+        (message,) = skipped(walked(contract, wrong, listed))
+        assert f"lists job {words}; no page up to" in message
+
+
+@paged
+def test_jobs_of_other_clients_and_a_list_that_moves_show_no_skipped_job(contract: Contract) -> None:
+    listed, wrong = list(OWN), [["a"], ["c"], ["d"]]
+    assert skipped(walked(contract, [["a"], ["b"], ["c"]], ["a", "x", "b", "y", "c", "d"])) == []
+    assert skipped(walked(contract, [["x"], ["a"], ["b"]], ["x", *listed])) == []
+    # Nobody knows where a job was that a long page lacks, or that has moved.
+    assert skipped(walked(contract, [["a"], ["x"], ["c"]], listed)) == []
+    assert skipped(walked(contract, wrong, listed, ["a", "c", "d", "b"])) == []
+    assert skipped(walked(contract, wrong, ["a", "c", "d"], listed)) == []
+    moved = walked(contract, wrong, listed)
+    moved.exchanges[-2] = moved.exchanges[-3]
+    assert skipped(moved) == []
+    for number in (len(OWN), len(OWN) + 2, -1):
+        refused = walked(contract, wrong, listed)
+        refused.exchanges[number] = replace(refused.exchanges[number], status=429)
+        assert skipped(refused) == []

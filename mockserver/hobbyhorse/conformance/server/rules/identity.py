@@ -15,6 +15,7 @@ from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     binding_places,
     body_of,
+    conclusive,
     conclusive_probes,
     home_of,
     label,
@@ -41,7 +42,8 @@ ID_PATTERNS: Mapping[str, str] = {
 
 # The stages of a job that exists. A response may also report an unknown job as a failed one.
 LIVING = frozenset({"pending", "running", "success"})
-PAGES = "identity:pages"
+# The pages of one job each, and the long ones before and after them.
+PAGES, LONG = "identity:pages", "identity:long"
 UNKNOWN = ("identity:unknown", "identity:malformed")
 # The lists before and after a submission, and those of the state machine.
 FRESH, MACHINE = "identity:fresh", "machine"
@@ -49,6 +51,8 @@ FRESH, MACHINE = "identity:fresh", "machine"
 PARTS = ("page", "offset", "cursor")
 # The first page, another one, and the first page again.
 FEW_REQUESTS = 3
+# The pages that are compared with a long one: two steps, from the first page and from another one.
+WALKED = 3
 # The words of a list's order.
 NEWEST_FIRST = re.compile(r"\b(newest|latest|most recent)( \w+)? first\b", re.IGNORECASE)
 # Seconds between two submissions after which their order is visible in whole seconds.
@@ -357,8 +361,8 @@ def _pages(contract: Contract) -> bool:
     level=MUST,
     severity="S2",
     applies=_pages,
-    says="A page of a list has at most as many items as requested, and no item of another page; its total counts all "
-    "pages.",
+    says="A page of a list has at most as many items as requested, and no item of another page; no item is between two "
+    "pages; the total counts all pages.",
     because="A client that walks through the pages misses jobs, or never comes to the end.",
     fix="Apply the requested size and offset in the query of the list, under an order that new jobs do not change.",
 )
@@ -379,6 +383,8 @@ def pages(trace: AnnotatedTrace) -> KindEvidence:
             message = f"{label(step)}: the total is {total}, but {len(jobs)} jobs were accepted before"
             yield "total", Breach(message, binding_places(trace.contract, operation, "total"), total)
     yield from _shared_pages(trace, steps)
+    for before, walk, after in _walks(trace):
+        yield from _skipped(trace, before, walk, after)
 
 
 def _shared_pages(trace: AnnotatedTrace, steps: list[Step]) -> KindEvidence:
@@ -398,6 +404,41 @@ def _shared_pages(trace: AnnotatedTrace, steps: list[Step]) -> KindEvidence:
             message = f"{label(other)}: another page than {label(first)} has the same job {min(common)!r}"
             places = tuple(at for name in PARTS for at in binding_places(trace.contract, operation, name))
             yield "shared", Breach(message, places, min(common))
+
+
+def _walks(trace: AnnotatedTrace) -> Iterator[tuple[Step, list[Step], Step]]:
+    """Yield the requests for pages, with the request for a long page before and after them."""
+    found: list[Step] = []
+    for step in probes(trace, LONG, PAGES):
+        found.append(step)
+        if step.exchange.probe == LONG and len(found) > 1:
+            whole = len(found) > FEW_REQUESTS and found[0].exchange.probe == LONG
+            if whole and all(conclusive(one) and one.ok for one in found):
+                yield found[0], found[1:-1], step
+            # A walk that was broken off ends where the next one begins.
+            found = [] if whole else [step]
+
+
+def _skipped(trace: AnnotatedTrace, before: Step, requests: list[Step], after: Step) -> KindEvidence:
+    """Find a job on a long page that is on none of the first pages, if the list was the same before and after them."""
+    operation, (*walk, again) = operation_of(trace, before), requests
+    walked = [job for step in walk for job in jobs_of(operation, step)]
+    if not walked or jobs_of(operation, walk[0]) != jobs_of(operation, again):
+        return
+    # Whatever other clients submit meanwhile may be anywhere.
+    known = {*_accepted_before(trace, before), *walked}
+    listed, later = ([job for job in jobs_of(operation, one) if job in known] for one in (before, after))
+    if listed != later or not set(walked) <= set(listed) or not any(name in operation.bindings for name in PARTS):
+        return
+    yield OBSERVED
+    start = listed.index(walked[0])
+    for job, following in pairwise(listed[start : start + WALKED]):
+        if following not in walked:
+            message = f"{label(after)} lists job {following} after job {job}; no page up to {label(walk[-1])} has it"
+            names = (*PARTS, "next_cursor")
+            places = tuple(at for name in names for at in binding_places(trace.contract, operation, name))
+            yield "skipped", Breach(message, places, walked)
+            return
 
 
 def _newest_first(contract: Contract) -> bool:
@@ -448,7 +489,7 @@ def _newer_elsewhere(trace: AnnotatedTrace, step: Step, jobs: list[str]) -> Kind
     """Find an own job that is newer than a first page: the page was cut before it was sorted."""
     operation, first = operation_of(trace, step), making(trace, jobs[0]) if jobs else None
     page = [requested(operation, step, name) for name in ("page", "offset", "cursor")]
-    if step.exchange.probe != "identity:pages" or first is None or page not in ([None] * 3, ["1", None, None]):
+    if step.exchange.probe != PAGES or first is None or page not in ([None] * 3, ["1", None, None]):
         return
     settled = [one for one in trace.submits if one.accepted and one.done < step.arrived - SETTLED]
     # A repeated submission gets its job again, long after it was made.
