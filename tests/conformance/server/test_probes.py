@@ -26,10 +26,11 @@ from hobbyhorse.conformance.server.probes import (
     run_probes,
 )
 from hobbyhorse.conformance.server.receiver import Receiver
+from hobbyhorse.conformance.server.rules.identity import PAGES
 from hobbyhorse.conformance.server.rules.notifying import GROWTH, REDELIVERED
 from hobbyhorse.conformance.server.session import Session, Skipped
 from hobbyhorse.conformance.server.suite import opened
-from hobbyhorse.contract.forms.expressions import resolve
+from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract, Model
 from tests.broken_servers.bending import Bend, Request, Response, plain
 from tests.conformance.server.test_suite import KEY, OTHER, fakes, models, never_called, session_on, suite_options
@@ -197,6 +198,32 @@ def test_jobs_with_callbacks_that_are_left_out_have_one_reason(contract: Contrac
     with Receiver() as session.receiver, pytest.raises(Skipped, match=why):
         next(probe for probe in probes(session) if probe.name == "callback:order").run(session)
     assert session.notes == []
+
+
+@contracts_that(lambda contract: "size" in getattr(contract.operations.get("list"), "bindings", {}))
+@pytest.mark.parametrize("more", [True, False])
+def test_three_pages_are_requested_between_two_long_ones(contract: Contract, more: bool) -> None:
+    listing, asked = contract.operations["list"], list[dict[str, str]]()
+    names = {name: place.name for name, one in listing.bindings.items() for place in one.request}
+    body = contract.schemas.at(listing.situations["listed"].example_at)
+    for place in listing.bindings["next_cursor"].response if "next_cursor" in listing.bindings else ():
+        body = replaced(body, place.pointer, "more" if more else None)
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        return httpx.Response(200, json=body)
+
+    session = session_on(contract, contract.models[0], httpx.MockTransport(respond), budget=Decimal(5))
+    session.accepted.append("a-job")
+    next(probe for probe in probes(session) if probe.name == PAGES).run(session)
+    one = {names["size"]: "1"}
+    if "cursor" in names:
+        others = [{names["cursor"]: "more"}] * 2 if more else []
+    else:
+        others = [{names["page"]: "2"}, {names["page"]: "3"}]
+    assert asked[1:-1] == [one, *(one | other for other in others), one]
+    assert asked[0] == asked[-1]
+    assert {name: int(value) >= 100 for name, value in asked[0].items()} == {names["size"]: True}
 
 
 @contracts_that(lambda contract: len(contract.models) > 1)
