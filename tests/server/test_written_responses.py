@@ -171,3 +171,29 @@ async def test_a_fault_keeps_the_bound_header(tmp_path: Path) -> None:
     reply = await mock.call(contract, "submit", body=documented(contract)[2])
     assert "x_unexpected" in reply.json
     assert reply.headers["location"] == f"http://mock.test/acme/v1/jobs/{reply.json['id']}"
+
+
+# ---- media types
+
+PROBLEM = "application/problem+json"
+
+
+async def test_a_media_type_with_the_suffix_json_is_read_and_sent(tmp_path: Path) -> None:
+    documents = specimen.shortened({})
+    for name in ("NotFound", "BadRequest", "WrongMethod"):
+        response = documents["openapi.json"]["components"]["responses"][name]
+        response["content"] = {"text/plain": {"schema": {}}, PROBLEM: response["content"]["application/json"]}
+    folder = specimen.write(tmp_path / "acme", documents)
+    assert lint(folder) == []
+    contract = load(folder)
+    mock = Mock([contract])
+    unknown = await mock.call(contract, "status", path={"job": "nowhere"})
+    assert (unknown.status, unknown.headers["content-type"]) == (404, PROBLEM)
+    assert unknown.reading is not None
+    assert unknown.reading.situations == ("unknown_job",)
+    assert (await mock.send("GET", "/acme/nowhere")).headers["content-type"] == PROBLEM
+    mock.world.scenarios.arm(read_scenario({"moves": {"submit": [{"move": "invalid_request"}]}}), [contract])
+    refused = await mock.call(contract, "submit", body=documented(contract)[2])
+    assert (refused.status, refused.headers["content-type"]) == (400, PROBLEM)
+    good = await mock.call(contract, "submit", body=documented(contract)[2])
+    assert good.headers["content-type"] == "application/json"

@@ -158,7 +158,7 @@ def _responses(contract: Contract, operation: Operation, situation: Situation) -
         return situation.name in reading.situations
 
     bodies = _bodies(contract.schemas, situation, stages).filter(means_it)
-    headers = ((b"content-type", JSON_TYPE.encode()), *_encoded(situation.headers))
+    headers = ((b"content-type", situation.media_type.encode()), *_encoded(situation.headers))
     sent = bodies.map(lambda body: Sent(situation.status, headers, orjson.dumps(body), situation.name))
 
     def is_right(sent: Sent) -> bool:

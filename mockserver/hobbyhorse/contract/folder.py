@@ -16,7 +16,6 @@ import orjson
 from hobbyhorse.contract.documents.defaults import SHARED_ERRORS, complete
 from hobbyhorse.contract.documents.marks import Mark, unmarked
 from hobbyhorse.contract.documents.operations import (
-    JSON_BODY,
     LIFECYCLE,
     OPENAPI,
     DeclaredOperation,
@@ -25,6 +24,7 @@ from hobbyhorse.contract.documents.operations import (
     examples_at,
     follow,
     has_example,
+    json_body,
     json_content,
 )
 from hobbyhorse.contract.forms.expressions import (
@@ -463,14 +463,14 @@ class _Builder:
 
     def body_schema(self, found: DeclaredOperation) -> str | None:
         """Return the address of an operation's JSON request body schema, or None."""
-        pointer = (*found.pointer, "requestBody", "content", "application/json", "schema")
+        pointer = (*json_body(self.openapi, (*found.pointer, "requestBody")), "schema")
         place = address(OPENAPI, pointer)
         return None if self.schemas.at(place) is MISSING else place
 
     def body_examples(self, found: DeclaredOperation) -> Mapping[str, Any]:
         """Return the examples of an operation's request body, by name."""
-        content = found.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
-        return {name: example["value"] for name, example in content.get("examples", {}).items()}
+        content = json_body(self.openapi, (*found.pointer, "requestBody"))
+        return {name: example["value"] for name, example in examples_at(self.openapi, content).items()}
 
     def bindings(self, specs: Mapping[str, Any], location: Pointer) -> dict[str, Binding]:
         """Build bindings from runtime expressions."""
@@ -559,6 +559,7 @@ class _Builder:
                 (self.place(place, (*location, "when", place)), value) for place, value in spec.get("when", {}).items()
             ),
             headers=tuple(spec.get("headers", {}).items()),
+            media_type=content[-1],
             bound_headers=bound.bound_headers(spec.get("headers", {})),
             items=bound.item_templates(example),
         )
@@ -575,7 +576,7 @@ class _Builder:
         """Build the response to a request that matches no operation."""
         if "response" not in spec:
             count = sum(
-                has_example(self.openapi, ("components", "responses", one, *JSON_BODY), spec["example"])
+                has_example(self.openapi, json_body(self.openapi, ("components", "responses", one)), spec["example"])
                 for one in self.openapi.get("components", {}).get("responses", {})
             )
             message = (
@@ -583,7 +584,7 @@ class _Builder:
                 f"{count}; set 'response'"
             )
             raise self.fail(("unrouted", name), message)
-        content = ("components", "responses", spec["response"], *JSON_BODY)
+        content = json_body(self.openapi, ("components", "responses", spec["response"]))
         if not has_example(self.openapi, content, spec["example"]):
             raise self.fail(("unrouted", name, "example"), self.no_example(spec["example"], content))
         bound = _Bound(_bound(self.bindings(self.lifecycle.get("bindings", {}), ("bindings",)).values()))
@@ -599,7 +600,7 @@ class _Builder:
         found = self.found(spec["operationId"], ("callbacks", "operationId"))
         bindings = self.bindings(spec["bindings"], ("callbacks", "bindings"))
         bound = _Bound(_bound(bindings.values(), side="request"))
-        content = (*found.pointer, "requestBody", *JSON_BODY)
+        content = json_body(self.openapi, (*found.pointer, "requestBody"))
         at = ("callbacks", "situations")
         for name, item in spec["situations"].items():
             if not has_example(self.openapi, content, item["example"]):

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from hobbyhorse.contract.documents.operations import JSON_TYPE
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer
 from hobbyhorse.contract.forms.signatures import Signature
 from hobbyhorse.contract.lifecycle import Graph
@@ -62,6 +63,7 @@ class Situation:
     headers: tuple[tuple[str, str], ...] = ()
     items: tuple[Template, ...] = ()
     bound_headers: tuple[BoundHeader, ...] = ()
+    media_type: str = JSON_TYPE
 
     @property
     def empty(self) -> bool:

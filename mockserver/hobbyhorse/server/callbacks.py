@@ -341,7 +341,7 @@ class CallbackDispatcher:
         body = situation.template.write(view.lookup)
         if change is not None:
             body = change(body)
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": situation.media_type}
         secret = secret or self.secret
         if callbacks.signature is not None and secret and signed:
             stamp = int(now - older)

@@ -35,13 +35,13 @@ from hobbyhorse.scenarios.scenario import ScenarioError
 from hobbyhorse.server.kept.reporting import report
 from hobbyhorse.server.operations import ROLES
 from hobbyhorse.server.request import (
-    JSON_HEADER,
     ClientGone,
     ContractBroken,
     OperationRequest,
     OperationResponse,
     Refused,
     refuse,
+    type_of,
     write,
 )
 from hobbyhorse.server.socket_faults import ClientConnection, connection, hand_over, is_open, send_with_fault
@@ -241,7 +241,7 @@ def _unrouted(call: OperationRequest) -> OperationResponse:
 
 def headers_of(response: OperationResponse) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response, as ASGI sends them; its own replace the situation's."""
-    headers = [JSON_HEADER, (b"content-length", b"%d" % len(response.body))]
+    headers = [type_of(response.situation), (b"content-length", b"%d" % len(response.body))]
     if not response.body:
         headers = [] if bodiless(response.situation.status) else headers[1:]
     given = response.situation.headers

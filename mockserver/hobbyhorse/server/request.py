@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.race import client_gone, first_of
+from hobbyhorse.contract.documents.operations import JSON_TYPE
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.message import Lookup, Raw
 from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal, read_body, read_parameters
@@ -50,7 +51,7 @@ ITEMS_AT_ONCE = 10
 MOST_TURN_BYTES = 64 * 1024
 # Bytes of a page that its cursor can continue: 500 usual jobs have less than one.
 MOST_PAGE_BYTES = 4 << 20
-JSON_HEADER = (b"content-type", b"application/json")
+JSON_HEADER = (b"content-type", JSON_TYPE.encode())
 CALLBACKS_MODULE, RENDERER_MODULE = "hobbyhorse.server.callbacks", "hobbyhorse.server.files.renderer"
 """Modules that import httpx, and Pillow, which takes 60 ms."""
 CALLER = "hobbyhorse.server.caller"
@@ -420,6 +421,13 @@ def write(
     """Write a situation's response: the documented example with live values."""
     headers = _live(situation, lookup) if situation.bound_headers else ()
     return OperationResponse(situation, situation.template.write(lookup), job, notes, headers)
+
+
+def type_of(situation: Situation) -> tuple[bytes, bytes]:
+    """Return the Content-Type of a situation's response."""
+    if situation.media_type == JSON_TYPE:
+        return JSON_HEADER
+    return (b"content-type", situation.media_type.encode("latin-1"))
 
 
 def _live(situation: Situation, lookup: Lookup) -> tuple[tuple[str, str], ...]:

@@ -32,6 +32,7 @@ from hobbyhorse.server.request import (
     header,
     refusal_of,
     requested_origin,
+    type_of,
     write,
 )
 from hobbyhorse.worlds.jobs import Job, JobView
@@ -81,7 +82,7 @@ class FaultedFile:
 
 def sent_of(response: OperationResponse) -> Sent:
     """Return a response as it is sent; its own headers replace the situation's."""
-    typed = (JSON_HEADER,) if response.body else ()
+    typed = (type_of(response.situation),) if response.body else ()
     sent = Sent(response.situation.status, typed, response.body, response.situation.name)
     for name, value in response.situation.headers + response.headers:
         sent = sent.headed(name, value)

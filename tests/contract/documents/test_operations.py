@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from hobbyhorse.contract.documents.operations import (
     declared_operations,
     examples_at,
     follow,
     has_example,
+    json_body,
     json_content,
+    json_type,
 )
 
 SHOWN = {"content": {"application/json": {"schema": {}, "examples": {"a": {"value": None}, "b": {}}}}}
@@ -62,3 +66,19 @@ def test_an_example_needs_a_value_which_may_be_null() -> None:
     assert not has_example(OPENAPI, HERE, "b")
     assert not has_example(OPENAPI, HERE, "c")
     assert examples_at(OPENAPI, ("nowhere",)) == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["text/html", "application/problem+json", "application/json"], "application/json"),
+        (["application/json; charset=utf-8"], "application/json; charset=utf-8"),
+        (["application/a+json", "application/b+json"], "application/a+json"),
+        (["text/html"], None),
+        ([], None),
+    ],
+)
+def test_json_is_its_own_media_type_or_one_with_its_suffix(names: list[str], found: str | None) -> None:
+    content: dict[str, Any] = {name: {} for name in names}
+    assert json_type(content) == found
+    assert json_body({"response": {"content": content}}, ("response",))[-1] == (found or "application/json")

@@ -10,14 +10,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from hobbyhorse.conformance.rule import Breach, Check, Evidence, Observed
+from hobbyhorse.contract.documents.operations import json_body
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import as_json, message_of
+from hobbyhorse.contract.schemas import address
 from hobbyhorse.contract.values import Contract, Operation, Situation, find_situation
 from hobbyhorse.traces.annotated import TRANSIENT, AnnotatedTrace, Step
 
 LIFECYCLE = "lifecycle.json#"
-JSON_CONTENT = "content/application~1json/schema"
 # The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
 INTERNAL = 500
 # One 500 may be an accident; two for bad requests, and for nothing else, are the endpoint's way to refuse them.
@@ -101,7 +102,10 @@ def schema_of(contract: Contract, operation: Operation, status: int) -> str | No
         at = f"{responses_of(operation)}/{name}"
         response = contract.schemas.at(at)
         if isinstance(response, dict):
-            schema = f"{'openapi.json' + response['$ref'] if '$ref' in response else at}/{JSON_CONTENT}"
+            home = "openapi.json" + response["$ref"] if "$ref" in response else at
+            file, _, pointer = home.partition("#")
+            content = json_body(contract.schemas.document(file), parse_pointer(unquote(pointer)))
+            schema = address(file, (*content, "schema"))
             return schema if contract.schemas.at(schema) is not MISSING else None
     return None
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hobbyhorse.contract.documents.operations import (
-    JSON_BODY,
     LIFECYCLE,
     OPENAPI,
     declared_operations,
     examples_at,
     has_example,
+    json_body,
     json_content,
 )
 from hobbyhorse.contract.forms.expressions import (
@@ -247,7 +247,7 @@ class _Completion:
             showing = [
                 response
                 for response in responses
-                if has_example(self.openapi, ("components", "responses", response, *JSON_BODY), example)
+                if has_example(self.openapi, json_body(self.openapi, ("components", "responses", response)), example)
             ]
             # Not every contract documents a wrong method; the fake then uses the response to an unknown path.
             if name in given or showing:
@@ -335,7 +335,7 @@ class _Completion:
     def _show_orders(self, spec: Mapping[str, Any]) -> None:
         """Add examples to a submission without examples: for each model, a body with the defaults of its schema."""
         found = self.operations.get(spec["operationId"])
-        content = resolve(self.openapi, (*found.pointer, "requestBody", *JSON_BODY)) if found else MISSING
+        content = resolve(self.openapi, json_body(self.openapi, (*found.pointer, "requestBody"))) if found else MISSING
         # If the author wrote an example, further ones could contradict it.
         if found is None or not isinstance(content, dict) or "examples" in content:
             return
@@ -350,7 +350,7 @@ class _Completion:
                     body = replaced(body, place, model["id"])
                 examples[model["id"]] = {"value": body}
         if examples:
-            place = (*found.pointer, "requestBody", *JSON_BODY, "examples")
+            place = (*json_body(self.openapi, (*found.pointer, "requestBody")), "examples")
             self.openapi = replaced(self.openapi, place, examples)
 
     def _defaults(self, file: str) -> dict[str, Any] | None:
@@ -410,7 +410,7 @@ class _Completion:
         only = {"operationId": below[0].spec.get("operationId")} if len(below) == 1 else {}
         name = given.get("operationId", only.get("operationId"))
         found = self.operations.get(name)
-        examples = examples_at(self.openapi, (*found.pointer, "requestBody", *JSON_BODY)) if found else {}
+        examples = examples_at(self.openapi, json_body(self.openapi, (*found.pointer, "requestBody"))) if found else {}
         situations = {
             name: {**({"stages": [name]} if name in self.stages else {}), "example": name, **one}
             for name, one in given.get("situations", {}).items()

@@ -11,7 +11,8 @@ from hobbyhorse.contract.forms.expressions import MISSING, Pointer, parse_pointe
 from hobbyhorse.contract.shapes import METHODS
 
 LIFECYCLE, OPENAPI = "lifecycle.json", "openapi.json"
-JSON_BODY: Pointer = ("content", "application/json")
+JSON_TYPE = "application/json"
+JSON_BODY: Pointer = ("content", JSON_TYPE)
 
 
 def bodiless(status: int | str) -> bool:
@@ -56,8 +57,8 @@ def follow(openapi: Mapping[str, Any], item: Mapping[str, Any], home: Pointer) -
 def json_content(openapi: Mapping[str, Any], found: DeclaredOperation, status: int) -> Pointer | None:
     """Return the place of a response's JSON media type object, following references, or None."""
     response, home = _response(openapi, found, status)
-    content = {} if response is None or bodiless(status) else response.get("content", {})
-    return (*home, *JSON_BODY) if JSON_BODY[1] in content else None
+    media_type = None if response is None or bodiless(status) else json_type(response.get("content", {}))
+    return None if media_type is None else (*home, "content", media_type)
 
 
 def empty_response(openapi: Mapping[str, Any], found: DeclaredOperation, status: int) -> Pointer | None:
@@ -76,6 +77,21 @@ def _response(
     home = (*found.pointer, "responses", str(status))
     response = found.spec.get("responses", {}).get(str(status))
     return (None, home) if response is None else follow(openapi, response, home)
+
+
+def json_type(content: Mapping[str, Any]) -> str | None:
+    """Return the JSON media type of a `content` object: `application/json`, else the first with the suffix `+json`."""
+    bare = {name.partition(";")[0].strip().lower(): name for name in reversed(list(content))}
+    suffixed = (name for name in reversed(bare) if name.endswith("+json"))
+    found = JSON_TYPE if JSON_TYPE in bare else next(suffixed, None)
+    return None if found is None else bare[found]
+
+
+def json_body(openapi: Mapping[str, Any], holder: Pointer) -> Pointer:
+    """Return the place of the JSON media type object of a response or requestBody, whether or not it exists."""
+    content = resolve(openapi, (*holder, "content"))
+    found = json_type(content) if isinstance(content, dict) else None
+    return (*holder, "content", found or JSON_TYPE)
 
 
 def examples_at(openapi: Mapping[str, Any], content: Pointer) -> Mapping[str, Any]:
