@@ -34,7 +34,7 @@ if ! url=$("$folder/venv/bin/python" -c 'import json, sys; print(json.loads(sys.
 fi
 settings=
 if [ -n "${INPUT_PROVIDER:-}" ]; then
-  settings=$("$hobbyhorse" env "$INPUT_PROVIDER" --url "$url" --key "${INPUT_KEY:-test}")
+  settings=$("$hobbyhorse" env "$INPUT_PROVIDER" --url "$url" ${INPUT_KEY:+--key "$INPUT_KEY"})
 fi
 echo "url=$url" >>"$GITHUB_OUTPUT"
 echo "HOBBYHORSE_URL=$url" >>"$GITHUB_ENV"

@@ -37,7 +37,14 @@ def test_the_environment_points_clients_at_a_server(acme: Contract) -> None:
         "ACME_SECRET": "s",
     }
     odd = replace(acme, key="my-acme.v2", clients=())
-    assert set(odd.environment("http://x", "k", "s")) == {"MY_ACME_V2_BASE_URL", "MY_ACME_V2_API_KEY"}
+    plain = {"MY_ACME_V2_BASE_URL": "http://x/my-acme.v2", "MY_ACME_V2_API_KEY": "k"}
+    assert odd.environment("http://x", "k", "s") == plain | {"MY_ACME_V2_WEBHOOK_SECRET": "s"}
+    assert replace(odd, callbacks=None).environment("http://x", "k", "s") == plain
+
+
+def test_an_example_key_has_the_documented_form(acme: Contract) -> None:
+    assert acme.example_key == "acme-0123abcd"
+    assert replace(acme, key_form=None).example_key == "test"
 
 
 def test_a_model_has_several_names(acme: Contract) -> None:

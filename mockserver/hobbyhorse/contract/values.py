@@ -281,9 +281,18 @@ class Contract:
         name = "".join(letter if letter.isalnum() else "_" for letter in self.key.upper())
         values = {"url": base or f"{url.rstrip('/')}/{self.key}", "key": key, "secret": secret}
         variables = {f"{name}_BASE_URL": values["url"], f"{name}_API_KEY": key}
+        signed = self.callbacks is not None and self.callbacks.signature is not None
+        # The contract may have the name that the provider's own client uses.
+        if signed and not any("{secret}" in text for one in self.clients for text in one.environment.values()):
+            variables[f"{name}_WEBHOOK_SECRET"] = secret
         for client in self.clients:
             variables |= {variable: text.format(**values) for variable, text in client.environment.items()}
         return variables
+
+    @property
+    def example_key(self) -> str:
+        """An API key that has the documented form."""
+        return self.key_form.example if self.key_form is not None else "test"
 
     def assumption(self, place: str) -> Assumption | None:
         """Return the assumption that covers a place, such as `lifecycle.json#/polling`, or None."""

@@ -16,6 +16,7 @@ from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.front.authority import own_certificates
 from hobbyhorse.server.front.variables import AUTHORITY_VARIABLES
 from hobbyhorse.server.run import serving
+from tests import specimen
 from tests.conftest import Run
 
 
@@ -36,6 +37,18 @@ def test_a_shell_evaluates_the_lines_to_the_values(contract: Contract, run: Run)
     for client in contract.clients:
         for name, text in client.environment.items():
             assert values[name] == text.format(url=expected["BASE_URL"], key=expected["API_KEY"], secret=DEFAULT_SECRET)
+
+
+def test_the_secret_of_signed_callbacks_is_always_printed(contract: Contract, run: Run) -> None:
+    values = json.loads(run("env", contract.key, "--format", "json").out)
+    signed = contract.callbacks is not None and contract.callbacks.signature is not None
+    assert (DEFAULT_SECRET in values.values()) is signed
+
+
+def test_the_key_has_the_form_that_the_contract_documents(run: Run) -> None:
+    done = run("env", "acme", "--contracts", specimen.DIRECTORY, "--format", "json")
+    assert json.loads(done.out)["ACME_API_KEY"] == "acme-0123abcd"
+    assert json.loads(run("env", "hiapi", "--format", "json").out)["HIAPI_API_KEY"] == "test"
 
 
 # ---- other syntaxes

@@ -54,7 +54,9 @@ def command(
     *,
     provider: Annotated[str, typer.Argument(help="The provider.")],
     url: Annotated[str, typer.Option(help="The URL of the server.")] = "http://127.0.0.1:8000",
-    key: Annotated[str, typer.Option(help="The client's API key.")] = "test",
+    key: Annotated[
+        str | None, typer.Option(help="The client's API key; by default, one of the documented form, or `test`.")
+    ] = None,
     tls: Annotated[
         bool,
         typer.Option(
@@ -83,6 +85,7 @@ def command(
         if value is not None and not tls:
             raise UsageError(f"{option} needs --tls")
     contract = one_of(load_contracts(contracts), provider)
+    key = contract.example_key if key is None else key
     # `serve` signs callbacks with this secret unless it is given another one.
     values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}
     if tls:
