@@ -63,6 +63,10 @@ class _RangedFile(FileResponse):
             if refused is None:
                 await send(event)
 
+        wanted = Headers(scope=scope).get("range", "")
+        if wanted.partition("=")[0].strip().lower() != "bytes":
+            # A range in another unit is ignored (RFC 9110, 14.2).
+            scope = {**scope, "headers": [one for one in scope["headers"] if one[0] != b"range"]}
         await super().__call__(scope, receive, sending)
         if refused is not None:
             await refused(scope, receive, send)
