@@ -186,7 +186,7 @@ class ArmedScenarios:
         self._armed: dict[int, ArmedScenario] = {}
         self._open: list[ActiveScenario] = []
         self._recent: deque[ActiveScenario] = deque(maxlen=MOST_RECENT)
-        # Those of several jobs, the one that was met last at the end.
+        # The scenarios of several jobs, the one that was met last at the end.
         self._shared: dict[ActiveScenario, None] = {}
         self._number = 0
         self.active = False

@@ -29,7 +29,7 @@ FEWEST = 4
 # Bytes of an unpacked body that is searched for keys: a body of JSON has far fewer, and a bomb has far more.
 MOST_UNPACKED_BYTES = 16 << 20
 GZIP = b"\x1f\x8b"
-# Keys whose forms are remembered: those of the worlds that a server serves at a time.
+# Keys whose forms are remembered: as many as the worlds that a server serves at a time.
 MOST_KEYS = 1_024
 _SECRET_NAME = re.compile(
     r"auth(?!enticate)|cookie|token|secret|passw|credential|api-?_?key|(?:^|[-_])key$", re.IGNORECASE
@@ -173,6 +173,6 @@ def key_forms(key: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=MOST_KEYS)
 def _percent_encoded(key: str) -> re.Pattern[str]:
-    """Return the pattern of a key of which any characters are percent-encoded, also those that need not be."""
+    """Return the pattern of a key of which any characters are percent-encoded, needed or not."""
     encoded = ["".join(f"%{byte:02x}" for byte in char.encode(errors="surrogateescape")) for char in key]
     return re.compile("".join(f"(?:{re.escape(char)}|(?i:{one}))" for char, one in zip(key, encoded, strict=True)))

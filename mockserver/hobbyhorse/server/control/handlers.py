@@ -415,7 +415,7 @@ async def await_exchanges(request: ControlRequest) -> Any:
 
 async def _gone(request: ControlRequest) -> None:
     """Wait until the client has disconnected."""
-    # Its wait for exchanges is the one that counts: it ends without the client.
+    # The wait for exchanges counts: it ends without the client.
     with unheld():
         await client_gone(request.receive)
 

@@ -3,7 +3,7 @@
 A body of megabytes is a picture in it, as a data URI. Reading it takes a quarter of a second, in which the server
 could respond to nobody. So a worker process parses it, writes each data URI to a file, and puts a short one in its
 place that names the file: everything that follows, such as the validation, is then as cheap as for any body. The names
-are random, and only those of the same request are known, so that no client can name the picture of another one.
+are random, and a request knows only its own, so that no client can name the picture of another one.
 
 The rest of a body has a bound, `MOST_REST_BYTES`, because everything else that the server does with an order takes a
 time, and a memory, in proportion to it: to validate it, to keep it with its job, to repeat its metadata in a list.
