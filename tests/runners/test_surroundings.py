@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,19 @@ from hobbyhorse.conformance.client.rules.deadlines import steady_clock
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
-from hobbyhorse.runners.surroundings import STEP, ZONES, DateWatch, in_zone, steps_of, zone_of
+from hobbyhorse.runners.surroundings import (
+    HIGHEST_PORT,
+    LOWEST_PORT,
+    OUTGOING,
+    STEP,
+    ZONES,
+    DateWatch,
+    free_port,
+    in_zone,
+    listening_ports,
+    steps_of,
+    zone_of,
+)
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.broken_clients.mutants import EXAMPLES, load
 
@@ -120,3 +134,22 @@ def test_a_date_may_be_misread_unless_the_client_was_watched_while_it_read_it(
         trace = CallableRunner(session, client).run(Case(scenario))
     assert trace.real_dates is real
     assert trace.runs[0].outcome is not None
+
+
+def test_no_outgoing_connection_takes_a_port_at_which_a_client_will_listen(tmp_path: Path) -> None:
+    said = tmp_path / "range"
+    said.write_text("20000\t65000\n")
+    assert listening_ports(said) == [*range(LOWEST_PORT, 20_000), *range(65_001, HIGHEST_PORT + 1)]
+    assert listening_ports(tmp_path / "none") == list(range(LOWEST_PORT, OUTGOING[0]))
+    said.write_text(f"{LOWEST_PORT} {HIGHEST_PORT}")
+    assert listening_ports(said) == []
+    found = [free_port() for _ in range(20)]
+    assert len(set(found)) == 20
+    assert set(found) <= set(listening_ports())
+
+
+def test_a_port_that_is_in_use_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        taken = used.getsockname()[1]
+        monkeypatch.setattr("hobbyhorse.runners.surroundings._PORTS", iter([taken] * 3))
+        assert free_port() != taken

@@ -7,7 +7,6 @@ commands can overlap. A client is watched after its end, so that requests of lef
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 import threading
 import time
@@ -53,7 +52,7 @@ from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Launc
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.saved_file import still_there
-from hobbyhorse.runners.surroundings import NAMED_ZONES, DateWatch, in_zone, steps_of, zone_of
+from hobbyhorse.runners.surroundings import NAMED_ZONES, DateWatch, free_port, in_zone, steps_of, zone_of
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -97,15 +96,6 @@ SPARE_SECONDS = 900.0
 COMMAND_SECONDS = 30.0
 # Number of concurrent commands, unless --parallel sets another. More than the cores, because commands mostly sleep.
 PARALLEL = 8
-
-
-def free_port() -> int:
-    """Return a TCP port that is not in use."""
-    with socket.socket() as found:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def run_limit(contract: Contract) -> float:

@@ -1,4 +1,4 @@
-"""What surrounds a client beside the server: its time zone, steps of its wall clock, and whether it reads real dates.
+"""What surrounds a client beside the server: its time zone, its wall clock, the dates it reads, and its port.
 
 Half of the cases run west of Greenwich and half of them east, so that a date without a zone is misread in one of them,
 wherever the suite runs. The zone depends on the case alone, so a replay has the same one.
@@ -10,7 +10,9 @@ time.
 
 from __future__ import annotations
 
+import itertools
 import os
+import socket
 import sys
 import threading
 import time
@@ -18,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -30,6 +33,46 @@ NAMED_ZONES = ("Etc/GMT+5", "Etc/GMT-6")
 # The clock is set after this long, while a usual job is under way. If it is ahead, it is right again this long after
 # that, when callbacks are signed. The hour is more than any deadline or tolerance.
 STEP_AFTER, STEP_LASTS, STEP = 20.0, 20.0, 3_600.0
+
+# The ports that the system gives to outgoing connections, and the same where it does not say (RFC 6335, section 6).
+OUTGOING_FILE, OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range"), (49_152, 65_535)
+# Lower ports may be services of the machine.
+LOWEST_PORT, HIGHEST_PORT = 10_000, 65_535
+# Ports to try before the system chooses one.
+MOST_TRIED = 100
+
+
+def listening_ports(file: Path = OUTGOING_FILE) -> list[int]:
+    """Return the ports at which clients listen: an outgoing connection never has one."""
+    try:
+        first, last = map(int, file.read_text().split())
+    except (OSError, ValueError):
+        first, last = OUTGOING
+    return [port for port in range(LOWEST_PORT, HIGHEST_PORT + 1) if not first <= port <= last]
+
+
+def _in_a_row() -> Iterator[int]:
+    """Yield the ports in a row from a random one: two processes hardly ever try the same one at a time."""
+    ports = listening_ports()
+    start = int.from_bytes(os.urandom(4), "big") % max(len(ports), 1)
+    return itertools.cycle(ports[start:] + ports[:start])
+
+
+_PORTS = _in_a_row()
+
+
+def free_port() -> int:
+    """Return a TCP port that is not in use, and that no connection takes before the client listens. Raises OSError."""
+    for port in (*itertools.islice(_PORTS, MOST_TRIED), 0):
+        with socket.socket() as found:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            free: int = found.getsockname()[1]
+            return free
+    raise OSError("no TCP port is free")
 
 
 def steps_of(case: Case, share: float) -> tuple[tuple[float, float], ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from hobbyhorse.cli.stored.reading import read_state
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.runners.against_fake import free_port
+from hobbyhorse.runners.surroundings import free_port
 from hobbyhorse.state.inspection import Reader, problems, summary
 from hobbyhorse.state.records import Head, JobRecord
 from hobbyhorse.state.redis import RedisStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_httpserver import HTTPServer
 
-from hobbyhorse.runners.against_fake import free_port
+from hobbyhorse.runners.surroundings import free_port
 from hobbyhorse.server.metrics.peers import FIGURES_PATH, ask_all
 from tests.conftest import CONTRACTS
 from tests.world import Mock
