@@ -75,6 +75,10 @@ class Schemas:
             schema = resolve(self._documents.get(file, MISSING), parse_pointer(unquote(pointer)))
         return schema, file
 
+    def followed(self, address: str) -> Any:
+        """Return the schema at an address, behind its `$ref`s, or MISSING."""
+        return self.deref(self.at(address), address.partition("#")[0])[0]
+
     def validator(self, address: str) -> jsonschema_rs.Draft202012Validator:
         """Return the validator of the schema at an address."""
         # A server uses few of a contract's schemas, so compiling all of them would only delay its start.
@@ -110,7 +114,7 @@ class Schemas:
 
     def text_violations(self, address: str, text: str, most: int = 10) -> list[Violation]:
         """Return up to `most` violations of the schema at an address by the text of a header."""
-        schema, _ = self.deref(self.at(address), address.partition("#")[0])
+        schema = self.followed(address)
         kind = schema.get("type") if isinstance(schema, dict) else None
         return self.violations(address, from_text(kind, text), most)
 

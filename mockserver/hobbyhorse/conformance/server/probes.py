@@ -634,9 +634,7 @@ def _long_page(contract: Contract, operation: Operation) -> dict[str, str]:
     name = _query_name(operation, "size")
     for parameter in operation.parameters:
         if parameter.part == "query" and parameter.name == name:
-            schema, _ = contract.schemas.deref(
-                contract.schemas.at(parameter.schema), parameter.schema.partition("#")[0]
-            )
+            schema = contract.schemas.followed(parameter.schema)
             return {name: written(schema["maximum"])} if isinstance(schema, Mapping) and "maximum" in schema else {}
     return {}
 

@@ -33,7 +33,7 @@ def queries(contract: Contract, operation: Operation) -> Iterator[Query]:
     A place of the request that selects another form of the response is left out: the probes of jobs request it.
     """
     for parameter in operation.parameters:
-        schema, _ = contract.schemas.deref(contract.schemas.at(parameter.schema), parameter.schema.partition("#")[0])
+        schema = contract.schemas.followed(parameter.schema)
         if parameter.part == "query" and isinstance(schema, Mapping):
             yield from _each(parameter, schema)
 

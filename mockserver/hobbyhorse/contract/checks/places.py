@@ -7,7 +7,6 @@ from typing import Any
 
 from hobbyhorse.contract.checks.subject import Problem, Subject
 from hobbyhorse.contract.documents.defaults import BY_JOB, SHARED_ERRORS
-from hobbyhorse.contract.documents.operations import OPENAPI
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, resolve
@@ -413,7 +412,7 @@ def paging(subject: Subject) -> Iterator[Problem]:
                 parameter = next((known for known in operation.parameters if known.place == place), None)
                 if parameter is None:
                     continue
-                schema = subject.schemas.deref(subject.schemas.at(parameter.schema), OPENAPI)[0]
+                schema = subject.schemas.followed(parameter.schema)
                 # Pages count from 1 and offsets from 0; without a minimum a client could request page -1.
                 least = schema.get("minimum", -1) if isinstance(schema, dict) else -1
                 if parameter.part != "query" or parameter.type != "integer" or least < (name == "page"):
