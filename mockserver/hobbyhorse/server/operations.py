@@ -193,7 +193,7 @@ async def list_jobs(call: OperationRequest) -> OperationResponse:
 
     def item(number: int) -> bytes | None:
         # Other requests run between two items: they may forget jobs, or all of them.
-        if call.world.jobs is not table or not table.keeps(number):
+        if not table.keeps(number):
             return None
         view = call.view(table.at(number), now)
         return situation.items[stages[view.stage.name]].write(view.lookup)

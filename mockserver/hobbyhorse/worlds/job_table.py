@@ -309,9 +309,9 @@ class JobTable(Mapping[str, Job]):
         return found
 
     def keeps(self, number: int) -> bool:
-        """Whether the job with a number is kept, and not forgotten."""
+        """Whether the job with a number is kept: not forgotten, in a table that was not emptied."""
         at = number - self._first_number
-        return 0 <= at < len(self._ids) and self._ids[at] is not None
+        return not self.emptied and 0 <= at < len(self._ids) and self._ids[at] is not None
 
     def plan(self, job: Job) -> None:
         """Note that the timeline of a job has changed."""
@@ -423,10 +423,7 @@ class JobTable(Mapping[str, Job]):
 
         For readers in steps: between two steps, jobs may be forgotten, or the table emptied.
         """
-        for number in numbers:
-            index = number - self._first_number
-            if not self.emptied and index >= 0 and self._ids[index] is not None:
-                yield self.at(number)
+        yield from map(self.at, filter(self.keeps, numbers))
 
     def _unpacked_job(self, job_id: str, found: bytes) -> Job:
         """Return a job that is packed, or in the archive."""

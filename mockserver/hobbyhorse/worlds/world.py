@@ -213,12 +213,12 @@ class World:
 
     def _forget_jobs(self) -> None:
         """Forget the oldest ended jobs beyond the bounds."""
-        most = self.keep_jobs
-        if most is None or (len(self.jobs) <= most and not self._is_full()):
+        most, full = self.keep_jobs, self._is_full()
+        if most is None or (len(self.jobs) <= most and not full):
             return
         # Many at once, because the table looks at every number; so not for a few that have ended beside running ones.
-        if len(self.jobs) - len(self.jobs.running) > (0 if self._is_full() else most // 1_000):
-            size = self.jobs.kept_bytes - MOST_JOB_BYTES + MOST_JOB_BYTES // 100 if self._is_full() else 0
+        if len(self.jobs) - len(self.jobs.running) > (0 if full else most // 1_000):
+            size = self.jobs.kept_bytes - MOST_JOB_BYTES + MOST_JOB_BYTES // 100 if full else 0
             forgotten = self.jobs.forget(len(self.jobs) - most + most // 1_000, size)
             if self.unkept is not None:
                 self.unkept.forget(job.number for job in forgotten)
