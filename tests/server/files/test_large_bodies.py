@@ -30,7 +30,7 @@ from hobbyhorse.server.request import MOST_LARGE_BODIES_OF_KEY
 from tests.conftest import contracts_that
 from tests.media_samples import encoded
 from tests.server.files.test_image_checks import FIRST, inline, taking
-from tests.world import Mock, documented
+from tests.world import Mock, Reply, documented
 
 pytestmark = pytest.mark.anyio
 
@@ -88,16 +88,21 @@ def test_a_body_with_millions_of_members_is_refused_before_it_is_parsed(
         assert isinstance(read_large_body(JSON, body, tmp_path).value, Refusal)
 
 
+def assert_refused(mock: Mock, reply: Reply, why: str) -> None:
+    """Assert that a submission was refused as too large, with a note that says why, and made no job."""
+    assert reply.reading is not None
+    assert {"body_too_large", "invalid_request"} & set(reply.reading.situations)
+    (noted,) = list(mock.world.journal)
+    assert any(why in note for note in noted.notes)
+    assert not mock.world.jobs
+
+
 async def test_a_body_over_the_bound_is_refused_and_nothing_of_it_is_kept(contract: Contract) -> None:
     mock = Mock([contract])
     operation, model, body = documented(contract)
     body = {**body, "extra": [inline(bytes(LONG_URI)), "x" * MOST_REST_BYTES]}
     reply = await mock.call(contract, operation.role, path={"model": model.id}, body=body)
-    assert reply.reading is not None
-    assert {"body_too_large", "invalid_request"} & set(reply.reading.situations)
-    (noted,) = list(mock.world.journal)
-    assert any("bound of the mock server" in note for note in noted.notes)
-    assert not mock.world.jobs
+    assert_refused(mock, reply, "bound of the mock server")
     assert not list(mock.fake.renderer()._image_directory.path.glob("*.uri"))
 
 
@@ -148,11 +153,7 @@ async def test_a_long_data_uri_that_responses_would_repeat_is_refused(contract: 
     operation, model, body = documented(contract)
     body = {**body, "metadata": {"a": inline(bytes(MOST_INLINE_BYTES))}}
     reply = await mock.call(contract, operation.role, path={"model": model.id}, body=body)
-    assert reply.reading is not None
-    assert {"body_too_large", "invalid_request"} & set(reply.reading.situations)
-    (noted,) = list(mock.world.journal)
-    assert any("may only be a picture" in note for note in noted.notes)
-    assert not mock.world.jobs
+    assert_refused(mock, reply, "may only be a picture")
 
 
 def test_a_large_body_that_is_no_object_is_refused_as_any_other(tmp_path: Path) -> None:

@@ -75,16 +75,21 @@ async def test_the_command_ends_with_one_line_and_status_2(tmp_path: Path) -> No
         assert done.stderr.count("\n") == 1
 
 
+async def killed_with_ended_jobs(server: Kept) -> None:
+    """Let all jobs of a server end, and kill it once they are kept so."""
+    await server.plane.ok("POST", "/clock/advance", {"seconds": 9_000})
+    await server.plane.ok("GET", "/ledger")
+    await server.until_written()
+    await server.kill()
+
+
 async def test_a_request_for_a_damaged_world_is_refused_and_overwrites_nothing(
     contract: Contract, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reporting, "_reported", set())
     async with kept(tmp_path, contract, pace="instant") as server:
         await server.mock.submit(contract)
-        await server.plane.ok("POST", "/clock/advance", {"seconds": 9_000})
-        await server.plane.ok("GET", "/ledger")
-        await server.until_written()
-        await server.kill()
+        await killed_with_ended_jobs(server)
         change(server, "update world set record = '{' where record is not null")
         server.start()
         for _ in range(3):
@@ -105,10 +110,7 @@ async def test_a_request_for_a_damaged_world_is_refused_and_overwrites_nothing(
 async def test_a_job_that_cannot_be_read_is_refused_alone(contract: Contract, tmp_path: Path) -> None:
     async with kept(tmp_path, contract, pace="instant") as server:
         jobs = [await server.mock.submit(contract) for _ in range(2)]
-        await server.plane.ok("POST", "/clock/advance", {"seconds": 9_000})
-        await server.plane.ok("GET", "/ledger")
-        await server.until_written()
-        await server.kill()
+        await killed_with_ended_jobs(server)
         change(server, "update job set record = '{' where number = 0")
         server.start()
         assert (await server.mock.call_plain(contract, "status", path={"job": jobs[0]})).status == 503

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -142,13 +142,20 @@ def test_a_process_that_slept_too_long_serves_nothing_old(redis: RedisServer, re
         assert "Traceback" not in sleeping.said() + other.said()
 
 
-@pytest.mark.anyio
-async def test_a_task_that_has_failed_does_not_keep_the_rest_open(redis: RedisServer, tmp_path: Path) -> None:
+@asynccontextmanager
+async def begun(redis: RedisServer, pictures: Path) -> AsyncIterator[tuple[SharedKeeper, Fake]]:
+    """Yield a process that has begun to serve a state."""
     with bind("127.0.0.1", 0) as peer:
-        keeper = SharedKeeper(redis.url, CONTRACTS, peer, tmp_path)
+        keeper = SharedKeeper(redis.url, CONTRACTS, peer, pictures)
         fake = Fake(CONTRACTS, Options(state=keeper, run="a-run"))
         await keeper.connect()
         keeper.start(fake.worlds, fake._services)
+        yield keeper, fake
+
+
+@pytest.mark.anyio
+async def test_a_task_that_has_failed_does_not_keep_the_rest_open(redis: RedisServer, tmp_path: Path) -> None:
+    async with begun(redis, tmp_path) as (keeper, fake):
         await keeper.find(fake.worlds.handle("a-key"))
         world = fake.worlds.of("a-key")
         assert world is not None
@@ -192,11 +199,7 @@ async def test_a_redis_that_refuses_commands_is_one_reason_not_to_start(redis: R
 
 @pytest.mark.anyio
 async def test_a_process_serves_a_world_as_soon_as_it_has_found_it(redis: RedisServer, tmp_path: Path) -> None:
-    with bind("127.0.0.1", 0) as peer:
-        keeper = SharedKeeper(redis.url, CONTRACTS, peer, tmp_path)
-        fake = Fake(CONTRACTS, Options(state=keeper, run="a-run"))
-        await keeper.connect()
-        keeper.start(fake.worlds, fake._services)
+    async with begun(redis, tmp_path) as (keeper, fake):
         handle = fake.worlds.handle("a-key")
         assert not keeper.serves(handle)
         assert (await keeper.find(handle)).address is None
