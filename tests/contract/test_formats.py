@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.contract.formats import FORMATS, format_for, location_steps, write_location
+from hobbyhorse.contract.formats import FORMATS, format_for, location_steps, whole_number, write_location
 
 # The last second of the year 9999, the latest that datetime can represent.
 LATEST = 253_402_300_799
@@ -172,3 +172,10 @@ def test_a_location_is_read_in_each_form(value: Any) -> None:
 @pytest.mark.parametrize("value", [None, 7, "", "#", "/"])
 def test_a_location_without_steps_says_nothing(value: Any) -> None:
     assert location_steps(value) == []
+
+
+def test_a_whole_number_has_plain_digits_and_not_too_many() -> None:
+    assert [whole_number(text) for text in ("0", "007", "9" * 18)] == [0, 7, 10**18 - 1]
+    for text in ("", "-1", "+1", "1_0", " 1", "1.0", "\u00b2", "\u0661", "9" * 19, "9" * 5_000):
+        assert whole_number(text) is None
+    assert (whole_number("12", 2), whole_number("123", 2)) == (12, None)

@@ -84,6 +84,12 @@ def format_for(name: str | None, example: Any) -> Format | None:
     return FORMATS[name] if name else None
 
 
+def whole_number(text: str, digits: int = 18) -> int | None:
+    """Return the number that a client's text is, in at most so many digits, or None; 18 digits fit into 64 bits."""
+    # `int` accepts other digits, signs and underscores, and raises for very long numbers.
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else None
+
+
 PARTS = ("body", "query", "path", "header")
 """The parts of a request with which the location of a refused value begins."""
 

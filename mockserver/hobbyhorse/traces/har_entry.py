@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.traces.exchange import ANSWER, ANSWER_HEADERS, BODY, DURATION, HEADERS, PARTS, Exchange
@@ -207,7 +208,7 @@ def _unrecorded(entry: Entry, body: bytes | None, status: int, answer: bytes | N
 def _announced(message: Mapping[str, Any], at: str) -> int | None:
     """Return the value of a Content-Length, or None."""
     found = next((value for name, value in headers_of(message, at) if name == "content-length"), "")
-    return int(found) if found.isascii() and found.isdigit() and len(found) < 19 else None
+    return whole_number(found)
 
 
 def _lacks_body(entry: Entry, body: bytes | None) -> bool:

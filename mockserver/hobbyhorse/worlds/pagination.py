@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.contract.forms.expressions import MISSING
 
 PAGE_VALUES = ("page", "size", "offset", "cursor")
 """The request values that select a page."""
-# Of a number in a cursor: no list has more items.
-MOST_DIGITS = 18
 
 
 class PageError(ValueError):
@@ -63,7 +62,7 @@ def _read(cursor: str) -> int:
         mark, _, older = base64.urlsafe_b64decode(cursor).decode().partition(":")
     except ValueError:
         mark, older = "", ""
-    # isdigit alone accepts characters such as superscripts, which int refuses, as it refuses very long numbers.
-    if mark != "older" or not (older.isascii() and older.isdigit() and len(older) <= MOST_DIGITS):
+    number = whole_number(older)
+    if mark != "older" or number is None:
         raise PageError(f"{cursor[:80]!r} is not a valid cursor; use the next_cursor or previous_cursor of a response")
-    return int(older)
+    return number

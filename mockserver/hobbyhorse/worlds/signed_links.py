@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SECONDS = re.compile("[0-9]{1,18}")
-"""The expiry of a link, in whole seconds since 1970."""
+from hobbyhorse.contract.formats import whole_number
 
 
 class LinkError(ValueError):
@@ -43,9 +41,10 @@ class LinkSigner:
         if not hmac.compare_digest(self._seal(path, until).encode(), query.get("Signature", "").encode()):
             raise LinkError("SignatureDoesNotMatch", "The signature of the request does not match its path.")
         # Also a signed expiry may be no number: the secret of a seed is public.
-        if until and not SECONDS.fullmatch(until):
+        expiry = whole_number(until)
+        if until and expiry is None:
             raise LinkError("AccessDenied", "Invalid date (should be seconds since epoch)")
-        if until and now > int(until):
+        if expiry is not None and now > expiry:
             raise LinkError("AccessDenied", "Request has expired")
 
     def _seal(self, path: str, until: str) -> str:

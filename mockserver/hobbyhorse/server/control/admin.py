@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.server.control.handlers import DEFAULT_LIMIT, ControlError, ControlRequest, Handler
 from hobbyhorse.worlds.kept_worlds import listed_world
 from hobbyhorse.worlds.world import World
@@ -13,10 +14,9 @@ from hobbyhorse.worlds.world import World
 async def list_worlds(request: ControlRequest) -> Any:
     """List the worlds, most recently used first."""
     limit, cursor = request.query.get("limit", DEFAULT_LIMIT), request.query.get("cursor")
-    # `int` accepts other digits, signs and underscores; a cursor has none of them.
-    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 18):
+    before = None if cursor is None else whole_number(cursor, 17)
+    if cursor is not None and before is None:
         raise ControlError(422, "invalid_query", f"unknown cursor {cursor[:100]!r}", "list again without a cursor")
-    before = None if cursor is None else int(cursor)
     if request.context.listed is not None:
         return await _list_kept(request, before, limit)
     worlds = sorted(request.context.worlds, key=lambda world: world.used, reverse=True)

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
 from hobbyhorse.contract.request import Refusal, read_body
 from hobbyhorse.contract.schemas import Schemas, address
@@ -250,9 +251,9 @@ class ControlPlane:
 
 async def _read(request: Request) -> bytes:
     """Read a body of at most `MOST_BODY` bytes."""
-    # A declared length is refused unread; `int` is not tried on digits that no length has.
+    # A declared length is refused unread.
     declared = header(request.scope["headers"], b"content-length") or ""
-    size, chunks = int(declared) if declared.isdecimal() and len(declared) < 19 else 0, []
+    size, chunks = whole_number(declared) or 0, []
     if size <= MOST_BODY:
         size = 0
         try:

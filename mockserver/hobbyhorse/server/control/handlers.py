@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope
 
 from hobbyhorse.clock.quiescence import unheld
 from hobbyhorse.clock.race import client_gone, first_of
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.contract.forms.nearest import Difference, Nearest, difference, nearest
 from hobbyhorse.contract.lifecycle import LifecycleError
 from hobbyhorse.contract.values import Contract
@@ -385,10 +386,10 @@ def _journal_position(request: ControlRequest) -> int | None:
     cursor = request.query.get("cursor")
     if cursor is None:
         return None
-    # `int` accepts other digits, signs and underscores; a cursor has none of them.
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 16) or int(cursor) >= request.world.journal.total:
+    number = whole_number(cursor, 15)
+    if number is None or number >= request.world.journal.total:
         raise _unknown_cursor(cursor)
-    return int(cursor)
+    return number
 
 
 async def await_exchanges(request: ControlRequest) -> Any:
@@ -627,10 +628,8 @@ async def disarm_all(request: ControlRequest) -> Any:
 async def disarm(request: ControlRequest) -> Any:
     """Disarm one scenario."""
     text = request.names["id"]
-    # `int` accepts other digits, signs and underscores; an id has none of them.
-    disarmed = (
-        request.world.scenarios.disarm(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-    )
+    number = whole_number(text, 9)
+    disarmed = request.world.scenarios.disarm(number) if number is not None else 0
     if not disarmed:
         message = f"no scenario is armed with the id {text[:100]!r}"
         raise ControlError(404, "unknown_armed", message, "GET /_mock/scenarios/armed lists the ids")

@@ -23,6 +23,7 @@ from starlette.routing import Route, Router
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.scenarios.scenario import ScenarioError
 from hobbyhorse.server.control.access import AccessCheck, Forbidden
 from hobbyhorse.server.control.handlers import HANDLERS, ControlContext, ControlError, ControlRequest
@@ -175,7 +176,7 @@ class Page:
 
     async def _worlds(self, request: Request, viewer: Viewer) -> Response:
         """Show the worlds."""
-        before = views.whole_number(request.query_params.get("before", ""))
+        before = whole_number(request.query_params.get("before", ""), views.MOST_DIGITS)
         found = views.worlds(self._control(request), viewer, before)
         return _html("worlds.html", {**found, "viewer": viewer, "now": time.time()})
 
@@ -203,7 +204,7 @@ class Page:
 
     async def _exchange(self, request: Request, look: Look) -> Response:
         # Not a number in the route: Starlette reads it before the login is checked, and raises if it is very long.
-        detail = views.exchange(look, views.whole_number(request.path_params["number"]))
+        detail = views.exchange(look, whole_number(request.path_params["number"], views.MOST_DIGITS))
         return _world_html("exchanges.html", look, "exchanges", {**views.exchanges(look), "detail": detail})
 
     async def _section(self, request: Request, look: Look) -> Response:

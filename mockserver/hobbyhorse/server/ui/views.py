@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.scenario import Catalogue
 from hobbyhorse.server.control.admin import world_json
@@ -38,6 +39,8 @@ from hobbyhorse.worlds.world import World
 
 # Two screens of rows.
 PAGE_SIZE = 50
+# Of a number in an address.
+MOST_DIGITS = 15
 # Exchanges of one job in its time line, which folds equal polls: reading more would take a noticeable time.
 MOST_IN_TIMELINE = 300
 # Characters of a prompt in a row.
@@ -67,13 +70,7 @@ class Look:
 
     def number(self, name: str) -> int | None:
         """Return a number of the query, or None."""
-        return whole_number(self.query.get(name, ""))
-
-
-def whole_number(text: str) -> int | None:
-    """Return the number that a part of an address names, or None."""
-    # `int` accepts other digits, signs and underscores, and raises for very long numbers.
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
+        return whole_number(self.query.get(name, ""), MOST_DIGITS)
 
 
 def worlds(request: ControlRequest, viewer: Viewer, before: int | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
+from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.contract.forms.expressions import MISSING, Message, replaced, resolve
 from hobbyhorse.contract.forms.nearest import nearest
 from hobbyhorse.contract.request import Refusal, documented_form, find_model, read_body, read_order, read_parameters
@@ -274,9 +275,9 @@ def _whole(trace: AnnotatedTrace, step: Step) -> bool:
     if not exchange.has(BODY):
         return False
     # A declared length decides; a chunked body is complete if the response was.
-    length = exchange.header("content-length")
-    if length is not None and length.isdecimal() and len(length) < 19:
-        return int(length) <= len(body)
+    length = whole_number(exchange.header("content-length") or "")
+    if length is not None:
+        return length <= len(body)
     if body:
         return len(body) < KEPT_BYTES and (step.delivered or exchange.header("transfer-encoding") is None)
     # An empty body is known to be empty if the server read it, and refused it. Some recorders omit all bodies.
