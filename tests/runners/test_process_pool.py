@@ -265,11 +265,11 @@ def test_a_module_of_the_current_directory_is_a_client(written: Callable[[str], 
 
 def test_the_number_of_processes_follows_the_runs_and_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
-    assert [processes(runs) for runs in (1, 60, 100, 500, 10_000)] == [1, 1, 2, 4, 4]
+    assert [processes(runs) for runs in (1, 60, 100, 500, 10_000)] == [1, 1, 2, 6, 6]
     assert [processes(500, most) for most in (1, 3, 9)] == [1, 3, 9]
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert processes(500) == 1
+    assert processes(500) == 2
 
 
 REMEMBERS = """

@@ -90,7 +90,7 @@ ParallelOption = Annotated[
     typer.Option(
         "--parallel",
         metavar="N",
-        help="Run N at a time; by default 8 commands, or one Python process per core.",
+        help="Run N at a time; by default three Python processes for two cores, a command per core, or 8 in real time.",
         rich_help_panel=CLIENT,
     ),
 ]
