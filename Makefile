@@ -91,7 +91,7 @@ oldest: $(VENV)/.ready ## run a part of the tests on the oldest Python that is h
 	@$(BIN)/uv pip compile --quiet --python-version $(OLDEST) --extra dev --output-file build/oldest.txt pyproject.toml
 	@$(BIN)/uv venv --quiet --clear --python $(OLDEST_PYTHON) build/oldest
 	@VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct --editable '.[oldest]'
-	@HOBBYHORSE_EACH=4 build/oldest/bin/python -m pytest -n 2 --dist worksteal -q tests/contract tests/clock tests/worlds tests/scenarios tests/server
+	@HOBBYHORSE_EACH=8 build/oldest/bin/python -m pytest -n 2 --dist worksteal -q tests/contract tests/clock tests/worlds tests/scenarios tests/server
 
 clean: ## remove what the other targets made
 	@rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

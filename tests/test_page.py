@@ -371,9 +371,9 @@ def test_a_world_with_many_jobs_is_shown_as_quickly(browser: Browser, running: R
     running.submit()
     order = next(iter(world.jobs.values())).order
     drawn = random.Random(1)
-    for _ in range(10_000):
+    for _ in range(2_000):
         world.submit(CONTRACT, order)
-        if drawn.random() < 0.001:
+        if drawn.random() < 0.005:
             world.endings.clear()
     with opened(browser) as page:
         page.goto(running.page)

@@ -23,7 +23,7 @@ from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.worlds.world import World
 
 KEY = "a-key"
-HTTP = httpx.Client(trust_env=False)
+HTTP = httpx.Client(trust_env=False, timeout=60)
 """A client for servers on a socket; a fixture closes it after the last test."""
 MADE: list[Mock] = []
 """The mocks of the running test; a fixture closes them."""
