@@ -116,7 +116,7 @@ async def test_worlds_are_those_that_the_viewer_may_see(contract: Contract) -> N
     for key in ("a-1", "b-1", "a-2"):
         await mock.submit(contract, key=key)
     request = ControlRequest(mock.fake.control().context, mock.fake.worlds.keyless, SCOPE, {}, {}, {})
-    assert views.worlds(request, Viewer(), None)["total"] == 3
-    team = views.worlds(request, Viewer(Team("team-a", "a-")), None)
+    assert (await views.worlds(request, Viewer(), None))["total"] == 3
+    team = await views.worlds(request, Viewer(Team("team-a", "a-")), None)
     handles = [one.handle for key in ("a-1", "a-2") if (one := mock.fake.worlds.of(key)) is not None]
     assert [one["handle"] for one in team["worlds"]] == handles[::-1]

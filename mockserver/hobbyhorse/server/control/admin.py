@@ -30,7 +30,18 @@ async def list_worlds(request: ControlRequest) -> Any:
 
 
 async def _list_kept(request: ControlRequest, before: int | None, limit: int) -> Any:
-    """List the worlds of a kept state, of all its processes: its own from memory, the others as kept."""
+    total, worlds, older = await kept_worlds(request, before, limit)
+    return {"total": total, "worlds": worlds, "older": None if older is None else str(older)}
+
+
+async def kept_worlds(
+    request: ControlRequest, before: int | None, limit: int
+) -> tuple[int, list[dict[str, Any]], int | None]:
+    """Return the worlds of a kept state, of all its processes: its own from memory, the others as kept.
+
+    The values are their number, those written before a moment as JSON, and the moment before which older ones were
+    written, or None. Raises NotKept.
+    """
     worlds, listed = request.context.worlds, request.context.listed
     assert listed is not None
     total, heads = await listed(before, limit + 1)
@@ -39,7 +50,7 @@ async def _list_kept(request: ControlRequest, before: int | None, limit: int) ->
         world = worlds.opened(handle)
         here = world is not None and not worlds.is_asleep(world)
         found.append(world_json(request, world) if world is not None and here else listed_world(handle, head))
-    return {"total": total, "worlds": found, "older": str(shown[-1][1].written) if len(shown) < len(heads) else None}
+    return total, found, shown[-1][1].written if len(shown) < len(heads) else None
 
 
 def world_json(request: ControlRequest, world: World) -> dict[str, Any]:

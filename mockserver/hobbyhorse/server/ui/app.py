@@ -34,6 +34,7 @@ from hobbyhorse.server.ui.live import changes, shared, state_of
 from hobbyhorse.server.ui.sessions import Sessions, Viewer
 from hobbyhorse.server.ui.templating import ASSETS, asset, render
 from hobbyhorse.server.ui.views import Look
+from hobbyhorse.state.errors import NotKept, StateError
 from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
@@ -128,6 +129,10 @@ class Page:
                 return await endpoint(request, viewer)
             except ControlError as error:
                 return _problem(error.status, error.message, error.hint)
+            except StateError as error:
+                return _problem(503, str(error), "restore the state, or forget the world")
+            except NotKept:
+                return _problem(503, "the state cannot be reached", "try later")
 
         return checked
 
@@ -177,7 +182,7 @@ class Page:
     async def _worlds(self, request: Request, viewer: Viewer) -> Response:
         """Show the worlds."""
         before = whole_number(request.query_params.get("before", ""), views.MOST_DIGITS)
-        found = views.worlds(self._control(request), viewer, before)
+        found = await views.worlds(self._control(request), viewer, before)
         return _html("worlds.html", {**found, "viewer": viewer, "now": time.time()})
 
     async def _worlds_events(self, request: Request, viewer: Viewer) -> Response:

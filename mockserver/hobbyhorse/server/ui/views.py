@@ -15,7 +15,7 @@ from markupsafe import Markup
 from hobbyhorse.contract.formats import whole_number
 from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.scenario import Catalogue
-from hobbyhorse.server.control.admin import world_json
+from hobbyhorse.server.control.admin import kept_worlds, world_json
 from hobbyhorse.server.control.handlers import (
     ControlError,
     ControlRequest,
@@ -39,8 +39,8 @@ from hobbyhorse.worlds.world import World
 
 # Two screens of rows.
 PAGE_SIZE = 50
-# Of a number in an address.
-MOST_DIGITS = 15
+# Of a number in an address: the moment of a world's last change, in microseconds, has 16.
+MOST_DIGITS = 17
 # Exchanges of one job in its time line, which folds equal polls: reading more would take a noticeable time.
 MOST_IN_TIMELINE = 300
 # Characters of a prompt in a row.
@@ -73,27 +73,40 @@ class Look:
         return whole_number(self.query.get(name, ""), MOST_DIGITS)
 
 
-def worlds(request: ControlRequest, viewer: Viewer, before: int | None) -> dict[str, Any]:
-    """Return the worlds that a viewer may see, most recently used first."""
-    found = sorted((one for one in every_world(request, viewer)), key=lambda world: world.used, reverse=True)
-    older = [world for world in found if before is None or world.used < before]
-    shown = older[:PAGE_SIZE]
+async def worlds(request: ControlRequest, viewer: Viewer, before: int | None) -> dict[str, Any]:
+    """Return the worlds that a viewer may see, most recently used first. Raises NotKept.
+
+    A kept state also has the worlds of other processes and of earlier ones. It does not keep their keys, so a team sees
+    the worlds that this process has opened.
+    """
+    if request.context.listed is not None and viewer.team is None:
+        total, found, older = await kept_worlds(request, before, PAGE_SIZE)
+        keyless = [{**world_json(request, world), "keyed": False} for world in _without_key(request)]
+        rows = [*(keyless if before is None else ()), *({**one, "keyed": True} for one in found)]
+        return {"total": total + len(keyless), "worlds": rows, "older": older}
+    opened = sorted((one for one in every_world(request, viewer)), key=lambda world: world.used, reverse=True)
+    earlier = [world for world in opened if before is None or world.used < before]
+    shown = earlier[:PAGE_SIZE]
     return {
-        "total": len(found),
+        "total": len(opened),
         "worlds": [{**world_json(request, world), "keyed": bool(world.key)} for world in shown],
-        "older": shown[-1].used if len(shown) < len(older) else None,
+        "older": shown[-1].used if len(shown) < len(earlier) else None,
     }
 
 
 def every_world(request: ControlRequest, viewer: Viewer) -> Iterable[World]:
     """Yield the worlds that a viewer may see, and what stands for the requests without one."""
-    context = request.context
-    known = context.worlds
-    yield from (world for world in known if viewer.may_see(world.key))
+    yield from (world for world in request.context.worlds if viewer.may_see(world.key))
     if viewer.team is None:
-        refused = World("", REFUSED, known.keyless.clock, Random(), known.keyless.pace, journal=context.refused, used=0)
-        refused.label, known.keyless.label = "refused keys", "without a key"
-        yield from (world for world in (known.keyless, refused) if world.journal.total)
+        yield from _without_key(request)
+
+
+def _without_key(request: ControlRequest) -> Iterable[World]:
+    """Yield what stands for the requests without a world, if there were any."""
+    keyless, journal = request.context.worlds.keyless, request.context.refused
+    refused = World("", REFUSED, keyless.clock, Random(), keyless.pace, journal=journal, used=0)
+    refused.label, keyless.label = "refused keys", "without a key"
+    yield from (world for world in (keyless, refused) if world.journal.total)
 
 
 def find_world(request: ControlRequest, viewer: Viewer, handle: str) -> World | None:
