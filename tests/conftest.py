@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,12 @@ LONG = {
 
 def _file(item: pytest.Item) -> str:
     """Return the path of a test's file, relative to `tests/`; empty for a file elsewhere."""
-    return item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
+    return _in_tests(item.path)
+
+
+@cache
+def _in_tests(path: Path) -> str:
+    return path.relative_to(ROOT / "tests").as_posix() if path.is_relative_to(ROOT / "tests") else ""
 
 
 @pytest.hookimpl(trylast=True)
