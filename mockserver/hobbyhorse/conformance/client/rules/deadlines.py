@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -68,7 +68,7 @@ def has_deadline(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.ended or any(misleading_date(trace, step) for step in trace.steps):
         return
     longest = allowed_wait(trace, (SLACK, GRACE)) * (1 if trace.runs else UNSEEN)
-    waits = [(read, waited) for read in trace.reads if (waited := _waited(trace, read)) is not None]
+    waits = list(_waits(trace))
     late = [(read, waited) for read, waited in waits if waited > longest]
     for read, waited in late[-1:]:
         yield Breach(f"request {read.number} polled after a wait of {waited:.0f} s; allowed: {longest:.0f} s")
@@ -82,22 +82,32 @@ def has_deadline(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
 
 
-def _waited(trace: AnnotatedTrace, read: Step) -> float | None:
-    """Return how long the client had waited for a job at one of its reads, in seconds, within one run."""
-    accepted = [step.done for step in trace.submits if step.accepted and step.job_told == read.job]
-    before = [moment for moment in accepted if moment <= read.arrived]
-    if not before:
-        return None
-    number = trace.run_of(read)
-    if number is not None:
-        return read.arrived - max(before[-1], trace.runs[number].started)
-    wait_began = seen = before[-1]
-    for other in trace.reads:
-        if other.job == read.job and seen < other.arrived <= read.arrived:
-            # In recorded traffic a long silence is a new wait: the client was started again, or a user came back.
-            wait_began = other.arrived if other.arrived - seen > trace.patience / 2 else wait_began
-            seen = other.arrived
-    return read.arrived - wait_began
+def _waits(trace: AnnotatedTrace) -> Iterator[tuple[Step, float]]:
+    """Yield the reads of accepted jobs, and how long the client had waited for the job at each, in seconds.
+
+    A wait begins with the response to the submission, or with the run if that is later.
+    """
+    accepted: dict[str | None, list[float]] = {}
+    for step in trace.submits:
+        if step.accepted:
+            accepted.setdefault(step.job_told, []).append(step.done)
+    seen: dict[str | None, tuple[float, float]] = {}
+    for read in trace.reads:
+        before = [moment for moment in accepted.get(read.job, ()) if moment <= read.arrived]
+        if not before:
+            continue
+        number = trace.run_of(read)
+        if number is not None:
+            yield read, read.arrived - max(before[-1], trace.runs[number].started)
+            continue
+        began, last = seen.get(read.job, (before[-1], before[-1]))
+        if last < before[-1]:
+            began = last = before[-1]
+        # In recorded traffic a long silence is a new wait: the client was started again, or a user came back.
+        if read.arrived - last > trace.patience / 2:
+            began = read.arrived
+        seen[read.job] = began, read.arrived
+        yield read, read.arrived - began
 
 
 def _gave_up(trace: AnnotatedTrace, stayed: bool, longest: float) -> bool:
