@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -138,3 +140,47 @@ def test_a_url_may_have_been_in_a_response_that_is_not_recorded() -> None:
     assert "SCH-01" in broken(submission(), first, elsewhere)
     del first["response"]["content"]["text"]
     assert "SCH-01" not in broken(submission(), first, elsewhere)
+
+
+def orders(count: int, *, refused: bool) -> list[dict[str, Any]]:
+    """Return `count` equal orders that are polled four times each, with a refusal before each of them or without."""
+    found = []
+    for number in range(count):
+        begun, job = 60.0 * number, f"job-{number:016d}"
+        found += [at(submission(job, status=429), begun)] if refused else []
+        found.append(at(submission(job), begun + 20))
+        found += [at(poll(job), begun + 20 + 5 * turn) for turn in range(1, 5)]
+    return found
+
+
+def calls_to_judge(entries: list[dict[str, Any]]) -> int:
+    """Return the number of calls that the rules make for a recording."""
+    trace, calls = read_har(archive(*entries), ACME).trace, 0
+
+    def count(frame: FrameType, event: str, value: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        judge(ACME, [trace], rules())
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda count: orders(count, refused=False), id="equal orders"),
+        pytest.param(lambda count: orders(count, refused=True), id="refusals"),
+        pytest.param(
+            lambda count: orders(1, refused=False) + [at(poll(), 60 + n) for n in range(5 * count)], id="polls"
+        ),
+    ],
+)
+def test_a_recording_of_four_times_the_requests_costs_about_as_many_times(
+    made: Callable[[int], list[dict[str, Any]]],
+) -> None:
+    few, many = (calls_to_judge(made(count)) for count in (30, 120))
+    assert many < 6 * few

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -337,14 +337,32 @@ class AnnotatedTrace:
     def _succeeded(self, order: list[Step], before: Step) -> bool | None:
         """Whether the client knew before a step that a job of an order had succeeded; None if that is unknown."""
         # Only the client's own jobs count: a list may show others.
-        jobs = {step.job_told for step in order if step.accepted}
-        earlier = [step for step in self.steps if step.number < before.number]
-        if any(step.success and step.job in jobs for step in earlier):
+        jobs = {self._made[step.number] for step in order if step.number in self._made}
+        if any(step.number < before.number and step.job in jobs for step in self._successes):
             return True
-        unread = any(step.unread and step.ending and (step in order or step.job in {None, *jobs}) for step in earlier)
+        earlier = (step for step in self._unread_ends if step.number < before.number)
+        unread = any(step in order or step.job in {None, *jobs} for step in earlier)
         # A recording does not show callbacks.
         called_back = self.trace.jobs is None and not self.deliveries and bool(jobs)
-        return None if unread or (called_back and any(map(self.wants_callbacks, order))) else False
+        named = called_back and any(step.number in self._with_callbacks for step in order)
+        return None if unread or named else False
+
+    @cached_property
+    def _made(self) -> Mapping[int, str | None]:
+        """The jobs of the accepted submissions, by the number of the submission."""
+        return {step.number: step.job_told for step in self.submits if step.accepted}
+
+    @cached_property
+    def _successes(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.success)
+
+    @cached_property
+    def _unread_ends(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.unread and step.ending)
+
+    @cached_property
+    def _with_callbacks(self) -> frozenset[int]:
+        return frozenset(step.number for step in self.submits if self.wants_callbacks(step))
 
     def wants_callbacks(self, step: Step) -> bool:
         """Whether a submission names a URL for callbacks, or may name one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from hobbyhorse.conformance.client.cases import ONCE, TOGETHER
@@ -14,6 +14,7 @@ from hobbyhorse.scenarios.fault import DRIPS
 from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, BODY
+from hobbyhorse.traces.orders import reads_of
 
 SLOW = name_used_for(DRIPS)
 OK = 200  # the whole file; a part of it has 206
@@ -61,9 +62,11 @@ LONG_SILENCE, UNUSUAL = 300.0, 5.0
 )
 def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
     orders = _orders(trace)
+    accepted = tuple(step for step in trace.submits if step.accepted and step.exchange.has(BODY))
     for order in orders:
         busy = [step for step in order if step.delivered and step.status == TOO_MANY_REQUESTS]
-        busy = [step for step in busy if _others(trace, order, step)]
+        own = {step.number for step in order}
+        busy = [step for step in busy if _is_running(trace, (one for one in accepted if one.number not in own), step)]
         if not busy:
             continue
         # A single refusal shows neither a retry nor, without the end of its run, that there is none.
@@ -125,7 +128,7 @@ def orders_at_once(trace: AnnotatedTrace) -> Evidence:
     for number, run in enumerate(trace.runs):
         own = [step for step in trace.submits if step.accepted and trace.owner_of(step) == number]
         job, outcome = own[0].job_told if len(own) == 1 else None, run.outcome
-        if job is None or outcome is None or not any(read.success for read in _reads(trace, own[0])):
+        if job is None or outcome is None or not any(read.success for read in (own[0], *reads_of(trace, job))):
             continue
         yield OBSERVED
         fetched[job] = sum(step.job == job and step.status == OK and step.ok for step in trace.fetches)
@@ -221,18 +224,10 @@ def _owners(trace: AnnotatedTrace, step: Step) -> int:
     return len(same) or max(1, len(wait_began))
 
 
-def _others(trace: AnnotatedTrace, order: tuple[Step, ...], step: Step) -> bool:
-    """Whether another order's job is running when a submission is refused, as far as responses show."""
-    own = {one.number for one in order}
-    for other in trace.submits:
-        known = other.accepted and other.done <= step.done and other.number not in own and other.exchange.has(BODY)
-        if known and not any(
-            (read.terminal or read.unread) and read.done < step.arrived for read in _reads(trace, other)
-        ):
+def _is_running(trace: AnnotatedTrace, accepted: Iterable[Step], refused: Step) -> bool:
+    """Whether one of some accepted jobs is running when a submission is refused, as far as responses show."""
+    for one in accepted:
+        shown = (one, *reads_of(trace, one.job_told)) if one.done <= refused.done else ()
+        if shown and not any((read.terminal or read.unread) and read.done < refused.arrived for read in shown):
             return True
     return False
-
-
-def _reads(trace: AnnotatedTrace, accepted: Step) -> Iterator[Step]:
-    yield accepted
-    yield from (read for read in trace.reads if read.job == accepted.job_told)

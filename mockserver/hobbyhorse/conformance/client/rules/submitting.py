@@ -225,24 +225,26 @@ def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
     example="collect",
 )
 def no_resubmit_on_own_timeout(trace: AnnotatedTrace) -> Evidence:
+    failures = tuple(step for step in trace.steps if step.failure)
     for order in trace.orders:
-        for number, step in enumerate(order):
-            if not step.accepted:
+        accepted: list[tuple[Step, int | None]] = []
+        for again in order:
+            running = (step for step, failed in accepted if not _had_failed(trace, failed, again))
+            if (step := next((one for one in running if not trace.same(one, again)), None)) is not None:
+                yield Breach(f"request {again.number} submits again while job {step.job_told} is still running")
+            if not again.accepted:
                 continue
+            failed = next((one.number for one in trace.after(again, failures) if one.job == again.job_told), None)
+            accepted.append((again, failed))
             # Only a client that waited for the job could have run into its deadline.
-            waiting = trace.after(step, reads_of(trace, step.job_told))
-            if any(not read.terminal for read in waiting):
+            if any(not read.terminal for read in trace.after(again, reads_of(trace, again.job_told))):
                 yield OBSERVED
-            for again in order[number + 1 :]:
-                if not _had_failed(trace, step, again) and not trace.same(step, again):
-                    yield Breach(f"request {again.number} submits again while job {step.job_told} is still running")
 
 
-def _had_failed(trace: AnnotatedTrace, step: Step, again: Step) -> bool:
-    """Whether the client knew, when it submitted again, that the job of a submission had failed."""
-    before = [one for one in trace.after(step, trace.steps) if one.number < again.number]
-    failed = any(one.failure and one.job == step.job_told for one in before)
-    return failed or _callback_reported(trace, again.arrived, "failure")
+def _had_failed(trace: AnnotatedTrace, failed: int | None, again: Step) -> bool:
+    """Whether the client knew, when it submitted again, that a job had failed; `failed` is the request that said so."""
+    read = failed is not None and failed < again.number
+    return read or _callback_reported(trace, again.arrived, "failure")
 
 
 def _callback_reported(trace: AnnotatedTrace, before: float, kind: str) -> bool:
