@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Judgement
+from hobbyhorse.runners import against_fake
 from hobbyhorse.runners.against_fake import FAILING_RUNS, CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
+from hobbyhorse.runners.virtual_time import VirtualTime
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
 from tests.conftest import CONTRACTS, ROOT
@@ -623,3 +626,27 @@ def test_a_crowd_in_another_accepted_form_has_one_order_for_each_run() -> None:
     assert [run.outcome and run.outcome.kind for run in trace.runs] == ["success"] * 3
     assert sorted(str(annotated.owner_of(order[0])) for order in annotated.orders) == ["0", "1", "2"]
     assert not broken(trace) & {"SUB-01", "SUB-02", "SUB-06", "CON-01", "SCH-01"}
+
+
+@pytest.mark.parametrize(("times", "kind"), [(1, "success"), (2, "unfinished")])
+def test_only_a_client_that_takes_too_much_real_time_twice_is_the_cause(
+    times: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it was the machine, which may stop a process for any time."""
+    monkeypatch.setattr(against_fake, "VirtualTime", partial(VirtualTime, patience=0.3))
+    runs = []
+
+    def client(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        runs.append(request)
+        while len(runs) <= times:
+            pass
+        return naive(base_url, api_key, request)
+
+    contract = BY_KEY["hiapi"]
+    with FakeSession(contract, contract.models[0]) as session:
+        trace = run_case(session, client, HAPPY)
+    assert len(runs) == 2
+    (outcome,) = (run.outcome for run in trace.runs)
+    assert outcome is not None
+    assert outcome.kind == kind
+    assert ("in client (tests/runners/test_against_fake.py:" in outcome.message) == (times == 2), outcome.message

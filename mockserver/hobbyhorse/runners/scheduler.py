@@ -231,6 +231,7 @@ class Scheduler:
         self.failure: BaseException | None = None
         self.abandoned: list[str] = []
         self.forced: list[str] = []
+        self.overran = False
 
     def end(self, reason: str) -> None:
         """End the run: each further operation raises RunOver."""
@@ -677,7 +678,11 @@ class Scheduler:
                 lost.remove(self._running)
             if not lost:
                 continue
-            self.end(f"the client computed, or waited outside virtual time, for more than {patience:g} s of real time")
+            # Before the threads are ended: where they are tells an endless loop from a call that blocks.
+            places = waiting_places(one.ident for one in lost)
+            how = f"the client computed, or waited outside virtual time, for more than {patience:g} s of real time"
+            self.overran = True
+            self.end(f"{how}: {places}")
             over_since = over_since or now
             if now - over_since > STUCK_SECONDS:
                 self.abandoned += [one.name for one in lost]

@@ -116,6 +116,11 @@ class VirtualTime:
         return self._scheduler.cut
 
     @property
+    def overran(self) -> bool:
+        """Whether a thread took more than `patience` real seconds, which may be the machine's fault."""
+        return self._scheduler.overran
+
+    @property
     def forced(self) -> bool:
         """Whether `drain` had to end threads that the client may need in its next run."""
         return bool(self._scheduler.forced)
