@@ -121,8 +121,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     deselected: list[pytest.Item] = []
     for item in items:
         test, cases, _ = item.nodeid.partition("[")
-        (deselected if cases and seen[test] % max(EACH, BY_DAY.get(_file(item), 1)) else kept).append(item)
-        seen[test] += 1
+        # Of tests without cases, each second one of a file is enough for a second environment.
+        group, share = (test, max(EACH, BY_DAY.get(_file(item), 1))) if cases else (_file(item), min(EACH, 2))
+        (deselected if seen[group] % share else kept).append(item)
+        seen[group] += 1
     config.hook.pytest_deselected(items=deselected)
     items[:] = _spread(kept, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 

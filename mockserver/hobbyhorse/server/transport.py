@@ -26,6 +26,7 @@ The server looks at all connections now and then, because a response may wait fo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from functools import lru_cache
 
@@ -55,6 +56,8 @@ RESERVED, LEAST_RESERVED = 0.25, 64
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_LATE = b"408 Request Timeout"
 
+_uses = itertools.count(1)
+
 
 @lru_cache(maxsize=1)
 def most_connections() -> int | None:
@@ -82,6 +85,8 @@ class OpenProtocol(HttpToolsProtocol):
     _bound: asyncio.TimerHandle | None = None
     # The bytes that waited for the client at the last look.
     _waiting = 0
+    # Grows with each request of any connection: the loop's clock has equal times within a millisecond.
+    _used = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Keep the transport of a new connection, and close it if no request comes."""
@@ -96,7 +101,7 @@ class OpenProtocol(HttpToolsProtocol):
     def _make_room(self, most: int) -> None:
         """Close the connection that has been idle longest, first of those without a request; or else this one."""
         idle = {
-            one: (one.cycle is not None, one.timeout_keep_alive_task.when())
+            one: (one.cycle is not None, one.timeout_keep_alive_task.when(), one._used)
             for one in self.connections
             if isinstance(one, OpenProtocol)
             and one.timeout_keep_alive_task is not None
@@ -197,7 +202,7 @@ class OpenProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
-        self._open = False
+        self._open, self._used = False, next(_uses)
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
