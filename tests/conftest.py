@@ -79,7 +79,6 @@ BY_DAY = {
     "test_two_providers.py": 3,
     "test_variations.py": 2,
     "server/test_run.py": 2,
-    "test_documents.py": 2,
     "test_made_up_provider.py": 2,
     "conformance/client/test_search.py": 4,
     "test_broken_servers.py": 10,

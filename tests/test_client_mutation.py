@@ -36,7 +36,7 @@ from tests.mutation.plan import Mutant
 # Fewer stored results would say little about ten clients.
 LEAST_MUTANTS = 150
 # By day, mutants of this many clients, and this many mutants of each, run again: half a minute on two cores.
-CLIENTS_BY_DAY, MUTANTS_BY_DAY = 3, 2
+CLIENTS_BY_DAY, MUTANTS_BY_DAY = 3, 4
 # By day only mutants that were found within this many runs run again: the others take minutes.
 RUNS_BY_DAY = 30
 SEED = 7

@@ -37,7 +37,7 @@ from tests.server_mutation.plan import all_mutants, mutants_of, providers, sampl
 from tests.server_mutation.serving import ManualTime, Served, on_server, run_suite
 
 # A tenth of the usual sample, which takes less than a minute; at night, all of them run.
-AGAIN = many(10**6, 15)
+AGAIN = many(10**6, 25)
 # Fewer would say nothing about one of the operators.
 LEAST_MUTANTS = 200
 # Overlapping requests reach a server in either order, so that a few results differ from run to run.

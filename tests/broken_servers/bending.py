@@ -326,7 +326,7 @@ def run_suite(
     heard = ("callback:order", "pictures:limits") if contract.callbacks is not None else ("pictures:limits",)
     listens = any(fnmatch(one, name) for one in heard for name in names)
     with (
-        httpx.Client(trust_env=False, timeout=PATIENCE) as http,
+        httpx.Client(trust_env=False) as http,
         Receiver(callback_job_reader(contract), now=time.now) if listens else nullcontext() as receiver,
     ):
         endpoint = Endpoint(contract, url, KEY, Budget(BUDGET), began + PATIENCE, http, now=time.now)
