@@ -18,7 +18,7 @@ import pytest
 
 from tests.client_mutation import __main__ as driver
 from tests.client_mutation import plan
-from tests.client_mutation.hunt import EQUIVALENT, FOUND, SURVIVED, UNTESTABLE, in_child, judged
+from tests.client_mutation.hunt import EQUIVALENT, FOUND, SURVIVED, UNTESTABLE, in_child, judged, mutant_recurs, recurs
 from tests.client_mutation.page import BY_HAND, LEAST_SCORE, MOST_BY_HAND, PAGE, RESULTS, counts, page, score
 from tests.client_mutation.plan import (
     BY_PATH,
@@ -35,11 +35,8 @@ from tests.mutation.plan import Mutant
 
 # Fewer stored results would say little about ten clients.
 LEAST_MUTANTS = 150
-# By day, mutants of this many clients, and this many mutants of each, run again: half a minute on two cores.
-CLIENTS_BY_DAY, MUTANTS_BY_DAY = 3, 4
-# By day only mutants that were found within this many runs run again: the others take minutes.
-RUNS_BY_DAY = 30
-SEED = 7
+# By day, a tenth of the stored results is compared with new ones: half a minute on two cores.
+SHARE_BY_DAY, SEED = 0.1, 7
 # Runs of the small client: without faults, and with a job that never ends. It has many bugs in further ones.
 FEW = 2
 
@@ -248,6 +245,11 @@ def test_a_known_rule_is_ignored_and_a_child_may_go_to_its_end(tmp_path: Path) -
     assert in_child(f"{path}:generate", "hiapi", FEW, ["SEC-01"])["result"] == SURVIVED
     whole = in_child(f"{path}:generate", "hiapi", FEW, None)
     assert (whole["result"], whole["runs"] >= FEW) == (FOUND, True)
+    # What is stored is enough to show the finding again, and the correct client does not show it.
+    assert whole["finding"]["rule"] == "SEC-01"
+    assert recurs(f"{path}:generate", whole["finding"])
+    path.write_text(TINY)
+    assert not recurs(f"{path}:generate", whole["finding"])
 
 
 # ---- the page
@@ -287,7 +289,9 @@ def test_the_page_shows_the_counts_and_each_survivor() -> None:
 
 def test_an_entry_keeps_what_the_page_and_a_repetition_need() -> None:
     mutant = client_mutants(min(CLIENTS, key=lambda one: len((ROOT / one.path).read_text())))[0]
-    found = driver.entry(mutant, {"result": FOUND, "rules": ["SUB-01"], "runs": 3, "said": {"SUB-01": "it did"}})
+    found = driver.entry(
+        mutant, {"result": FOUND, "rules": ["SUB-01"], "runs": 3, "said": {"SUB-01": "it did"}, "finding": {}}
+    )
     assert found == {
         "path": mutant.path,
         "line": mutant.line,
@@ -296,6 +300,7 @@ def test_an_entry_keeps_what_the_page_and_a_repetition_need() -> None:
         "result": FOUND,
         "rules": ["SUB-01"],
         "runs": 3,
+        "finding": {},
     }
 
 
@@ -325,28 +330,27 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def chosen(results: Mapping[str, Any], night: bool) -> dict[str, Any]:
-    """Return the stored results to compare with new ones: all at night, else a few of a tenth of them."""
+    """Return the stored results to compare with new ones: all at night, else a tenth, of those that were found."""
     if night:
         return dict(results)
-    random = Random(SEED)
-    paths = random.sample(sorted({one["path"] for one in results.values()}), CLIENTS_BY_DAY)
-    tenth: list[str] = []
-    for path in paths:
-        keys = [key for key, one in sorted(results.items()) if one["path"] == path and is_quick(one)]
-        tenth += random.sample(keys, min(MUTANTS_BY_DAY, len(keys)))
-    return {key: results[key] for key in tenth}
+    keys = [key for key, one in sorted(results.items()) if "finding" in one]
+    return {key: results[key] for key in Random(SEED).sample(keys, min(len(keys), round(SHARE_BY_DAY * len(results))))}
 
 
-def is_quick(result: Mapping[str, Any]) -> bool:
-    """Whether a mutant runs again in seconds: it was found early."""
-    return bool(result["result"] == FOUND and result.get("runs", RUNS_BY_DAY) <= RUNS_BY_DAY)
+def differences(results: Mapping[str, Any], mutants: Iterable[Mutant], jobs: int, night: bool) -> list[str]:
+    """Run mutants again; return a line for each with another result than the stored one.
 
+    By day, the suite tries the test case of the stored finding first: a search for it takes several times as long.
+    """
 
-def differences(results: Mapping[str, Any], mutants: Iterable[Mutant], jobs: int) -> list[str]:
-    """Run mutants again; return a line for each with another result than the stored one."""
+    def result(mutant: Mutant) -> dict[str, Any]:
+        old: dict[str, Any] = results[mutant.key]
+        known = not night and mutant_recurs(BY_PATH[mutant.path], mutant.source(), old["finding"])
+        return old if known else driver.result(mutant)
+
     wanted = [one for one in mutants if one.key in results]
     with ThreadPoolExecutor(jobs) as pool:
-        again = list(pool.map(driver.result, wanted))
+        again = list(pool.map(result, wanted))
     found = []
     for mutant, new in zip(wanted, again, strict=True):
         old = results[mutant.key]
@@ -360,29 +364,37 @@ def same_rules(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return not old.get("rules") or bool(set(old["rules"]) & set(new.get("rules", ())))
 
 
-def test_few_mutants_are_chosen_by_day_and_always_the_same() -> None:
-    many = {
-        f"{client.path}{n}": {**RESULT, "path": client.path, "result": FOUND if n % 2 else SURVIVED, "runs": n}
-        for client in CLIENTS
-        for n in range(200)
-    }
+def test_a_tenth_of_the_mutants_is_chosen_by_day_and_always_the_same() -> None:
+    found, lost = {**RESULT, "result": FOUND, "finding": {}}, {**RESULT, "result": SURVIVED}
+    many = {str(number): found if number % 2 else lost for number in range(200)}
     few = chosen(many, night=False)
     assert few == chosen(many, night=False)
-    assert len(few) == CLIENTS_BY_DAY * MUTANTS_BY_DAY
-    assert all(is_quick(one) for one in few.values())
-    assert len({one["path"] for one in few.values()}) == CLIENTS_BY_DAY
+    assert len(few) == 20
+    assert all(one["result"] == FOUND for one in few.values())
     assert chosen(many, night=True) == many
 
 
-def test_a_result_that_differs_from_the_stored_one_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    mutant = Written("x.py", 1, "ByHand", 0, "1", "")
+@pytest.mark.parametrize("night", [True, False])
+def test_a_result_that_differs_from_the_stored_one_is_noticed(night: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = Written(CLIENTS[0].path, 1, "ByHand", 0, "1", "")
+    table = {mutant.key: {**RESULT, "result": FOUND, "rules": ["SUB-01"], "finding": {}}}
+    monkeypatch.setattr("tests.test_client_mutation.mutant_recurs", lambda *_: False)
     for new, is_same in (
         ({"result": FOUND, "rules": ["SUB-01", "SUB-02"]}, True),
         ({"result": FOUND, "rules": ["SUB-02"]}, False),
         ({"result": SURVIVED}, False),
     ):
         monkeypatch.setattr(driver, "result", lambda mutant, new=new: new)
-        assert (differences(TABLE, [mutant], 1) == []) is is_same
+        assert (differences(table, [mutant], 1, night) == []) is is_same
+
+
+def test_a_mutant_that_shows_its_finding_again_needs_no_search_by_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = Written(CLIENTS[0].path, 1, "ByHand", 0, "1", "")
+    table = {mutant.key: {**RESULT, "result": FOUND, "rules": ["SUB-01"], "finding": {}}}
+    monkeypatch.setattr("tests.test_client_mutation.mutant_recurs", lambda *_: True)
+    monkeypatch.setattr(driver, "result", lambda mutant: {"result": SURVIVED})
+    assert differences(table, [mutant], 1, night=False) == []
+    assert len(differences(table, [mutant], 1, night=True)) == 1
 
 
 @hunted
@@ -392,4 +404,4 @@ def test_the_stored_results_recur() -> None:
     mutants = [mutant for client in clients for mutant in client_mutants(client)]
     # A client that has changed since the hunt has other mutants: the table is too old.
     assert set(results) <= {mutant.key for mutant in mutants}, "run `make mutation-clients`"
-    assert differences(results, mutants, os.cpu_count() or 1) == []
+    assert differences(results, mutants, os.cpu_count() or 1, NIGHT) == []

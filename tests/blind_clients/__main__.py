@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from tests.client_mutation.hunt import FOUND, RUNS, SURVIVED, in_child
+from tests.client_mutation.hunt import FOUND, RUNS, SURVIVED, in_child, recurs
 from tests.mutation.page import stored
 
 HERE = Path(__file__).parent
@@ -59,6 +59,11 @@ def judged(path: Path, runs: int = RUNS, known: Mapping[str, Any] | None = None)
     broken = in_child(f"{path}:broken", provider, runs, clean.get("rules", ()), TZ=ZONE)
     ends = {"broken": broken, "clean": clean}
     return {name: {key: one[key] for key in one if key != "digest"} for name, one in ends.items()}
+
+
+def recurs_in(path: Path, finding: Mapping[str, Any]) -> bool:
+    """Whether a broken client shows its stored finding again."""
+    return recurs(f"{path}:broken", finding, TZ=ZONE)
 
 
 def counted(results: dict[str, Any]) -> str:

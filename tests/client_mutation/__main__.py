@@ -53,7 +53,9 @@ def main() -> int:
 
 def entry(mutant: Mutant, found: dict[str, Any]) -> dict[str, Any]:
     """Return the stored result of a mutant."""
-    kept: dict[str, Any] = {name: found[name] for name in ("result", "rules", "runs", "why") if name in found}
+    kept: dict[str, Any] = {
+        name: found[name] for name in ("result", "rules", "runs", "why", "finding") if name in found
+    }
     place: dict[str, Any] = {"path": mutant.path, "line": mutant.line, "operator": mutant.operator}
     return {**place, "change": change(mutant), **kept}
 

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, Case
+from hobbyhorse.conformance.client.report import finding_json
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Progress, Search
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners import callable as callables
@@ -37,6 +38,8 @@ FOUND, SURVIVED, UNTESTABLE, EQUIVALENT = "found", "survived", "could not be tes
 RUNS = 500
 # Real seconds for them: several times what an unchanged client takes on a busy machine.
 SECONDS = 400
+# The exit status of a replay that shows the finding again.
+STILL_BROKEN = 1
 PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 DIGITS = 3  # milliseconds: the clock is virtual, so equal clients have equal times
 
@@ -100,23 +103,19 @@ def suite(name: str, provider: str, runs: int, ignored: Collection[str] | None) 
         runner = CallableRunner(session, client)
         runner.fit()
         recorder = Recorder(runner)
-        search = Search(contract, recorder, Plan(runs, 0, (), CALLABLE_KINDS), stop)
+        search = Search(contract, recorder, Plan(runs, 0, (), CALLABLE_KINDS), stop, fit=session.fit)
         # A client that runs well once only is shown by its second run in a fresh process.
         search.fresh = fresh_runner(WorkerSetup(name, provider, contract.models[0].id, fit=session.fit))
         try:
-            search.run("client", contract.models[0].id)
+            ended = search.run("client", contract.models[0].id)
         except CannotRun as error:
             return {"result": UNTESTABLE, "why": str(error)[:300]}
-        except Found:
-            pass
     known = set(ignored or ())
-    said = {
-        one.rule.id: one.smallest[1].messages[0][:200]
-        for one in search.tallies
-        if one.smallest and one.rule.id not in known
-    }
-    if said:
-        return {"result": FOUND, "rules": list(said), "said": said, "runs": search.runs}
+    findings = {one.rule.id: one.smallest[1] for one in search.tallies if one.smallest and one.rule.id not in known}
+    if findings:
+        said = {rule: one.messages[0][:200] for rule, one in findings.items()}
+        first = finding_json(ended, next(iter(findings.values())))
+        return {"result": FOUND, "rules": list(said), "said": said, "runs": search.runs, "finding": first}
     if search.errors:
         # A search that an error of its own has stopped says nothing about the client.
         return {"result": UNTESTABLE, "why": f"internal error: {search.errors[0].message[:300]}"}
@@ -155,6 +154,27 @@ def in_child(
     except (IndexError, ValueError):
         return {"result": UNTESTABLE, "why": f"exit status {done.returncode}: {done.stderr[-300:]}"}
     return found
+
+
+def mutant_recurs(client: CorrectClient, source: str, finding: Mapping[str, Any]) -> bool:
+    """Whether a source of a client shows a stored finding again; see `recurs`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, Path(client.path).name)
+        path.write_text(source)
+        return recurs(f"{path}:{client.function}", finding)
+
+
+def recurs(name: str, finding: Mapping[str, Any], **environment: str) -> bool:
+    """Whether `FILE.py:FUNCTION` shows a stored finding again in the test case of the finding, in a new process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "finding.scenario.json")
+        path.write_text(json.dumps(finding))
+        suite = str(Path(sys.executable).with_name("hobbyhorse"))
+        command = [suite, "conformance", "replay", str(path), "--times", "1", "--python", name]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, timeout=SECONDS, check=False
+        )
+    return done.returncode == STILL_BROKEN
 
 
 def main() -> None:
