@@ -36,7 +36,7 @@ check: $(VENV)/.ready ## check format, lint, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -k test_layers  # of all, so that each can be imported
+	@$(BIN)/python -m pytest -q tests/test_layers.py
 	@$(BIN)/hobbyhorse contracts lint
 
 lint-deploy: ## check the Dockerfile, the manifests, the Action and the workflow (needs npm; shellcheck if there is one)
